@@ -1,0 +1,135 @@
+"""Limits, and the one place that checks ids, sizes and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from threadkeep.errors import InvalidContent, InvalidId, LimitExceeded
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+MAX_DEPTH: Final = 150
+"""Levels of nesting in a message or document. Law 7 asks for 100; the JSON reader (jiter) stops at 200."""
+
+MAX_INT_DIGITS: Final = 4300
+"""Python's own bound on reading an integer from text (sys.int_info.default_max_str_digits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a store takes. The defaults are the least that any store may declare (law 11). Sizes are bytes of UTF-8."""
+
+    id_bytes: int = 512
+    """A resource, thread or message id."""
+    message_bytes: int = 1 * MIB
+    """One message, as the JSON text that is stored."""
+    commit_messages: int = 100
+    """Messages in one commit."""
+    commit_bytes: int = 2 * MIB
+    """All messages and documents of one commit together, as stored."""
+    working_memory_bytes: int = 256 * KIB
+    """The working memory of a thread or resource, as JSON text."""
+    metadata_bytes: int = 64 * KIB
+    """A thread's metadata, as JSON text."""
+    title_bytes: int = 4 * KIB
+    """A thread's title."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            least = limit.default
+            if getattr(self, limit.name) < least:
+                raise ValueError(f"{limit.name} must be at least {least}, the least that a store may declare")
+
+
+def check_id(kind: str, value: object, limits: Limits) -> str:
+    """An id as it is, or InvalidId or LimitExceeded. `kind` names it in the error: "resource_id", "message id"."""
+    if not isinstance(value, str):
+        raise InvalidId(f"{kind} must be a non-empty string, not {type(value).__name__}; there is no default {kind}")
+    if not value:
+        raise InvalidId(f"{kind} must not be empty; there is no default {kind}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidId(
+            f"{kind} holds a lone surrogate at index {error.start}, which UTF-8 cannot encode; remove it"
+        ) from None
+    if size > limits.id_bytes:
+        raise LimitExceeded("id_bytes", limits.id_bytes, size, f"{kind} (UTF-8 bytes)")
+    return value
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_sorted = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode
+
+
+def canonical_json(value: object, what: str) -> str:
+    """JSON text that reads back as exactly `value`, keys in the order given, or InvalidContent naming the place.
+
+    `what` names the value in errors. Only what JSON has is taken: dict with string keys, list, str, int, float, bool,
+    None. A tuple, a number as key, NaN or a lone surrogate would come back as something else, and is refused.
+    """
+    try:
+        text = _encode(value)
+        text.encode()
+        if not (_deep(text) or json.loads(text) != value):
+            return text
+    except (TypeError, ValueError, RecursionError):
+        pass
+    _refuse(value, what, 0)
+    return _encode(value)
+
+
+def sorted_json(value: object) -> str:
+    """JSON text in which the order of keys plays no part, for digests. `value` has passed `canonical_json`."""
+    return _encode_sorted(value)
+
+
+def _deep(text: str) -> bool:
+    return text.count("[") + text.count("{") > MAX_DEPTH
+
+
+def _refuse(value: object, path: str, depth: int) -> None:
+    """Find what is wrong with a value and raise, or return where nothing is."""
+    if depth > MAX_DEPTH:
+        raise InvalidContent(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels")
+    match value:
+        case None | bool():
+            return
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise InvalidContent(
+                    f"{path} holds a lone surrogate at index {error.start}, which UTF-8 cannot encode; remove it"
+                ) from None
+        case int():
+            if abs(value) >= 10**MAX_INT_DIGITS:
+                raise InvalidContent(f"{path} is an integer of more than {MAX_INT_DIGITS} digits")
+        case float():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise InvalidContent(f"{path} is {value}, which JSON does not have; use null or a string")
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise InvalidContent(f"{path} has the key {key!r}; keys must be strings")
+                _refuse(key, f"{path} key {key[:40]!r}", depth)
+                _refuse(item, f"{path}.{key}", depth + 1)
+        case list():
+            for index, item in enumerate(value):
+                _refuse(item, f"{path}[{index}]", depth + 1)
+        case _:
+            raise InvalidContent(
+                f"{path} is a {type(value).__name__}; only JSON is kept (dict, list, str, int, float, bool, None)"
+            )
+
+
+def check_size(limit: str, text: str, limits: Limits, what: str) -> int:
+    """The size of a text in bytes of UTF-8, or LimitExceeded for the limit named."""
+    allowed: Any = getattr(limits, limit)
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > allowed:
+        raise LimitExceeded(limit, allowed, size, f"{what} (bytes of JSON)")
+    return size

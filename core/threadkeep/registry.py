@@ -1,0 +1,151 @@
+"""From a URL to the one plugin that answers to its scheme, and to its store.
+
+Plugins are found in `importlib.metadata` and loaded by name, one at a time, so that a broken one harms only those who
+use it. pluggy's own `load_setuptools_entrypoints(group)` would import them all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Final
+
+import pluggy
+
+from threadkeep import hooks
+from threadkeep.errors import InvalidURL, MissingExtra, PluginError, UnknownScheme
+from threadkeep.guard import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from threadkeep.store import Store
+
+DEFAULT_URL: Final = "sqlite:///threadkeep.db"
+URL_VARIABLE: Final = "THREADKEEP_URL"
+
+_EXTRAS: Final[dict[str, str]] = {}
+"""Scheme -> extra, for schemes whose store comes with this distribution and whose driver does not."""
+
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
+
+
+def installed_schemes() -> dict[str, list[EntryPoint]]:
+    """The entry points of every installed store plugin, by URL scheme, sorted; nothing is imported."""
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in sorted(entry_points(group=hooks.GROUP), key=lambda entry: entry.name):
+        if entry not in found.setdefault(entry.name, []):
+            found[entry.name].append(entry)
+    return found
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a store URL, lower case, or InvalidURL."""
+    if not isinstance(url, str):
+        raise InvalidURL(f"a store URL must be a string such as {DEFAULT_URL!r}, not {type(url).__name__}")
+    match = _SCHEME.match(url)
+    if match is None:
+        raise InvalidURL(
+            f"a store URL begins with a scheme, as in {DEFAULT_URL!r}; installed: "
+            + ", ".join(f"{name}://" for name in installed_schemes())
+        )
+    return match.group(1).lower()
+
+
+_registered: dict[str, object] = {}
+
+
+def register(scheme: str, plugin: object) -> None:
+    """Let a plugin of this process, a module or object with the hooks, answer to a URL scheme.
+
+    For tests and notebooks; what is installed registers by entry point. Raises PluginError where the hooks are wrong.
+    """
+    _register(_plugins(), plugin, scheme)
+    _registered[scheme] = plugin
+
+
+@cache
+def _plugins() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("threadkeep")
+    manager.add_hookspecs(hooks)
+    return manager
+
+
+def load_plugin(scheme: str) -> object:
+    """The plugin module that answers to a scheme.
+
+    Raises UnknownScheme, MissingExtra where the plugin's driver is not installed, and PluginError where two
+    distributions claim the scheme or the module does not implement the hooks.
+    """
+    if scheme in _registered:
+        return _registered[scheme]
+    found = installed_schemes()
+    claims = found.get(scheme, [])
+    if not claims:
+        raise UnknownScheme(scheme, tuple(found), _hint(scheme))
+    if len({claim.value for claim in claims}) > 1:
+        named = ", ".join(f"{claim.value} of {_distribution(claim)}" for claim in claims)
+        raise PluginError(f"{scheme}:// is claimed by more than one plugin: {named}; uninstall all but one")
+    claim = claims[0]
+    manager = _plugins()
+    try:
+        module = claim.load()
+    except ModuleNotFoundError as error:
+        missing = error.name or str(error)
+        if missing.partition(".")[0] == claim.module.partition(".")[0]:
+            raise PluginError(f"the plugin {claim.value} of {_distribution(claim)} is not there: {error}") from error
+        raise MissingExtra(scheme, missing, _hint(scheme) or f"install it beside {_distribution(claim)}") from error
+    except Exception as error:
+        raise PluginError(f"the plugin {claim.value} of {_distribution(claim)} does not import: {error}") from error
+    _register(manager, module, f"{claim.value} of {_distribution(claim)}")
+    return module
+
+
+def _register(manager: pluggy.PluginManager, module: object, name: str) -> None:
+    if manager.is_registered(module):
+        return
+    manager.register(module, name=name)
+    try:
+        manager.check_pending()
+        callers = manager.get_hookcallers(module) or []
+        if "open_store" not in {caller.name for caller in callers}:
+            raise PluginError("it has no open_store hook marked with threadkeep.hooks.hookimpl")
+    except (pluggy.PluginValidationError, PluginError) as error:
+        manager.unregister(module)
+        raise PluginError(f"the plugin {name} is not usable: {error}") from error
+
+
+def _distribution(claim: EntryPoint) -> str:
+    return f"{claim.dist.name} {claim.dist.version}" if claim.dist is not None else "an unnamed distribution"
+
+
+def _hint(scheme: str) -> str:
+    extra = _EXTRAS.get(scheme)
+    return f'pip install "threadkeep[{extra}]"' if extra else ""
+
+
+def _caller(url: str, hook: str) -> pluggy.HookCaller:
+    module = load_plugin(scheme_of(url))
+    manager = _plugins()
+    others = [plugin for plugin in manager.get_plugins() if plugin is not module]
+    return manager.subset_hook_caller(hook, others)
+
+
+def open_store(url: str | None = None) -> Guard:
+    """The store that a URL names, guarded, not yet connected. None is THREADKEEP_URL, else an SQLite file here.
+
+    Raises InvalidURL and its kinds, and PluginError.
+    """
+    url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    store: Store | None = _caller(url, "open_store")(url=url)
+    if store is None:
+        raise PluginError(f"the plugin for {scheme_of(url)}:// did not take the URL")
+    return Guard(store)
+
+
+def scan_backend(url: str) -> Iterator[bytes] | None:
+    """Everything that the backend of a URL holds, raw, or None where the plugin does not offer it. For tests."""
+    scan: Iterator[bytes] | None = _caller(url, "scan_backend")(url=url)
+    return scan
