@@ -1,0 +1,462 @@
+"""The handle of one thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from threadkeep.cursors import make_cursor, read_cursor
+from threadkeep.errors import (
+    InvalidContent,
+    InvalidCursor,
+    InvalidInput,
+    MessageNotFound,
+    ReadOnly,
+    TailMoved,
+    ThreadExists,
+    ThreadNotFound,
+    VersionMoved,
+)
+from threadkeep.guard import MAX_PAGE
+from threadkeep.limits import canonical_json, check_id, check_size
+from threadkeep.messages import Message, as_messages, decode, encode, new_id
+from threadkeep.reconcile import Ids, reconcile
+from threadkeep.store import MISSING, Changes, Put, Receipt, Record, Snapshot, Tail, Thread, Window
+from threadkeep.views import (
+    INFO,
+    WORKING_MEMORY,
+    Info,
+    Page,
+    ThreadInfo,
+    ThreadSnapshot,
+    read_info,
+    read_memory,
+    snapshot_info,
+)
+from threadkeep.windows import pair_safe as cut_pair_safe
+from threadkeep.working_memory import WorkingMemoryHandle
+
+if TYPE_CHECKING:
+    from threadkeep.memory import Memory
+
+ALL: Final = 2**31 - 1
+"""More records than a thread has."""
+
+HISTORY_PAGE: Final = 200
+"""Messages that `history` loads at a time."""
+
+
+class _Keep:
+    """The type of KEEP: a document that a commit leaves as it is."""
+
+
+KEEP: Final = _Keep()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryReceipt:
+    """What `append_history` found and did: `known` messages were there, `new` ones were appended.
+
+    `beyond` counts stored messages after the history's end: the client repeated an older request.
+    """
+
+    tail: Tail
+    known: int
+    new: int
+    beyond: int
+
+
+class ThreadHandle:
+    """One thread of one resource. Taken from a resource handle; the thread need not exist yet.
+
+    Every method may raise StoreError and its kinds. On a read-only handle, writing raises ReadOnly, and reading a
+    thread that is not there raises ThreadNotFound; on another, that thread is empty, and the first write creates it.
+    """
+
+    def __init__(self, memory: Memory, resource_id: str, thread_id: str, *, read_only: bool = False) -> None:
+        self._memory = memory
+        self._limits = memory.store.limits
+        self.resource_id = resource_id
+        self.thread_id = check_id("thread_id", thread_id, self._limits)
+        self.read_only = read_only
+        self._scope = Thread(resource_id, thread_id)
+        self._seen: Tail | None = None
+
+    @property
+    def working_memory(self) -> WorkingMemoryHandle:
+        """The working memory of this thread."""
+        return WorkingMemoryHandle(self._memory, self._scope, read_only=self.read_only)
+
+    async def create(self, *, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> ThreadInfo:
+        """Create the thread. Raises ThreadExists, InvalidContent, LimitExceeded, ReadOnly."""
+        body = self._info_body({"title": title, "metadata": dict(metadata or {})})
+        puts = () if body == "{}" else (Put(INFO, body),)
+        try:
+            await self._commit("create", Changes(at=self._memory.now(), epoch=new_id(), puts=puts, if_epoch=""))
+        except TailMoved:
+            raise ThreadExists(self.thread_id) from None
+        return await self.info()
+
+    async def exists(self) -> bool:
+        """Whether the thread is there."""
+        return (await self._memory.store.load(self._scope, Window())).tail != MISSING
+
+    async def info(self) -> ThreadInfo:
+        """Title, metadata, times and tail. Raises ThreadNotFound."""
+        info = snapshot_info(self.resource_id, self.thread_id, await self._memory.store.load(self._scope, Window()))
+        if info is None:
+            raise ThreadNotFound(self.thread_id)
+        return info
+
+    async def tail(self) -> Tail:
+        """Where the thread ends, for `if_tail`; ("", 0) for a thread that is not there."""
+        return (await self._load(Window())).tail
+
+    async def rename(self, title: str | None) -> ThreadInfo:
+        """Set or remove the title. Raises ThreadNotFound, InvalidContent, LimitExceeded, ReadOnly."""
+        return await self._edit("rename", lambda body: {**body, "title": title})
+
+    async def set_metadata(self, values: Mapping[str, Any]) -> ThreadInfo:
+        """Set these keys of the metadata; others stay. Raises as `rename`."""
+        return await self._edit(
+            "set_metadata", lambda body: {**body, "metadata": {**body.get("metadata", {}), **values}}
+        )
+
+    async def remove_metadata(self, *keys: str) -> ThreadInfo:
+        """Remove these keys of the metadata; a key that is not there is no error. Raises as `rename`."""
+        return await self._edit(
+            "remove_metadata",
+            lambda body: {
+                **body,
+                "metadata": {key: value for key, value in body.get("metadata", {}).items() if key not in keys},
+            },
+        )
+
+    async def archive(self) -> ThreadInfo:
+        """Mark the thread as archived, which changes what lists show and nothing else. Raises as `rename`."""
+        return await self._edit("archive", lambda body: {**body, "archived": True})
+
+    async def unarchive(self) -> ThreadInfo:
+        """Take the mark off. Raises as `rename`."""
+        return await self._edit("unarchive", lambda body: {**body, "archived": False})
+
+    async def delete(self) -> None:
+        """Remove the thread with its messages and working memory. Safe to repeat. Raises ReadOnly."""
+        if self.read_only:
+            raise ReadOnly("delete")
+        await self._memory.store.delete(self._scope)
+        self._seen = None
+
+    async def append(self, *messages: Message | str, if_tail: Tail | None = None) -> Receipt:
+        """Append messages, in order and together; a string is a user's message. See `commit`."""
+        return await self.commit(messages, if_tail=if_tail)
+
+    async def commit(
+        self,
+        messages: Iterable[Message | str] = (),
+        *,
+        if_tail: Tail | None = None,
+        drop_from: str | None = None,
+        working_memory: Any = KEEP,
+        resource_memory: Any = KEEP,
+    ) -> Receipt:
+        """One commit, all of it or nothing: drop messages, append others, put working memory.
+
+        A message whose id is there already, equal, is not written again; the receipt gives its position. `drop_from`
+        is the id of a message: it and all after it go first. `working_memory` and `resource_memory` are JSON values;
+        None clears. Without any change the thread is created or touched.
+
+        Raises MessageConflict, TailMoved (if `if_tail` is not the tail any more), MessageNotFound (for `drop_from`),
+        InvalidId, InvalidContent, LimitExceeded, ReadOnly. Nothing is written then. Raises OutcomeUnknown where the
+        store cannot know; the same call may then be repeated.
+        """
+        if self.read_only:
+            raise ReadOnly("commit")
+        records = tuple([encode(message, self._limits) for message in as_messages(messages)])
+        drop_after, if_epoch = None, None
+        if drop_from is not None:
+            snapshot = await self._anchored(drop_from, Window(drop_from, after=1))
+            drop_after, if_epoch = snapshot.records[0].position - 1, snapshot.tail.epoch
+        changes = Changes(
+            at=self._memory.now(),
+            epoch=new_id(),
+            append=records,
+            puts=self._memory_put(working_memory),
+            resource_puts=self._memory_put(resource_memory),
+            drop_after=drop_after,
+            if_tail=if_tail,
+            if_epoch=if_epoch,
+            seen=self._seen,
+        )
+        return await self._commit("commit", changes)
+
+    async def drop_from(self, message_id: str, *, if_tail: Tail | None = None) -> Receipt:
+        """Drop a message and all after it. Their ids are free again, their positions are never given again.
+
+        Raises MessageNotFound, TailMoved, ReadOnly.
+        """
+        return await self.commit(drop_from=message_id, if_tail=if_tail)
+
+    async def append_history(self, messages: Sequence[Message], *, ids: Ids) -> HistoryReceipt:
+        """Take a client's whole history, and append what is new in it, once.
+
+        `ids` is "stable" where a message keeps its id from one request to the next, and "fresh" where clients make
+        new ids each time; see `threadkeep.reconcile`. The assistant's last message may have grown, and is replaced.
+        Raises Diverged where the history is not the stored one continued, and as `commit`.
+        """
+        if self.read_only:
+            raise ReadOnly("append_history")
+        while True:
+            snapshot = await self._load(Window(before=ALL))
+            found = reconcile(decode(snapshot.records), messages, ids)
+            if found.grown is None and not found.new:
+                return HistoryReceipt(snapshot.tail, len(found.known), 0, len(found.beyond))
+            grown = () if found.grown is None else (found.grown,)
+            try:
+                receipt = await self.commit(
+                    (*grown, *found.new),
+                    if_tail=snapshot.tail,
+                    drop_from=None if found.grown is None else found.grown.id,
+                )
+            except TailMoved:
+                continue
+            return HistoryReceipt(receipt.tail, len(found.known), len(found.new), 0)
+
+    async def load(self, *, last: int = 20, pair_safe: bool = False) -> ThreadSnapshot:
+        """The newest `last` messages, the thread and both working memories, at one instant and in one round trip.
+
+        With `pair_safe`, results at the start whose calls lie before the window are left out.
+        """
+        snapshot = await self._load(Window(before=_count("last", last)))
+        messages = decode(snapshot.records)
+        # Nothing here comes from outside, so the view is made without checking each value a second time.
+        return ThreadSnapshot.model_construct(
+            tail=snapshot.tail,
+            info=snapshot_info(self.resource_id, self.thread_id, snapshot),
+            messages=cut_pair_safe(messages) if pair_safe else messages,
+            working_memory=read_memory(snapshot.docs),
+            resource_memory=read_memory(snapshot.resource_docs),
+        )
+
+    async def messages(
+        self,
+        *,
+        last: int | None = None,
+        first: int | None = None,
+        before: int | str | None = None,
+        after: int | str | None = None,
+        around: int | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        pair_safe: bool = False,
+    ) -> list[Message]:
+        """Messages in order, all of them unless told otherwise.
+
+        `last`, `first`: only the newest, or the oldest, so many of those that the other arguments select.
+        `before`, `after`, `around`: a position or a message id. `before` (counted by `last`) and `after` (by `first`)
+        leave the message itself out; `around` takes it in, with up to `last` messages before it and `first` after it (10 each where not given).
+        `since`, `until`: instants, of `created_at`, or of `stored_at` where a message has none; `since` is taken in,
+        `until` left out. A range of time reads the whole thread, since order does not come from clocks.
+        `pair_safe`: leave out results at the start whose calls are not among the messages.
+
+        Raises MessageNotFound, InvalidInput.
+        """
+        places = [place for place in (before, after, around) if place is not None]
+        if len(places) > 1 or (places and (since or until)):
+            raise InvalidInput("select messages by one of before, after and around, or by since and until")
+        if around is not None:
+            below, above = 10 if last is None else last, 10 if first is None else first
+            window = Window(around, _count("last", below), _count("first", above) + 1)
+            found = decode((await self._anchored(around, window)).records)
+        elif first is not None and last is not None:
+            raise InvalidInput("first and last exclude each other, but for around")
+        elif since is not None or until is not None:
+            check_instants(since, until)
+            found = [message async for message in self.history() if _within(message, since, until)]
+            found = found[: _count("first", first)] if first is not None else found
+            found = found[max(0, len(found) - _count("last", last)) :] if last is not None else found
+        elif after is not None or first is not None:
+            found = await self._from(0 if after is None else after, first, last)
+        else:
+            found = await self._up_to(before, last)
+        return cut_pair_safe(found) if pair_safe else found
+
+    async def _from(self, after: int | str, first: int | None, last: int | None) -> list[Message]:
+        if last is not None:
+            raise InvalidInput("with after, count with first")
+        count = ALL - 1 if first is None else _count("first", first)
+        if isinstance(after, str):
+            return decode((await self._anchored(after, Window(after, after=count + 1))).records[1:])
+        return decode((await self._load(Window(after + 1, after=count))).records)
+
+    async def _up_to(self, before: int | str | None, last: int | None) -> list[Message]:
+        count = ALL if last is None else _count("last", last)
+        if isinstance(before, str):
+            return decode((await self._anchored(before, Window(before, before=count, after=1))).records[:-1])
+        return decode((await self._load(Window(before, before=count))).records)
+
+    async def history(self) -> AsyncIterator[Message]:
+        """All messages from the oldest on, a page at a time; those appended meanwhile are there too."""
+        cursor = None
+        while True:
+            page = await self.messages_page(limit=HISTORY_PAGE, cursor=cursor)
+            for message in page.items:
+                yield message
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def messages_page(
+        self, *, limit: int = 50, cursor: str | None = None, newest_first: bool = False
+    ) -> Page[Message]:
+        """A page of at most `limit` (1 to 1,000) messages, oldest first or newest first.
+
+        Pages joined are the full list, also while others append. Raises InvalidCursor (also where the thread has been
+        deleted since, even if it was created again), InvalidInput.
+        """
+        query = ("list of messages", self.resource_id, self.thread_id, newest_first)
+        epoch, position = ("", None) if cursor is None else read_cursor(cursor, query, (str, int))
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidInput(f"a page has 1 to {MAX_PAGE} messages, not {limit}")
+        below, above = Window(position, before=limit + 1), Window((position or 0) + 1, after=limit + 1)
+        snapshot = await self._load(below if newest_first else above)
+        if cursor is not None and snapshot.tail.epoch != epoch:
+            raise InvalidCursor("the thread of this cursor has been deleted; begin without a cursor")
+        records = snapshot.records[::-1] if newest_first else snapshot.records
+        more = len(records) > limit
+        items = decode(records[:limit])
+        place = (snapshot.tail.epoch, records[limit - 1].position) if more else None
+        return Page(items=items, cursor=make_cursor(query, place) if place else None)
+
+    async def fork(
+        self, thread_id: str | None = None, *, up_to: str | None = None, title: str | None = None
+    ) -> ThreadHandle:
+        """A new thread of the same resource with this one's messages, metadata and working memory.
+
+        `up_to` is the id of the last message to take along, None for all. Messages keep their ids. More messages than
+        one commit takes come in several, and until the last the new thread's info says `incomplete`.
+        Raises ThreadExists, ThreadNotFound, MessageNotFound, ReadOnly.
+        """
+        if self.read_only:
+            raise ReadOnly("fork")
+        fork = ThreadHandle(self._memory, self.resource_id, new_id() if thread_id is None else thread_id)
+        window = Window(before=ALL) if up_to is None else Window(up_to, before=ALL, after=1)
+        snapshot = await (self._load(window) if up_to is None else self._anchored(up_to, window))
+        if snapshot.tail == MISSING:
+            raise ThreadNotFound(self.thread_id)
+        body = read_info(snapshot.docs).body
+        origin = {"thread_id": self.thread_id, "message_id": snapshot.records[-1].id if snapshot.records else None}
+        body = {**body, "title": title or body.get("title"), "archived": False, "forked_from": origin}
+        memory = snapshot.docs.get(WORKING_MEMORY)
+        puts = () if memory is None or memory.body is None else (Put(WORKING_MEMORY, memory.body),)
+        batches = _batches(snapshot, self._limits.commit_messages, self._limits.commit_bytes // 2)
+        tail = MISSING
+        for index, batch in enumerate(batches):
+            done = index == len(batches) - 1
+            changes = Changes(
+                at=self._memory.now(),
+                epoch=new_id(),
+                append=batch,
+                puts=(Put(INFO, self._info_body({**body, "incomplete": not done})), *(puts if done else ())),
+                if_tail=tail,
+            )
+            try:
+                tail = (await fork._commit("fork", changes)).tail
+            except TailMoved:
+                if index == 0:
+                    raise ThreadExists(fork.thread_id) from None
+                raise
+        return fork
+
+    async def _load(self, window: Window) -> Snapshot:
+        snapshot = await self._memory.store.load(self._scope, window)
+        self._seen = snapshot.tail
+        if self.read_only and snapshot.tail == MISSING:
+            raise ThreadNotFound(self.thread_id)
+        return snapshot
+
+    async def _anchored(self, anchor: int | str, window: Window) -> Snapshot:
+        """A snapshot around an anchor, which has to be there if it is a message id."""
+        snapshot = await self._load(window)
+        if isinstance(anchor, str) and not any(record.id == anchor for record in snapshot.records):
+            raise MessageNotFound(anchor)
+        return snapshot
+
+    async def _commit(self, verb: str, changes: Changes) -> Receipt:
+        if self.read_only:
+            raise ReadOnly(verb)
+        receipt = await self._memory.store.commit(self._scope, changes)
+        self._seen = receipt.tail
+        return receipt
+
+    async def _edit(self, verb: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> ThreadInfo:
+        """Read the info document, change it and put it, again while others get in between."""
+        if self.read_only:
+            raise ReadOnly(verb)
+        while True:
+            snapshot = await self._load(Window())
+            if snapshot.tail == MISSING:
+                raise ThreadNotFound(self.thread_id)
+            info: Info = read_info(snapshot.docs)
+            put = Put(INFO, self._info_body(change(info.body)), info.version)
+            changes = Changes(
+                at=self._memory.now(), epoch=new_id(), puts=(put,), if_epoch=snapshot.tail.epoch, seen=snapshot.tail
+            )
+            try:
+                await self._commit(verb, changes)
+            except (VersionMoved, TailMoved):
+                continue
+            return await self.info()
+
+    def _info_body(self, body: Mapping[str, Any]) -> str:
+        title, metadata = body.get("title"), body.get("metadata") or {}
+        if title is not None:
+            if not isinstance(title, str):
+                raise InvalidContent(f"a title must be a string or None, not {type(title).__name__}")
+            canonical_json(title, "title")
+            check_size("title_bytes", title, self._limits, "the title")
+        check_size("metadata_bytes", canonical_json(metadata, "metadata"), self._limits, "the metadata")
+        return canonical_json({name: value for name, value in body.items() if value or name not in _EMPTY}, "info")
+
+    def _memory_put(self, value: Any) -> tuple[Put, ...]:
+        if value is KEEP:
+            return ()
+        return (Put(WORKING_MEMORY, None if value is None else canonical_json(value, "working memory")),)
+
+
+_EMPTY: Final = frozenset({"title", "metadata", "archived", "incomplete"})
+"""Fields of the info document that are left out when they say nothing."""
+
+
+def _count(name: str, count: int) -> int:
+    if not isinstance(count, int) or not 0 <= count <= ALL:
+        raise InvalidInput(f"{name} is a count from 0 up, not {count!r}")
+    return count
+
+
+def check_instants(*instants: datetime | None) -> None:
+    """Raises InvalidInput for a datetime without a time zone: it names no instant."""
+    for instant in instants:
+        if instant is not None and instant.tzinfo is None:
+            raise InvalidInput(f"{instant!r} has no time zone; give an aware datetime such as datetime.now(UTC)")
+
+
+def _within(message: Message, since: datetime | None, until: datetime | None) -> bool:
+    moment = message.created_at or message.stored_at
+    return moment is not None and (since is None or moment >= since) and (until is None or moment < until)
+
+
+def _batches(snapshot: Snapshot, count: int, size: int) -> list[tuple[Record, ...]]:
+    """The records of a snapshot in commits of at most `count` records and about `size` bytes; at least one commit."""
+    batches: list[list[Record]] = [[]]
+    filled = 0
+    for stored in snapshot.records:
+        weight = len(stored.body.encode())
+        if batches[-1] and (len(batches[-1]) == count or filled + weight > size):
+            batches.append([])
+            filled = 0
+        batches[-1].append(Record(stored.id, stored.digest, stored.body))
+        filled += weight
+    return [tuple(batch) for batch in batches]
