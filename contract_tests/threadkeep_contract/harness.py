@@ -1,0 +1,347 @@
+"""What every check is given: handles of the store under judgement, clean rooms, an event loop, and Hypothesis.
+
+A check is a method `test_...(self, harness)` of a `Law`. It reaches the store through `harness.open()` alone, takes
+resource ids that begin with `harness.fresh()`, and raises `LawBroken` where a promise is not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, ClassVar, Final, TypeVar
+
+import hypothesis
+from hypothesis.database import DirectoryBasedExampleDatabase
+from hypothesis.errors import Flaky
+from hypothesis.strategies import SearchStrategy
+
+from threadkeep.errors import ThreadkeepError
+from threadkeep.limits import canonical_json
+from threadkeep.registry import open_store, scheme_of
+from threadkeep.store import Changes, Clause, Record
+from threadkeep_contract.history import History, Recorded, source
+
+T = TypeVar("T")
+E = TypeVar("E", bound=ThreadkeepError)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How much is tried. Every number of the suite that depends on the time one has is here."""
+
+    name: str
+    examples: int
+    """Examples of each exploration; a check may ask for a share of it."""
+    steps: int
+    """Operations in one example, at most."""
+    rounds: int
+    """Rounds of a race between tasks."""
+    tasks: int
+    """Tasks that race at once."""
+    processes: int
+    """Worker processes that race at once."""
+    process_rounds: int
+    """Rounds of a race between processes."""
+    kills: int
+    """Worker processes that are killed in one check."""
+    length: int
+    """Messages in a long thread."""
+    bystanders: int
+    """Other threads and resources whose presence must not show."""
+    seconds: float
+    """Time limit of one `Harness.run`; a store that takes longer hangs."""
+
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    profile.name: profile
+    for profile in (
+        Profile("quick", 20, 20, 5, 8, 3, 5, 2, 200, 40, 60),
+        Profile("default", 80, 30, 20, 16, 3, 20, 8, 500, 200, 60),
+        Profile("deep", 1500, 60, 200, 32, 6, 200, 300, 5000, 2000, 300),
+    )
+}
+
+
+class LawBroken(AssertionError):
+    """A promise of the contract that was not kept: what was expected, what was seen, and the calls that show it."""
+
+    def __init__(self, promise: str, expected: str, seen: str, history: str = "") -> None:
+        super().__init__(promise, expected, seen, history)
+        self.promise = promise
+        self.expected = expected
+        self.seen = seen
+        self.history = history
+
+    def __str__(self) -> str:
+        text = f"{self.promise}\n  expected: {self.expected}\n  seen:     {self.seen}"
+        return f"{text}\n\n{self.history}" if self.history else text
+
+
+class Law:
+    """One law of the contract: its number, its title, and its promises, each a method `test_...(self, harness)`.
+
+    The module and the class open with the law in prose.
+    """
+
+    number: ClassVar[int]
+    title: ClassVar[str]
+
+
+class Harness:
+    """The store of a URL, as one check sees it. Not for several checks: make one for each, and close it."""
+
+    def __init__(
+        self,
+        url: str,
+        profile: Profile = PROFILES["default"],
+        seed: int = 0,
+        *,
+        check: str = "",
+        database: bool = False,
+    ) -> None:
+        """`check` names the check in Hypothesis' example database, which is used if `database` says so."""
+        self.url = url
+        self.profile = profile
+        self.seed = seed
+        self.history = History(url)
+        self.declined: dict[str, str] = {}
+        """What the store does not offer and this check asked for, with the reason."""
+        self._check = check
+        self._database = database
+        self._handles: list[Recorded] = []
+        self._token = 10**8 + secrets.randbelow(9 * 10**8)
+        self._count = 0
+        self._explored = 0
+        self._loop: _LoopThread | None = None
+
+    # Names that are used once
+
+    def fresh(self) -> str:
+        """A prefix that no other example on this store has: 15 digits. It goes before a resource id.
+
+        Digits, because a store that reads ids as numbers or folds their case must not be helped by the prefix.
+        """
+        self._count += 1
+        return f"{self._token}{self._count:06}"
+
+    def epoch(self) -> str:
+        """A fresh epoch."""
+        self._count += 1
+        return f"epoch{self._token}{self._count:06}"
+
+    # Handles and time
+
+    async def open(self) -> Recorded:
+        """A new handle of the store, opened, recorded, and closed when the check ends."""
+        handle = self.handle()
+        await handle.open()
+        return handle
+
+    def handle(self) -> Recorded:
+        """As `open`, but the store has not been opened yet."""
+        store = open_store(self.url).store
+        handle = Recorded(store, self.history, f"handle{len(self._handles) + 1}")
+        self._handles.append(handle)
+        return handle
+
+    def run(self, work: Callable[..., Awaitable[T]], *args: Any, seconds: float | None = None) -> T:
+        """Await `work(*args)` on this check's own event loop, which lives in a thread of its own.
+
+        A store that takes longer than `seconds`, or that blocks the loop, has broken the law: LawBroken names the
+        calls that did not end. So has one that raises where the check did not expect it.
+        """
+        limit = self.profile.seconds if seconds is None else seconds
+        if self._loop is None:
+            self._loop = _LoopThread()
+
+        async def awaited() -> T:
+            return await work(*args)
+
+        try:
+            return self._loop.call(awaited(), limit)
+        except _Hung:
+            waiting = ", ".join(f"{call.handle}.{call.verb}" for call in self.history.pending) or "none of the verbs"
+            raise self.broken("every call ends", f"an end within {limit:g} s", f"still running: {waiting}") from None
+        except ThreadkeepError as error:
+            raise self.broken("the store does what is asked", "no error", source(error)) from error
+
+    def explore(
+        self,
+        strategy: SearchStrategy[T],
+        check: Callable[[T], object],
+        *,
+        share: float = 1.0,
+    ) -> None:
+        """Run `check`, sync or async, on many examples, and let the smallest failing one out.
+
+        `share` is the part of the profile's examples that this exploration takes. The history begins anew with
+        each example.
+        """
+        self._explored += 1
+        failures: list[BaseException] = []
+
+        def example(case: T) -> None:
+            self.history.clear()
+            try:
+                if inspect.iscoroutinefunction(check):
+                    self.run(check, case)
+                else:
+                    check(case)
+            except AssertionError as error:
+                failures.append(error)
+                raise
+
+        example.__name__ = f"{scheme_of(self.url)}_{self._check}_{self._explored}"
+        example.__qualname__ = example.__name__
+        example.__annotations__ = {}
+        settings = hypothesis.settings(
+            max_examples=max(5, round(self.profile.examples * share)),
+            deadline=None,
+            database=DirectoryBasedExampleDatabase(_EXAMPLES) if self._database else None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+            report_multiple_bugs=False,
+            print_blob=False,
+            verbosity=hypothesis.Verbosity.quiet,
+        )
+        test = hypothesis.seed(self.seed)(settings(hypothesis.given(strategy)(example)))
+        try:
+            test()
+        except Flaky as error:
+            # A store whose faults come and go fails once and passes when asked again: that is a failure too.
+            if failures:
+                raise failures[-1] from error
+            raise
+
+    # Verdicts
+
+    def offers(self, clause: Clause) -> bool:
+        """Whether the store keeps a clause. Where not, its reason is kept for the report, and the check returns."""
+        reason = open_store(self.url).not_offered.get(clause)
+        if reason is None:
+            return True
+        self.decline(clause.value, reason)
+        return False
+
+    def decline(self, what: str, reason: str) -> None:
+        """Note that the store does not offer `what`; the report shows it as loudly as a failure."""
+        self.declined[what] = reason
+
+    def broken(self, promise: str, expected: object, seen: object) -> LawBroken:
+        """The error for a broken promise, with the history so far. Values that are no text are shown as source."""
+        expected = expected if isinstance(expected, str) else source(expected)
+        seen = seen if isinstance(seen, str) else source(seen)
+        comment = f"{promise}\nexpected: {expected}\nseen:     {seen}"
+        return LawBroken(promise, expected, seen, self.history.source(comment) if self.history.calls else "")
+
+    def expect(self, promise: str, expected: object, seen: object) -> None:
+        """LawBroken unless `seen` equals `expected`."""
+        if seen != expected:
+            raise self.broken(promise, source(expected), source(seen))
+
+    def require(self, promise: str, kept: bool, expected: object, seen: object) -> None:
+        """LawBroken unless `kept`."""
+        if not kept:
+            raise self.broken(promise, expected, seen)
+
+    async def refused(self, promise: str, kind: type[E], work: Awaitable[object]) -> E:
+        """The error of `kind` that awaiting `work` raises; LawBroken where it raises another, or none."""
+        try:
+            result = await work
+        except kind as error:
+            return error
+        except ThreadkeepError as error:
+            raise self.broken(promise, kind.__name__, source(error)) from error
+        raise self.broken(promise, kind.__name__, result)
+
+    def close(self) -> None:
+        """Close the handles and end the event loop. Safe to repeat."""
+        if self._loop is None:
+            return
+        handles, self._handles = self._handles, []
+        try:
+            if not self._loop.hung:
+                for handle in handles:
+                    self.run(handle.close)
+        finally:
+            self._loop.end()
+            self._loop = None
+
+
+_EXAMPLES: Final = ".hypothesis/examples"
+
+
+class _Hung(Exception):
+    pass
+
+
+class _LoopThread:
+    """An event loop in a daemon thread, so that a store that blocks it cannot block the suite."""
+
+    def __init__(self) -> None:
+        self.hung = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._main, name="threadkeep-contract", daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            if future.done():
+                raise
+            future.cancel()
+            self.hung = True
+            raise _Hung from None
+
+    def end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(1 if self.hung else 30)
+
+
+# Material that many checks use
+
+
+def record(record_id: str, text: str = "") -> Record:
+    """A record as core makes it of a user's message of one text."""
+    body = canonical_json({"id": record_id, "role": "user", "parts": [{"type": "text", "text": text}]}, "message")
+    return raw_record(record_id, body)
+
+
+def raw_record(record_id: str, body: str) -> Record:
+    """A record with a given body; its digest is the SHA-256 of the body."""
+    return Record(record_id, sha256(body.encode()).hexdigest(), body)
+
+
+class Clock:
+    """Times for `Changes.at`: microseconds since 1970 UTC, each a second after the one before."""
+
+    def __init__(self, start: int = 1_700_000_000_000_000) -> None:
+        self.now = start
+
+    def __call__(self) -> int:
+        self.now += 1_000_000
+        return self.now
+
+
+def appending(harness: Harness, at: int, *records: Record, **fields: Any) -> Changes:
+    """A commit that appends records, with a fresh epoch in case it creates the thread."""
+    return Changes(at=at, epoch=harness.epoch(), append=records, **fields)

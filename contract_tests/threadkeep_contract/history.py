@@ -1,0 +1,267 @@
+"""What a check did to a store, recorded call by call, and printed as Python that runs.
+
+`Recorded` stands where a guard stands and notes every verb with its answer. `History.source` prints the notes as a
+script: imports, `open_store(url)` for each handle, the calls in order, and what each one gave. Calls that overlapped
+are printed as one `asyncio.gather`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Final, TypeVar
+
+from threadkeep.guard import Guard
+from threadkeep.store import (
+    After,
+    Changes,
+    Order,
+    Receipt,
+    Resource,
+    Scope,
+    Snapshot,
+    Store,
+    ThreadRow,
+    Window,
+)
+
+T = TypeVar("T")
+
+MAX_CALLS: Final = 200
+"""Calls that a printed history shows; of longer ones the newest."""
+
+_RUN: Final = re.compile(r"(.)\1{79,}", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a verb: which handle, what was given, when it began and ended (ticks), what it gave."""
+
+    handle: str
+    verb: str
+    args: tuple[object, ...]
+    began: int
+    ended: int | None = None
+    result: object = None
+    error: BaseException | None = None
+
+
+class History:
+    """The calls of one example, in the order in which they began, over all of its handles."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.calls: list[Call] = []
+        self._tick = 0
+
+    def clear(self) -> None:
+        """Forget the calls: a new example begins."""
+        self.calls = []
+
+    @property
+    def pending(self) -> list[Call]:
+        """Calls that have not ended."""
+        return [call for call in self.calls if call.ended is None]
+
+    def tick(self) -> int:
+        """The next moment."""
+        self._tick += 1
+        return self._tick
+
+    async def note(self, handle: str, verb: str, args: tuple[object, ...], work: Callable[[], Awaitable[T]]) -> T:
+        """Await `work`, and keep what was given and what came of it."""
+        call = Call(handle, verb, args, self.tick())
+        self.calls.append(call)
+        try:
+            result = await work()
+        except BaseException as error:
+            call.error = error
+            raise
+        else:
+            call.result = result
+            return result
+        finally:
+            call.ended = self.tick()
+
+    def source(self, broken: str = "") -> str:
+        """The history as a Python script, with `broken`, what was expected and seen, as comments at its end."""
+        shown = self.calls[-MAX_CALLS:]
+        names = sorted({call.handle for call in shown}, key=lambda name: (len(name), name))
+        body = [f"{name} = open_store({source(self.url)})" for name in names]
+        if len(shown) < len(self.calls):
+            body.append(f"# {len(self.calls) - len(shown)} earlier calls are not shown")
+        for group in _overlapping(shown):
+            body += _statement(group)
+        body += [f"# {line}" for line in broken.splitlines()]
+        body += [f"await {name}.close()" for name in names]
+        text = "\n".join(f"    {line}" for line in body)
+        used = sorted(set(re.findall(r"\b[A-Z][A-Za-z]+\b(?=\()", text)) & _IMPORTED)
+        errors = sorted(set(re.findall(r"\bexcept ([A-Z][A-Za-z]+)", text)))
+        lines = ["import asyncio", ""]
+        if errors:
+            lines.append(f"from threadkeep.errors import {', '.join(errors)}")
+        lines.append("from threadkeep.registry import open_store")
+        if used:
+            lines.append(f"from threadkeep.store import {', '.join(used)}")
+        return "\n".join([*lines, "", "", "async def main():", text or "    pass", "", "", "asyncio.run(main())", ""])
+
+
+_IMPORTED: Final = frozenset(
+    [
+        "After",
+        "Changes",
+        "Doc",
+        "Put",
+        "Receipt",
+        "Record",
+        "Resource",
+        "Snapshot",
+        "Stored",
+        "Tail",
+        "Thread",
+        "ThreadRow",
+        "Window",
+    ]
+)
+
+
+class Recorded(Guard):
+    """A guard whose verbs are noted in a history under a name."""
+
+    def __init__(self, store: Store, history: History, name: str) -> None:
+        super().__init__(store)
+        self.history = history
+        self.name = name
+
+    async def open(self) -> None:
+        await super().open()
+
+    async def close(self) -> None:
+        await super().close()
+
+    async def load(self, scope: Scope, window: Window = Window()) -> Snapshot:  # noqa: B008 - an immutable value
+        return await self.history.note(self.name, "load", (scope, window), lambda: Guard.load(self, scope, window))
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        return await self.history.note(
+            self.name, "commit", (scope, changes), lambda: Guard.commit(self, scope, changes)
+        )
+
+    async def delete(self, scope: Scope) -> None:
+        return await self.history.note(self.name, "delete", (scope,), lambda: Guard.delete(self, scope))
+
+    async def threads(
+        self,
+        resource: Resource,
+        after: After | None = None,
+        limit: int = 100,
+        order: Order = "created",
+        slots: Sequence[str] = (),
+    ) -> Sequence[ThreadRow]:
+        return await self.history.note(
+            self.name,
+            "threads",
+            (resource, after, limit, order, tuple(slots)),
+            lambda: Guard.threads(self, resource, after, limit, order, slots),
+        )
+
+    async def resources(self, after: str | None = None, limit: int = 100) -> Sequence[str]:
+        return await self.history.note(
+            self.name, "resources", (after, limit), lambda: Guard.resources(self, after, limit)
+        )
+
+
+def source(value: object) -> str:
+    """A value as Python source, fields at their defaults left out, long runs of one character as a product."""
+    match value:
+        case str():
+            return _text(value)
+        case BaseException():
+            return f"{type(value).__name__}({', '.join(source(arg) for arg in value.args)})"
+        case tuple() if hasattr(value, "_fields"):
+            defaults: Mapping[str, object] = type(value)._field_defaults  # type: ignore[attr-defined] # a NamedTuple
+            return _construction(value, value._fields, defaults)
+        case tuple():
+            return f"({', '.join(source(item) for item in value)}{',' if len(value) == 1 else ''})"
+        case list():
+            return f"[{', '.join(source(item) for item in value)}]"
+        case dict():
+            return "{" + ", ".join(f"{source(key)}: {source(item)}" for key, item in value.items()) + "}"
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {
+            field.name: field.default_factory() if field.default_factory is not NO_DEFAULT else field.default
+            for field in fields(value)
+            if field.default is not NO_DEFAULT or field.default_factory is not NO_DEFAULT
+        }
+        return _construction(value, [field.name for field in fields(value)], given)
+    return repr(value)
+
+
+def _construction(value: Any, names: Sequence[str], defaults: Mapping[str, object]) -> str:
+    parts = []
+    for name in names:
+        item = getattr(value, name)
+        if name not in defaults:
+            parts.append(f"{name}={source(item)}" if isinstance(value, Changes) else source(item))
+        elif item != defaults[name]:
+            parts.append(f"{name}={source(item)}")
+    return f"{type(value).__name__}({', '.join(parts)})"
+
+
+def _text(value: str) -> str:
+    pieces: list[str] = []
+    start = 0
+    for run in _RUN.finditer(value):
+        if run.start() > start:
+            pieces.append(repr(value[start : run.start()]))
+        pieces.append(f"{run.group(1)!r} * {run.end() - run.start()}")
+        start = run.end()
+    if not pieces:
+        return repr(value)
+    if start < len(value):
+        pieces.append(repr(value[start:]))
+    return f"({' + '.join(pieces)})"
+
+
+def _overlapping(calls: Sequence[Call]) -> list[list[Call]]:
+    """The calls in groups that overlapped in time."""
+    groups: list[list[Call]] = []
+    end: float = -1
+    for call in calls:
+        if groups and call.began < end:
+            groups[-1].append(call)
+        else:
+            groups.append([call])
+            end = -1
+        end = max(end, float("inf") if call.ended is None else call.ended)
+    return groups
+
+
+def _expression(call: Call) -> str:
+    return f"{call.handle}.{call.verb}({', '.join(source(arg) for arg in call.args)})"
+
+
+def _outcome(call: Call) -> str:
+    if call.ended is None:
+        return "# never ended"
+    return f"# {source(call.error)}" if call.error is not None else f"# {source(call.result)}"
+
+
+def _statement(group: Sequence[Call]) -> list[str]:
+    if len(group) > 1:
+        lines = ["await asyncio.gather("]
+        for call in group:
+            lines += [f"    {_expression(call)},", f"    {_outcome(call)}"]
+        return [*lines, "    return_exceptions=True,", ")"]
+    (call,) = group
+    if call.error is not None and type(call.error).__module__ == "threadkeep.errors":
+        return [
+            "try:",
+            f"    await {_expression(call)}",
+            f"except {type(call.error).__name__}:",
+            "    pass",
+            _outcome(call),
+        ]
+    return [f"await {_expression(call)}", _outcome(call)]

@@ -1,0 +1,115 @@
+"""`ContractSuite`: the thirteen laws as one pytest class, to be taken whole.
+
+from threadkeep_contract import ContractSuite
+
+class TestAcme(ContractSuite):
+    url = "acme://anywhere"
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from threadkeep_contract.harness import PROFILES, Harness, Law
+from threadkeep_contract.laws import checks
+from threadkeep_contract.laws.atomicity import Atomicity
+from threadkeep_contract.laws.concurrency import Concurrency
+from threadkeep_contract.laws.cost import Cost
+from threadkeep_contract.laws.deletion import Deletion
+from threadkeep_contract.laws.duplication import Duplication
+from threadkeep_contract.laws.durability import Durability
+from threadkeep_contract.laws.fidelity import Fidelity
+from threadkeep_contract.laws.isolation import Isolation
+from threadkeep_contract.laws.lifecycle import Lifecycle
+from threadkeep_contract.laws.limits import Limits
+from threadkeep_contract.laws.order import Order
+from threadkeep_contract.laws.reading import Reading
+from threadkeep_contract.laws.working_memory import WorkingMemory
+
+
+class LawsAreFinal(TypeError):
+    """A subclass of ContractSuite took a law away, or put another in its place."""
+
+
+class ContractSuite(
+    Cost,
+    Lifecycle,
+    Limits,
+    Deletion,
+    WorkingMemory,
+    Reading,
+    Fidelity,
+    Durability,
+    Concurrency,
+    Atomicity,
+    Order,
+    Duplication,
+    Isolation,
+):
+    """Subclass it with a `url`; every law is then checked. The bases stand backwards because pytest runs them so.
+
+    Laws are final: LawsAreFinal, when the subclass is made or collected, for one that redefines or skips any of them.
+    """
+
+    url: str = ""
+    """The store under judgement. Where it is empty, `--store-url` has to be given."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        verify(cls)
+
+    @pytest.fixture
+    def harness(self, request: pytest.FixtureRequest) -> Iterator[Harness]:
+        """What each check is given; made for it alone."""
+        config = request.config
+        harness = Harness(
+            self.url or config.getoption("store_url"),
+            PROFILES[config.getoption("contract_profile")],
+            config.getoption("contract_seed"),
+            check=request.node.originalname,
+            database=True,
+        )
+        try:
+            yield harness
+        finally:
+            harness.close()
+
+
+LAWS: Final[tuple[type[Law], ...]] = tuple(
+    sorted((base for base in ContractSuite.__bases__ if issubclass(base, Law)), key=lambda law: law.number)
+)
+
+LAW_OF: Final[dict[str, type[Law]]] = {name: law for law in LAWS for name in checks(law)}
+"""Check -> its law."""
+
+_FORBIDDEN_MARKS: Final = frozenset({"skip", "skipif", "xfail"})
+
+
+def verify(suite: type[ContractSuite]) -> None:
+    """LawsAreFinal where a subclass of ContractSuite, by itself or through a mixin, changes what is judged."""
+    for name, law in LAW_OF.items():
+        if inspect.getattr_static(suite, name, None) is not vars(law)[name]:
+            raise LawsAreFinal(
+                f"{suite.__name__}.{name} replaces a check of law {law.number} ({law.title}). Laws are final: remove it, "
+                "and name what the store cannot keep in its `not_offered`, with the reason"
+            )
+    if inspect.getattr_static(suite, "harness") is not vars(ContractSuite)["harness"]:
+        raise LawsAreFinal(f"{suite.__name__}.harness replaces what all laws (1 to 13) are checked with; remove it")
+    if inspect.getattr_static(suite, "__test__", True) is not True:
+        raise LawsAreFinal(f"{suite.__name__}.__test__ takes laws 1 to 13 out of the run; remove it")
+    marks = inspect.getattr_static(suite, "pytestmark", [])
+    for mark in marks if isinstance(marks, list | tuple) else [marks]:
+        verify_mark(suite.__name__, getattr(mark, "name", str(mark)), "laws 1 to 13", "pytestmark")
+
+
+def verify_mark(where: str, mark: str, laws: str, attribute: str) -> None:
+    """LawsAreFinal for a mark that skips."""
+    if mark in _FORBIDDEN_MARKS:
+        raise LawsAreFinal(
+            f"{where}: the mark {mark!r} ({attribute}) takes {laws} out of the run. Laws are final: remove it, and name "
+            "what the store cannot keep in its `not_offered`, with the reason"
+        )
