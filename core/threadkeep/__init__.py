@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from threadkeep.errors import ThreadkeepError as ThreadkeepError
     from threadkeep.memory import Memory as Memory
     from threadkeep.memory import ResourceHandle as ResourceHandle
-    from threadkeep.memory import ThreadHandle as ThreadHandle
     from threadkeep.messages import Message as Message
     from threadkeep.registry import open_store as open_store
+    from threadkeep.thread import ThreadHandle as ThreadHandle
 
 _HOMES = {
     "Agent": "threadkeep.agent",
     "Memory": "threadkeep.memory",
     "Message": "threadkeep.messages",
     "ResourceHandle": "threadkeep.memory",
-    "ThreadHandle": "threadkeep.memory",
+    "ThreadHandle": "threadkeep.thread",
     "ThreadkeepError": "threadkeep.errors",
     "open_store": "threadkeep.registry",
 }

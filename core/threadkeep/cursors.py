@@ -26,7 +26,10 @@ def make_cursor(query: tuple[Any, ...], place: tuple[str | int, ...]) -> str:
 def read_cursor(cursor: str, query: tuple[Any, ...], kinds: tuple[type, ...]) -> list[Any]:
     """The place in a cursor, whose parts are of `kinds`, or InvalidCursor where it belongs to another query."""
     try:
-        binding, *place = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        parts: list[Any] = json.loads(
+            base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        )
+        binding, *place = parts
     except (TypeError, ValueError, AttributeError, binascii.Error):
         raise InvalidCursor(_REFUSED.format(query[0])) from None
     if binding != _binding(query) or [type(part) for part in place] != list(kinds):

@@ -57,13 +57,15 @@ KEEP: Final = _Keep()
 
 @dataclass(frozen=True, slots=True)
 class HistoryReceipt:
-    """What `append_history` found and did: `known` messages were there, `new` ones were appended.
+    """What `append_history` found and did.
 
-    `beyond` counts stored messages after the history's end: the client repeated an older request.
+    `messages` are the client's, one to one and as they are stored: with the ids and positions that they have there.
+    `new` counts those that were appended. `beyond` counts stored messages after the history's end: the client
+    repeated an older request.
     """
 
     tail: Tail
-    known: int
+    messages: tuple[Message, ...]
     new: int
     beyond: int
 
@@ -210,19 +212,24 @@ class ThreadHandle:
             raise ReadOnly("append_history")
         while True:
             snapshot = await self._load(Window(before=ALL))
-            found = reconcile(decode(snapshot.records), messages, ids)
+            stored = decode(snapshot.records)
+            found = reconcile(stored, messages, ids)
             if found.grown is None and not found.new:
-                return HistoryReceipt(snapshot.tail, len(found.known), 0, len(found.beyond))
+                return HistoryReceipt(snapshot.tail, found.known, 0, len(found.beyond))
             grown = () if found.grown is None else (found.grown,)
+            new = (*grown, *(found.new if ids == "stable" else _unused_ids(found.new, stored)))
             try:
                 receipt = await self.commit(
-                    (*grown, *found.new),
-                    if_tail=snapshot.tail,
-                    drop_from=None if found.grown is None else found.grown.id,
+                    new, if_tail=snapshot.tail, drop_from=None if found.grown is None else found.grown.id
                 )
             except TailMoved:
                 continue
-            return HistoryReceipt(receipt.tail, len(found.known), len(found.new), 0)
+            placed = [
+                message.model_copy(update={"position": position})
+                for message, position in zip(new, receipt.positions, strict=True)
+            ]
+            known = found.known[: len(found.known) - len(grown)]
+            return HistoryReceipt(receipt.tail, (*known, *placed), len(found.new), 0)
 
     async def load(self, *, last: int = 20, pair_safe: bool = False) -> ThreadSnapshot:
         """The newest `last` messages, the thread and both working memories, at one instant and in one round trip.
@@ -256,7 +263,8 @@ class ThreadHandle:
 
         `last`, `first`: only the newest, or the oldest, so many of those that the other arguments select.
         `before`, `after`, `around`: a position or a message id. `before` (counted by `last`) and `after` (by `first`)
-        leave the message itself out; `around` takes it in, with up to `last` messages before it and `first` after it (10 each where not given).
+        leave the message itself out; `around` takes it in, with up to `last` messages before it and `first` after it
+        (10 each unless given).
         `since`, `until`: instants, of `created_at`, or of `stored_at` where a message has none; `since` is taken in,
         `until` left out. A range of time reads the whole thread, since order does not come from clocks.
         `pair_safe`: leave out results at the start whose calls are not among the messages.
@@ -273,7 +281,7 @@ class ThreadHandle:
         elif first is not None and last is not None:
             raise InvalidInput("first and last exclude each other, but for around")
         elif since is not None or until is not None:
-            check_instants(since, until)
+            _check_instants(since, until)
             found = [message async for message in self.history() if _within(message, since, until)]
             found = found[: _count("first", first)] if first is not None else found
             found = found[max(0, len(found) - _count("last", last)) :] if last is not None else found
@@ -430,13 +438,23 @@ _EMPTY: Final = frozenset({"title", "metadata", "archived", "incomplete"})
 """Fields of the info document that are left out when they say nothing."""
 
 
-def _count(name: str, count: int) -> int:
+def _count(name: str, count: object) -> int:
     if not isinstance(count, int) or not 0 <= count <= ALL:
         raise InvalidInput(f"{name} is a count from 0 up, not {count!r}")
     return count
 
 
-def check_instants(*instants: datetime | None) -> None:
+def _unused_ids(new: Sequence[Message], stored: Sequence[Message]) -> list[Message]:
+    """Messages of a client whose ids mean nothing: one that is taken already is replaced."""
+    taken = {message.id for message in stored}
+    renamed = []
+    for message in new:
+        renamed.append(message.model_copy(update={"id": new_id()}) if message.id in taken else message)
+        taken.add(message.id)
+    return renamed
+
+
+def _check_instants(*instants: datetime | None) -> None:
     """Raises InvalidInput for a datetime without a time zone: it names no instant."""
     for instant in instants:
         if instant is not None and instant.tzinfo is None:
