@@ -1,0 +1,35 @@
+"""`--no-skips`: the mode of continuous integration, in which a test that does not run is a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+_NOT_RUN = "{} did not run ({}), and with --no-skips everything has to"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped or expected to fail is a failure")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = _NOT_RUN.format(item.nodeid, report.longrepr)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.skipped and collector.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = _NOT_RUN.format(collector.nodeid, report.longrepr)
+    return report

@@ -1,0 +1,130 @@
+"""Everything that is checked before a change is taken: `nox` runs it all, `nox -s NAME` one part, `nox -l` lists.
+
+With CI set in the environment nothing may be skipped: a test that skips, or a tool or server that is missing, fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+STORES = list(PROJECT["project"]["entry-points"]["threadkeep"])
+"""The URL schemes of the stores that this distribution brings."""
+OLDEST = (3, 11)
+NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
+
+_FINAL = (
+    "import sys, venv, ensurepip;"
+    "assert sys.implementation.name == 'cpython' and sys.version_info.releaselevel == 'final';"
+    "print(*sys.version_info[:2])"
+)
+
+
+def _folders() -> Iterator[Path]:
+    """Where interpreters may be: the PATH, and where pyenv and uv put those that are not on it."""
+    yield from (Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder)
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR", Path.home() / ".local" / "share" / "uv" / "python"))
+    for versions in (pyenv / "versions", uv):
+        yield from sorted(versions.glob("*/bin"), reverse=True)
+
+
+def _pythons() -> dict[str, Path]:
+    """The Python versions found, oldest first, each with one interpreter that runs and can make environments."""
+    here = sys.version_info[:2]
+    found = {here: Path(sys.executable)}
+    for folder in _folders():
+        for candidate in folder.glob("python3.*"):
+            match = re.fullmatch(r"python3\.(\d+)", candidate.name)
+            version = (3, int(match.group(1))) if match else here
+            if version in found or version < OLDEST:
+                continue
+            # A shim of pyenv has the name and does not run, so that only running it tells.
+            run = subprocess.run([candidate, "-c", _FINAL], capture_output=True, text=True, check=False)
+            if run.returncode == 0 and run.stdout.split() == [str(part) for part in version]:
+                found[version] = candidate
+    return {f"{major}.{minor}": found[major, minor] for major, minor in sorted(found)}
+
+
+PYTHONS = _pythons()
+HERE = "{}.{}".format(*sys.version_info)
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *(str(path.parent) for path in PYTHONS.values())])
+
+nox.needs_version = ">=2025.5"
+nox.options.sessions = ["lint", "types", "tests", "contract", "docs"]
+nox.options.error_on_missing_interpreters = True
+nox.options.error_on_external_run = True
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+
+
+def _group(name: str) -> list[str]:
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def _depth(session: nox.Session) -> list[str]:
+    """The Python that runs nox gets the default profile of the contract, every other the quick one."""
+    return [] if session.python == HERE else ["--contract-profile=quick"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: rules and format."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict, over everything that is typed."""
+    session.install("-e", ".[all]", *_group("types"), *_group("test"))
+    session.run("mypy")
+
+
+@nox.session(python=list(PYTHONS))
+def tests(session: nox.Session) -> None:
+    """The tests, beside the installed distribution. Arguments after `--` go to pytest."""
+    session.install(".[all]", *_group("test"))
+    where = session.posargs or [
+        "-n",
+        "auto",
+        "--ignore=adapters/tests/test_contract.py",
+        "--ignore=core/tests/test_docs.py",
+    ]
+    session.run("pytest", *NO_SKIPS, *_depth(session), *where)
+
+
+@nox.session(python=list(PYTHONS))
+def contract(session: nox.Session) -> None:
+    """The contract on each store that is registered. Arguments after `--` name the schemes of some."""
+    session.install(".[all]", *_group("test"))
+    for scheme in session.posargs or STORES:
+        if scheme not in STORES:
+            session.error(f"no store is registered for {scheme}://; there are {', '.join(STORES)}")
+        session.run(
+            "pytest", "-n", "auto", *NO_SKIPS, *_depth(session), "adapters/tests/test_contract.py", "-k", scheme
+        )
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation: every heading there, every example run, every link good; the changelog's fragments."""
+    session.install(".[all]", *_group("test"), *_group("docs"))
+    session.run("pytest", *NO_SKIPS, "core/tests/test_docs.py")
+    session.run("towncrier", "build", "--draft", "--version", PROJECT["project"]["version"])
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks, beside the stores that one would take instead. Arguments after `--` go to the script."""
+    session.install(".[all]", *_group("bench"))
+    session.run("python", "benchmarks/sqlite.py", *session.posargs)
