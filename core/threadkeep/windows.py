@@ -1,0 +1,60 @@
+"""Windows of a thread that a model can be called with: no tool result without its call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from threadkeep.messages import Message, ToolCallPart, ToolResultPart
+
+
+def pair_safe(messages: Sequence[Message]) -> list[Message]:
+    """A window without the messages that hold a tool result whose call lies before the window.
+
+    A result answers the nearest call of its id before it, in an earlier message or earlier in its own: ids repeat in
+    real conversations, so a later call of the same id is not the one that was answered. Where a message is left out,
+    so is every other whose call or result it holds, that neither stands alone. Everything else stays, in order;
+    calls without a result are pending and stay, and a second result of one call stays too.
+
+    For windows that go to a model. Pages of a whole thread lose messages by it: join the pages first.
+    """
+    caller: dict[str, int] = {}
+    pairs: list[tuple[int, int]] = []
+    dropped: set[int] = set()
+    for index, message in enumerate(messages):
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                caller[part.tool_call_id] = index
+            elif isinstance(part, ToolResultPart):
+                if part.tool_call_id in caller:
+                    pairs.append((caller[part.tool_call_id], index))
+                else:
+                    dropped.add(index)
+    size = -1
+    while size != len(dropped):
+        size = len(dropped)
+        for pair in pairs:
+            if not dropped.isdisjoint(pair):
+                dropped.update(pair)
+    return [message for index, message in enumerate(messages) if index not in dropped]
+
+
+def pending_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
+    """The tool calls of the last turn that no result answers yet, in order.
+
+    The last turn is what follows the newest message of role user, or everything where there is none. A result answers
+    one call: the first unanswered one of its id in the newest message that has one. An id called again after it was
+    answered is pending again.
+    """
+    start = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1) + 1
+    waiting: list[tuple[int, ToolCallPart]] = []
+    for index, message in enumerate(messages[start:]):
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                waiting.append((index, part))
+            elif isinstance(part, ToolResultPart):
+                same = [entry for entry in waiting if entry[1].tool_call_id == part.tool_call_id]
+                if same:
+                    newest = max(place for place, _ in same)
+                    answered = next(entry for entry in same if entry[0] == newest)
+                    waiting = [entry for entry in waiting if entry is not answered]
+    return [call for _, call in waiting]
