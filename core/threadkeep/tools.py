@@ -41,8 +41,8 @@ def tool(function: Callable[..., Any], *, name: str | None = None, description: 
     Name and description are the function's own name and docstring unless given. Raises InvalidInput for a function
     whose parameters cannot be given by name, or have no type.
     """
-    label: str = name or getattr(function, "__name__", "")
-    if not callable(function) or not label:
+    label = str(name or getattr(function, "__name__", ""))
+    if not label:
         raise InvalidInput(f"a tool is a Tool or a function with a name, not {function!r}")
     arguments = _arguments_model(function, label)
     names = {field: info.alias or field for field, info in arguments.model_fields.items()}
