@@ -1,0 +1,136 @@
+"""Processes that are killed in the middle of their work, and what they leave behind.
+
+A victim works through a script of commits and deletions in a resource of its own. The reference model says what the
+resource looks like after each of the steps. When the victim has been killed, the store has to look like that after some
+step (law 4), which is none before the last one that was acknowledged (law 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from threadkeep.guard import Guard
+from threadkeep.store import Changes, Put, Resource, Thread, Window
+from threadkeep_contract.harness import Harness, record
+from threadkeep_contract.history import source
+from threadkeep_contract.linearizable import apply, plain
+from threadkeep_contract.model import Model
+from threadkeep_contract.processes import Worker, workers
+from threadkeep_contract.worker import Run, Step
+
+STEPS: Final = 400
+"""Steps in a victim's script: more than it lives to do."""
+
+LONGEST: Final = 0.15
+"""Seconds that a victim is left to live, at most, after its first acknowledged step."""
+
+_ALL: Final = Window(before=100_000)
+
+
+def script(user: str) -> tuple[Step, ...]:
+    """What a victim does: threads of several sizes are made, added to, cut, given documents, and deleted."""
+    resource = Resource(user)
+    return tuple(_step(resource, number) for number in range(STEPS))
+
+
+def _step(resource: Resource, number: int) -> Step:
+    turn, kind = divmod(number, 6)
+    thread = Thread(resource.resource_id, f"thread{turn}")
+    text = json.dumps(number)
+    puts, common = (Put("work", text), Put("info", text)), (Put("work", text),)
+    count, size = ((80, 100), (3, 10), (2, 10), (20, 20_000))[kind] if kind < 4 else (0, 0)
+    records = tuple(record(f"{number}-{index}", "x" * size) for index in range(count))
+    match kind:
+        case 0 | 3:
+            changes = Changes(number + 1, f"epoch{turn}", records, puts, common)
+        case 1:
+            changes = Changes(number + 1, f"epoch{turn}", records)
+        case 2:
+            changes = Changes(number + 1, f"epoch{turn}", records, puts, drop_after=81)
+        case 4:
+            return Step("commit", resource, Changes(number + 1, puts=puts))
+        case _:
+            return Step("delete", Thread(resource.resource_id, f"thread{turn - 1}"))
+    return Step("commit", thread, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """What a killed process left behind."""
+
+    user: str
+    steps: tuple[Step, ...]
+    acknowledged: int
+    """How many steps were acknowledged."""
+    done: int | None
+    """After how many steps the resource looks as it does; None where it looks like that after no number of them."""
+    seen: str
+    """How it looks, in words."""
+
+
+async def look(handle: Guard, user: str) -> object:
+    """All that can be seen of a resource, as one value, without a note in the history."""
+    rows = await Guard.threads(handle, Resource(user), None, 1000, "created", ())
+    threads = [(row.thread_id, plain(await Guard.load(handle, Thread(user, row.thread_id), _ALL))) for row in rows]
+    return (plain(await Guard.load(handle, Resource(user))), threads)
+
+
+def look_at_model(model: Model, user: str) -> object:
+    """The same of the reference model."""
+    rows = model.threads(Resource(user), None, 1000)
+    threads = [(row.thread_id, plain(model.load(Thread(user, row.thread_id), _ALL))) for row in rows]
+    return (plain(model.load(Resource(user))), threads)
+
+
+def model_after(steps: Sequence[Step]) -> Model:
+    """The reference model after some steps."""
+    model = Model()
+    for step in steps:
+        apply(model, step)
+    return model
+
+
+def _steps_done(steps: Sequence[Step], user: str, seen: object, acknowledged: int) -> int | None:
+    """After how many steps the model looks as the store does; the likely numbers are tried first."""
+    likely = (acknowledged, acknowledged + 1)
+    for done in (*likely, *(number for number in range(len(steps) + 1) if number not in likely)):
+        if look_at_model(model_after(steps[:done]), user) == seen:
+            return done
+    return None
+
+
+async def survivors(harness: Harness) -> AsyncIterator[Survivor]:
+    """Kill as many processes as the profile says, some at a time, each at a random moment of its work."""
+    chance = random.Random(harness.seed)
+    handle = await harness.open()
+    left = harness.profile.kills
+    while left > 0:
+        count = min(left, harness.profile.processes)
+        left -= count
+        users = [harness.fresh() + "user" for _ in range(count)]
+        async with workers(harness.url, count) as victims:
+            await asyncio.gather(
+                *(_kill(victim, user, LONGEST * chance.random()) for victim, user in zip(victims, users, strict=True))
+            )
+            acknowledged = [len(victim.outcomes) for victim in victims]
+            for victim in victims:
+                for outcome in victim.outcomes:
+                    if outcome.failure is not None:
+                        raise harness.broken("a process at work alone meets no error", "none", outcome.failure.error())
+        for user, count in zip(users, acknowledged, strict=True):
+            steps = script(user)
+            seen = await look(handle, user)
+            done = _steps_done(steps, user, seen, count)
+            yield Survivor(user, steps, count, done, f"after {count} acknowledged steps: {source(seen)[:2000]}")
+
+
+async def _kill(victim: Worker, user: str, seconds: float) -> None:
+    victim.give(Run(script(user)))
+    if await victim.outcome() is not None:
+        await asyncio.sleep(seconds)
+    await victim.kill()

@@ -1,0 +1,422 @@
+"""Law 5: concurrency.
+
+Operations on one thread are linearizable, from many tasks, many store instances, many processes. `if_tail` appends
+only if the tail, epoch and position, is still the one given; of many racing writers with the same tail exactly one
+wins and the others get TailMoved with the new tail, having written nothing. A truncation moves the tail too. Without
+`if_tail`, N writers x M appends leave exactly N*M batches, each writer's in its own order. First use is safe in a race:
+two writers creating the same thread, or the schema itself, both succeed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from threadkeep.errors import Conflict, MessageConflict, TailMoved, VersionMoved
+from threadkeep.store import Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
+from threadkeep_contract.harness import Harness, Law, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.linearizable import check_histories
+from threadkeep_contract.races import Team, by_processes, by_tasks, committing, told
+from threadkeep_contract.worker import Chain, Open, Outcome, Patch, Run, Step
+
+ALL = Window(before=10_000)
+
+
+def _thread(harness: Harness) -> Thread:
+    """A new thread. The history of a race begins anew with it."""
+    harness.history.clear()
+    return Thread(harness.fresh() + "user", "thread")
+
+
+def _changes(harness: Harness, at: int, writer: int, **conditions: Any) -> Changes:
+    """What a contender commits: two messages and a document in either place, all of which carry its number."""
+    body = json.dumps(writer)
+    fields: dict[str, Any] = {
+        "append": (record(f"{writer}-a"), record(f"{writer}-b")),
+        "puts": (Put("work", body),),
+        "resource_puts": (Put("work", body),),
+        **conditions,
+    }
+    return Changes(at, harness.epoch(), **fields)
+
+
+async def _prepare(harness: Harness, handle: Recorded, thread: Thread, turn: int) -> Snapshot:
+    """Bring a new thread into one of four states: missing, with messages, emptied, deleted and made again."""
+    if turn % 4 == 1:
+        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
+    elif turn % 4 == 2:
+        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
+        await handle.commit(thread, Changes(2, harness.epoch(), drop_after=0))
+    elif turn % 4 == 3:
+        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"),)))
+        await handle.delete(thread)
+        await handle.commit(thread, Changes(2, harness.epoch(), (record("old2"),)))
+    return await handle.load(thread, ALL)
+
+
+def _the_winner(harness: Harness, promise: str, outcomes: Sequence[Outcome]) -> int:
+    """The index of the one outcome that is a receipt."""
+    won = [index for index, outcome in enumerate(outcomes) if outcome.receipt is not None]
+    harness.require(promise, len(won) == 1, "one that succeeds", f"{len(won)} that do:\n            {told(outcomes)}")
+    return won[0]
+
+
+def _receipt(harness: Harness, promise: str, outcome: Outcome) -> Receipt:
+    """The receipt of an outcome that has to be one."""
+    if outcome.receipt is None:
+        raise harness.broken(promise, "a receipt", told([outcome]))
+    return outcome.receipt
+
+
+async def _one_tail(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Many commits on one tail."""
+    promise = "of racing commits with one if_tail exactly one wins, and the others write nothing"
+    for turn in range(team.rounds):
+        thread = _thread(harness)
+        before = await _prepare(harness, handle, thread, turn)
+        orders = [committing(thread, _changes(harness, 3, writer, if_tail=before.tail)) for writer in range(team.size)]
+        outcomes = [outcome for (outcome,) in await team.together(orders)]
+        winner = _the_winner(harness, promise, outcomes)
+        receipt = _receipt(harness, promise, outcomes[winner])
+        for index, outcome in enumerate(outcomes):
+            if index != winner:
+                _lost(harness, promise, outcome, TailMoved(*receipt.tail))
+        after = await handle.load(thread, ALL)
+        ids = [stored.id for stored in before.records] + [f"{winner}-a", f"{winner}-b"]
+        harness.expect(promise, ids, [stored.id for stored in after.records])
+        harness.expect(promise, receipt.tail, after.tail)
+        work = after.docs.get("work")
+        common = after.resource_docs.get("work")
+        harness.expect(promise, ((1, json.dumps(winner)),) * 2, (work, common))
+
+
+def _lost(harness: Harness, promise: str, outcome: Outcome, error: Conflict) -> None:
+    """LawBroken unless an outcome is this error."""
+    seen = outcome.failure
+    harness.require(
+        promise,
+        seen is not None and seen.name == type(error).__name__ and tuple(seen.args) == error.args,
+        error,
+        told([outcome]),
+    )
+
+
+async def _tail_against_truncation(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Truncations and appends on one tail: a truncation moves the tail, also where it is the only one to do so."""
+    promise = "of racing truncations and appends with one if_tail exactly one wins"
+    for _ in range(team.rounds):
+        thread = _thread(harness)
+        await handle.commit(thread, Changes(1, harness.epoch(), tuple(record(f"old{index}") for index in range(4))))
+        tail = (await handle.load(thread)).tail
+        orders = []
+        for writer in range(team.size):
+            drop = {"append": (), "drop_after": 2} if writer % 2 else {}
+            orders.append(committing(thread, _changes(harness, 3, writer, if_tail=tail, **drop)))
+        outcomes = [outcome for (outcome,) in await team.together(orders)]
+        winner = _the_winner(harness, promise, outcomes)
+        receipt = _receipt(harness, promise, outcomes[winner])
+        for index, outcome in enumerate(outcomes):
+            if index != winner:
+                _lost(harness, promise, outcome, TailMoved(*receipt.tail))
+        old = ["old0", "old1", "old2", "old3"]
+        expected = old[:2] if winner % 2 else [*old, f"{winner}-a", f"{winner}-b"]
+        harness.expect(promise, expected, [stored.id for stored in (await handle.load(thread, ALL)).records])
+
+
+async def _create(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Many creations of one thread that must not be there."""
+    promise = 'of racing commits with if_epoch="" exactly one creates the thread'
+    for _ in range(team.rounds):
+        thread = _thread(harness)
+        changes = [_changes(harness, 5 + writer, writer, if_epoch="") for writer in range(team.size)]
+        outcomes = [outcome for (outcome,) in await team.together([committing(thread, change) for change in changes])]
+        winner = _the_winner(harness, promise, outcomes)
+        receipt = _receipt(harness, promise, outcomes[winner])
+        for index, outcome in enumerate(outcomes):
+            if index != winner:
+                _lost(harness, promise, outcome, TailMoved(*receipt.tail))
+        after = await handle.load(thread, ALL)
+        harness.expect(promise, [f"{winner}-a", f"{winner}-b"], [stored.id for stored in after.records])
+        harness.expect(promise, (changes[winner].epoch, 5 + winner), (after.tail.epoch, after.created))
+
+
+async def _get_or_create(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Many first commits to one thread, all of which may create it."""
+    promise = "racing first commits to a thread all succeed, in the epoch of one of them"
+    for turn in range(team.rounds):
+        thread = _thread(harness)
+        append = {"append": ()} if turn % 2 else {}
+        changes = [
+            _changes(harness, 5 + writer, writer, puts=(), resource_puts=(), **append) for writer in range(team.size)
+        ]
+        outcomes = [outcome for (outcome,) in await team.together([committing(thread, change) for change in changes])]
+        epochs = {_receipt(harness, promise, outcome).tail.epoch for outcome in outcomes}
+        after = await handle.load(thread, ALL)
+        harness.expect(promise, {after.tail.epoch}, epochs)
+        births = {change.epoch: change.at for change in changes}
+        harness.expect(f"{promise}, and created is its time", births.get(after.tail.epoch), after.created)
+        harness.expect(f"{promise}, and active is the latest time", 4 + team.size, after.active)
+        ids = {found.id for change in changes for found in change.append}
+        harness.expect(promise, ids, {stored.id for stored in after.records})
+        harness.expect(promise, len(ids), len(after.records))
+        rows = await handle.threads(Resource(thread.resource_id))
+        harness.expect(f"{promise}, and it is listed once", ["thread"], [row.thread_id for row in rows])
+
+
+async def _appends(harness: Harness, handle: Recorded, team: Team) -> None:
+    """N writers, M commits each, without conditions."""
+    promise = "N writers x M appends leave exactly N*M batches, each whole and in its writer's order"
+    thread = _thread(harness)
+    times, size = 2 * team.rounds, 3
+    orders = []
+    for writer in range(team.size):
+        steps = []
+        for number in range(times):
+            batch = tuple(record(f"{writer}/{number}/{index}") for index in range(size))
+            steps.append(Step("commit", thread, Changes(number, harness.epoch(), batch, seen=Tail("other", number))))
+        orders.append(Run(tuple(steps)))
+    outcomes = await team.together(orders)
+    after = await handle.load(thread, Window(before=team.size * times * size + 1))
+    places = {stored.id: stored.position for stored in after.records}
+    harness.expect(promise, team.size * times * size, len(after.records))
+    harness.expect(promise, len(after.records), len(places))
+    positions = [stored.position for stored in after.records]
+    harness.expect(f"{promise}, at positions that rise", sorted(set(positions)), positions)
+    found = [stored.id for stored in after.records]
+    for writer, answers in enumerate(outcomes):
+        batches = []
+        for number, outcome in enumerate(answers):
+            receipt = _receipt(harness, promise, outcome)
+            names = [f"{writer}/{number}/{index}" for index in range(size)]
+            harness.expect(promise, [places.get(name) for name in names], list(receipt.positions))
+            first = found.index(names[0])
+            harness.expect(promise, names, found[first : first + size])
+            batches.append(first)
+        harness.expect(promise, sorted(batches), batches)
+
+
+async def _same_message(harness: Harness, handle: Recorded, team: Team) -> None:
+    """One message, appended by all at once; and one id with as many bodies."""
+    for turn in range(team.rounds):
+        thread = _thread(harness)
+        await _prepare(harness, handle, thread, turn)
+        promise = "a message that many append at once is stored once, and all learn its place"
+        orders = [
+            committing(thread, Changes(3, harness.epoch(), (record("same"), record("pair")))) for _ in range(team.size)
+        ]
+        receipts = [_receipt(harness, promise, outcome) for (outcome,) in await team.together(orders)]
+        after = await handle.load(thread, ALL)
+        places = [stored.position for stored in after.records if stored.id in ("same", "pair")]
+        harness.expect(promise, [places] * team.size, [list(receipt.positions) for receipt in receipts])
+        harness.expect(promise, 2, len(places))
+
+        promise = "of many bodies under one id one is stored, and the others are a MessageConflict"
+        bodies = [record("other", str(writer)) for writer in range(team.size)]
+        orders = [
+            committing(thread, Changes(4, harness.epoch(), (record(f"with{writer}"), body)))
+            for writer, body in enumerate(bodies)
+        ]
+        outcomes = [outcome for (outcome,) in await team.together(orders)]
+        winner = _the_winner(harness, promise, outcomes)
+        for index, outcome in enumerate(outcomes):
+            if index != winner:
+                _lost(harness, promise, outcome, MessageConflict("other"))
+        newest = (await handle.load(thread, Window(before=2))).records
+        harness.expect(
+            promise, [(f"with{winner}"), bodies[winner].body], [newest[0].id, newest[-1].body] if newest else []
+        )
+        harness.expect(promise, len(after.records) + 2, len((await handle.load(thread, ALL)).records))
+
+
+async def _one_version(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Many puts on one version, of a thread's and of a resource's document."""
+    promise = "of racing puts with one if_version exactly one wins, and the others write nothing"
+    thread = _thread(harness)
+    await handle.commit(thread, Changes(1, harness.epoch()))
+    for turn in range(team.rounds):
+        version = turn // 3
+        orders: list[Run] = []
+        for writer in range(team.size):
+            put = (Put(f"slot{turn % 3}", json.dumps(writer), version),)
+            fresh = (record(f"{turn}-{writer}"),)
+            if turn % 3 == 0:
+                orders.append(committing(thread, Changes(turn, harness.epoch(), fresh, puts=put)))
+            elif turn % 3 == 1:
+                orders.append(committing(thread, Changes(turn, harness.epoch(), fresh, resource_puts=put)))
+            else:
+                orders.append(Run((Step("commit", Resource(thread.resource_id), Changes(turn, puts=put)),)))
+        outcomes = [outcome for (outcome,) in await team.together(orders)]
+        winner = _the_winner(harness, promise, outcomes)
+        for index, outcome in enumerate(outcomes):
+            if index != winner:
+                _lost(harness, promise, outcome, VersionMoved(f"slot{turn % 3}", version + 1))
+        after = await handle.load(thread, ALL)
+        docs = after.docs if turn % 3 == 0 else after.resource_docs
+        doc = docs.get(f"slot{turn % 3}")
+        harness.expect(promise, (version + 1, json.dumps(winner)), doc)
+        written = [stored.id for stored in after.records if stored.id.startswith(f"{turn}-")]
+        harness.expect(promise, [] if turn % 3 == 2 else [f"{turn}-{winner}"], written)
+
+
+async def _counters(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Every writer loads, adds a key, and puts with `if_version`, until it succeeds."""
+    promise = "documents that many change by compare-and-set keep every change"
+    thread = _thread(harness)
+    await handle.commit(thread, Changes(1, harness.epoch()))
+    for scope in (thread, Resource(thread.resource_id)):
+        times = max(2, team.rounds // 4)
+        orders = [Patch(scope, "work", f"{writer}", times) for writer in range(team.size)]
+        for outcomes in await team.together(orders):
+            for outcome in outcomes:
+                _receipt(harness, promise, outcome)
+        after = await handle.load(thread)
+        docs = after.docs if scope == thread else after.resource_docs
+        doc = docs.get("work")
+        keys = {f"{writer}-{index}" for writer in range(team.size) for index in range(times)}
+        body = json.loads(doc.body) if doc and doc.body else {}
+        harness.expect(promise, (len(keys), sorted(keys)), (doc.version if doc else 0, sorted(body)))
+
+
+async def _chains(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Every writer loads the tail and appends on it, until it succeeds."""
+    promise = "appends that are repeated on the tail loaded anew all succeed once, each writer's in its own order"
+    thread = _thread(harness)
+    times = max(2, team.rounds // 4)
+    orders = [
+        Chain(thread, tuple(record(f"{writer}-{index}") for index in range(times))) for writer in range(team.size)
+    ]
+    for outcomes in await team.together(orders):
+        for outcome in outcomes:
+            _receipt(harness, promise, outcome)
+    found = [stored.id for stored in (await handle.load(thread, ALL)).records]
+    for writer in range(team.size):
+        own = [name for name in found if name.startswith(f"{writer}-")]
+        harness.expect(promise, [f"{writer}-{index}" for index in range(times)], own)
+
+
+async def _messages_beside_documents(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Some append, some put another document each, and nobody undoes what another does."""
+    promise = "commits that race on one thread undo nothing of each other"
+    thread = _thread(harness)
+    times = team.rounds
+    orders = []
+    for writer in range(team.size):
+        steps = []
+        for number in range(times):
+            puts = (Put(f"slot{writer}", json.dumps(number)),)
+            append = (record(f"{writer}-{number}"),)
+            kinds: tuple[dict[str, Any], ...] = (
+                {"append": append},
+                {"puts": puts},
+                {"append": append, "resource_puts": puts},
+            )
+            changes = Changes(number, harness.epoch(), **kinds[writer % 3])
+            steps.append(Step("commit", thread, changes))
+        orders.append(Run(tuple(steps)))
+    for outcomes in await team.together(orders):
+        for outcome in outcomes:
+            _receipt(harness, promise, outcome)
+    after = await handle.load(thread, ALL)
+    last = (times, json.dumps(times - 1))
+    harness.expect(promise, {f"slot{w}": last for w in range(team.size) if w % 3 == 1}, dict(after.docs))
+    harness.expect(promise, {f"slot{w}": last for w in range(team.size) if w % 3 == 2}, dict(after.resource_docs))
+    ids = {f"{w}-{number}" for w in range(team.size) if w % 3 != 1 for number in range(times)}
+    harness.expect(promise, ids, {stored.id for stored in after.records})
+    harness.expect(promise, times - 1, after.active)
+
+
+async def _first_use(harness: Harness, handle: Recorded, team: Team) -> None:
+    """Everyone opens the store at once and uses it at once."""
+    promise = "a store that many open and use at once serves them all"
+    for _ in range(max(1, team.rounds // 5)):
+        thread = _thread(harness)
+        orders = [
+            Open(Step("commit", thread, Changes(1, harness.epoch(), (record(f"new{writer}"),))), 3)
+            for writer in range(team.size)
+        ]
+        for outcomes in await team.together(orders):
+            for outcome in outcomes:
+                _receipt(harness, promise, outcome)
+        found = sorted(stored.id for stored in (await handle.load(thread, ALL)).records)
+        harness.expect(promise, sorted(f"new{writer}" for writer in range(team.size)), found)
+
+
+class Concurrency(Law):
+    """Operations on one thread are linearizable, from many tasks, many store instances, many processes."""
+
+    number = 5
+    title = "Concurrency"
+
+    def test_of_tasks_with_one_tail_exactly_one_wins(self, harness: Harness) -> None:
+        by_tasks(harness, _one_tail)
+
+    def test_of_processes_with_one_tail_exactly_one_wins(self, harness: Harness) -> None:
+        by_processes(harness, _one_tail)
+
+    def test_a_truncation_moves_the_tail_for_tasks(self, harness: Harness) -> None:
+        by_tasks(harness, _tail_against_truncation)
+
+    def test_a_truncation_moves_the_tail_for_processes(self, harness: Harness) -> None:
+        by_processes(harness, _tail_against_truncation)
+
+    def test_of_tasks_that_create_a_thread_exactly_one_does(self, harness: Harness) -> None:
+        by_tasks(harness, _create)
+
+    def test_of_processes_that_create_a_thread_exactly_one_does(self, harness: Harness) -> None:
+        by_processes(harness, _create)
+
+    def test_tasks_may_all_be_first_in_a_thread(self, harness: Harness) -> None:
+        by_tasks(harness, _get_or_create)
+
+    def test_processes_may_all_be_first_in_a_thread(self, harness: Harness) -> None:
+        by_processes(harness, _get_or_create)
+
+    def test_appends_of_many_tasks_are_all_there(self, harness: Harness) -> None:
+        by_tasks(harness, _appends)
+
+    def test_appends_of_many_processes_are_all_there(self, harness: Harness) -> None:
+        by_processes(harness, _appends)
+
+    def test_one_message_from_many_tasks_is_stored_once(self, harness: Harness) -> None:
+        by_tasks(harness, _same_message)
+
+    def test_one_message_from_many_processes_is_stored_once(self, harness: Harness) -> None:
+        by_processes(harness, _same_message)
+
+    def test_of_tasks_with_one_version_exactly_one_wins(self, harness: Harness) -> None:
+        by_tasks(harness, _one_version)
+
+    def test_of_processes_with_one_version_exactly_one_wins(self, harness: Harness) -> None:
+        by_processes(harness, _one_version)
+
+    def test_documents_keep_the_changes_of_many_tasks(self, harness: Harness) -> None:
+        by_tasks(harness, _counters)
+
+    def test_documents_keep_the_changes_of_many_processes(self, harness: Harness) -> None:
+        by_processes(harness, _counters)
+
+    def test_tasks_append_on_the_tail_they_loaded(self, harness: Harness) -> None:
+        by_tasks(harness, _chains)
+
+    def test_processes_append_on_the_tail_they_loaded(self, harness: Harness) -> None:
+        by_processes(harness, _chains)
+
+    def test_messages_and_documents_do_not_undo_each_other_in_tasks(self, harness: Harness) -> None:
+        by_tasks(harness, _messages_beside_documents)
+
+    def test_messages_and_documents_do_not_undo_each_other_in_processes(self, harness: Harness) -> None:
+        by_processes(harness, _messages_beside_documents)
+
+    def test_tasks_may_open_the_store_at_once(self, harness: Harness) -> None:
+        by_tasks(harness, _first_use)
+
+    def test_processes_may_open_the_store_at_once(self, harness: Harness) -> None:
+        by_processes(harness, _first_use)
+
+    def test_histories_of_tasks_are_linearizable(self, harness: Harness) -> None:
+        by_tasks(harness, check_histories)
+
+    def test_histories_of_processes_are_linearizable(self, harness: Harness) -> None:
+        by_processes(harness, check_histories)

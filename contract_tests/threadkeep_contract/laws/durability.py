@@ -1,0 +1,256 @@
+"""Law 6: durability and unknown outcomes.
+
+What was acknowledged survives the death of the client and a restart of the server (with the server settings that the
+adapter's page names). Where the store cannot know whether a write happened, it says so (OutcomeUnknown); repeating the
+same call is then always safe (law 2), and the library's own retries rely on nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from threadkeep.errors import OutcomeUnknown, TailMoved, VersionMoved
+from threadkeep.guard import Guard
+from threadkeep.store import Changes, Clause, Put, Receipt, Resource, Snapshot, Stored, Tail, Thread, Window
+from threadkeep_contract.harness import Harness, Law, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.kills import look, look_at_model, model_after, script, survivors
+from threadkeep_contract.linearizable import apply, plain
+from threadkeep_contract.processes import workers
+from threadkeep_contract.worker import Run, Step, perform
+
+ALL = Window(before=10_000)
+
+REPETITIONS = 5
+"""How often a call whose outcome is unknown is repeated before the check gives up."""
+
+
+def _both(harness: Harness) -> bool:
+    """Whether the store outlives the process that works on it, and another process can look."""
+    return all([harness.offers(Clause.PROCESSES), harness.offers(Clause.DURABILITY)])
+
+
+async def _insist(handle: Recorded, thread: Thread, changes: Changes) -> Receipt:
+    """Commit, and repeat the same call where the store says that it cannot know the outcome."""
+    for _ in range(REPETITIONS):
+        try:
+            return await handle.commit(thread, changes)
+        except OutcomeUnknown:
+            continue
+    return await handle.commit(thread, changes)
+
+
+async def _interrupted(handle: Recorded, thread: Thread, changes: Changes, turns: int) -> None:
+    """Begin a commit and cancel it after some turns of the event loop: its outcome is unknown to the caller."""
+    commit = asyncio.ensure_future(handle.commit(thread, changes))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    commit.cancel()
+    await asyncio.gather(commit, return_exceptions=True)
+
+
+def _ids(records: Sequence[Stored]) -> list[str]:
+    return [stored.id for stored in records]
+
+
+class Durability(Law):
+    """What was acknowledged stays, and repeating a call whose outcome is unknown is always safe."""
+
+    number = 6
+    title = "Durability and unknown outcomes"
+
+    def test_what_was_acknowledged_is_there_when_the_store_is_opened_again(self, harness: Harness) -> None:
+        if not harness.offers(Clause.DURABILITY):
+            return
+
+        async def run() -> None:
+            user = harness.fresh() + "user"
+            steps = script(user)[:60]
+            for first in range(0, len(steps), 10):
+                handle = await harness.open()
+                expected = look_at_model(model_after(steps[:first]), user)
+                harness.expect("what was acknowledged is there after a reopening", expected, await look(handle, user))
+                for step in steps[first : first + 10]:
+                    await perform(handle, step)
+                await handle.close()
+            handle = await harness.open()
+            expected = look_at_model(model_after(steps), user)
+            harness.expect("what was acknowledged is there after a reopening", expected, await look(handle, user))
+
+        harness.run(run)
+
+    def test_positions_and_versions_go_on_when_the_store_is_opened_again(self, harness: Harness) -> None:
+        if not harness.offers(Clause.DURABILITY):
+            return
+
+        async def run() -> None:
+            thread = Thread(harness.fresh() + "user", "thread")
+            first = await harness.open()
+            records = tuple(record(f"old{index}") for index in range(4))
+            await first.commit(thread, Changes(1, harness.epoch(), records, (Put("work", "1"),)))
+            dropped = await first.commit(thread, Changes(2, harness.epoch(), drop_after=1))
+            await first.close()
+            second = await harness.open()
+            receipt = await second.commit(
+                thread, Changes(3, harness.epoch(), (record("new"),), (Put("work", "2", 1),), if_tail=dropped.tail)
+            )
+            harness.require(
+                "a position is never given twice, also not after a reopening",
+                receipt.positions[0] > len(records),
+                f"a position above {len(records)}",
+                receipt,
+            )
+            harness.expect("versions go on after a reopening", [2], list(receipt.versions))
+            known = await second.commit(thread, Changes(4, harness.epoch(), (records[0], record("new"))))
+            harness.expect("messages are known after a reopening", [1, receipt.positions[0]], list(known.positions))
+
+        harness.run(run)
+
+    def test_what_a_process_left_is_there(self, harness: Harness) -> None:
+        if not _both(harness):
+            return
+
+        async def run() -> None:
+            handle = await harness.open()
+            user = harness.fresh() + "user"
+            steps = script(user)[:30]
+            async with workers(harness.url, 1) as (worker,):
+                for outcome in await worker.outcomes_of(Run(steps)):
+                    if outcome.failure is not None:
+                        raise harness.broken("a process at work alone meets no error", "none", outcome.failure.error())
+                expected = look_at_model(model_after(steps), user)
+                promise = "what another process has been told is seen at once"
+                harness.expect(promise, expected, await look(handle, user))
+            harness.expect("what a process was told is there after its end", expected, await look(handle, user))
+
+        harness.run(run)
+
+    def test_what_a_killed_process_was_told_is_there_and_may_be_repeated(self, harness: Harness) -> None:
+        if not _both(harness):
+            return
+
+        async def run() -> None:
+            handle = await harness.open()
+            async for survivor in survivors(harness):
+                done, told = survivor.done, survivor.acknowledged
+                harness.require(
+                    "what was acknowledged survives the death of the client",
+                    done is not None and done in (told, told + 1),
+                    f"what {told} steps leave behind, or the one that was under way too",
+                    f"{survivor.seen}: as after {done} steps",
+                )
+                if done is None or told == len(survivor.steps):
+                    continue
+                step = survivor.steps[told]
+                model = model_after(survivor.steps[:done])
+                answer = apply(model, step)
+                outcome = await perform(handle, step)
+                promise = "a call that was under way when the client died may be repeated, and doubles nothing"
+                harness.expect(promise, plain(answer), plain(outcome.receipt or outcome.failure))
+                harness.expect(promise, look_at_model(model, survivor.user), await look(handle, survivor.user))
+
+        harness.run(run, seconds=5 * harness.profile.seconds)
+
+    def test_a_repeated_commit_doubles_nothing_and_answers_the_same(self, harness: Harness) -> None:
+        async def run() -> None:
+            first, second = await harness.open(), await harness.open()
+            for there in (False, True):
+                for conditional in (False, True):
+                    thread = Thread(harness.fresh() + "user", "thread")
+                    if there:
+                        await first.commit(thread, Changes(1, harness.epoch(), (record("old"),)))
+                    tail = (await first.load(thread)).tail if conditional else None
+                    records = tuple(record(f"new{index}") for index in range(3))
+                    changes = Changes(2, harness.epoch(), records, if_tail=tail)
+                    told = await _insist(first, thread, changes)
+                    before = plain(await second.load(thread, ALL))
+                    for handle in (first, second):
+                        again = await _insist(handle, thread, changes)
+                        promise = "a commit of messages that is repeated changes nothing, and is answered as at first"
+                        harness.expect(promise, plain(told), plain(again))
+                        harness.expect(promise, before, plain(await second.load(thread, ALL)))
+                    await first.commit(thread, Changes(3, harness.epoch(), (record("later"),)))
+                    late = await _insist(second, thread, changes)
+                    promise = "a commit of messages that is repeated late is answered with the first positions"
+                    harness.expect(promise, list(told.positions), list(late.positions))
+                    ids = [*(["old"] if there else []), "new0", "new1", "new2", "later"]
+                    harness.expect(promise, ids, _ids((await first.load(thread, ALL)).records))
+
+        harness.run(run)
+
+    def test_a_repeated_conditional_put_is_written_once(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            user = harness.fresh() + "user"
+            thread = Thread(user, "thread")
+            await handle.commit(thread, Changes(1, harness.epoch()))
+            promise = "a put with if_version that is repeated is refused, and written once"
+            changes = Changes(2, harness.epoch(), puts=(Put("work", "1", 0),), resource_puts=(Put("work", "1", 0),))
+            await _insist(handle, thread, changes)
+            await harness.refused(promise, VersionMoved, handle.commit(thread, changes))
+            alone = Changes(3, puts=(Put("work", "2", 1),))
+            await handle.commit(Resource(user), alone)
+            await harness.refused(promise, VersionMoved, handle.commit(Resource(user), alone))
+            after = await handle.load(thread)
+            versions = [docs["work"].version if "work" in docs else 0 for docs in (after.docs, after.resource_docs)]
+            harness.expect(promise, [1, 2], versions)
+
+        harness.run(run)
+
+    def test_a_repeated_deletion_or_truncation_is_safe(self, harness: Harness) -> None:
+        async def run() -> None:
+            first, second = await harness.open(), await harness.open()
+            thread = Thread(harness.fresh() + "user", "thread")
+            records = tuple(record(f"m{index}") for index in range(5))
+            await first.commit(thread, Changes(1, harness.epoch(), records))
+            cut = Changes(2, harness.epoch(), drop_after=2)
+            for handle in (first, second):
+                await handle.commit(thread, cut)
+                seen = _ids((await handle.load(thread, ALL)).records)
+                harness.expect("a truncation that is repeated drops no more", ["m0", "m1"], seen)
+            for handle in (first, second):
+                await handle.delete(thread)
+                seen = plain(await handle.load(thread, ALL))
+                harness.expect("a deletion that is repeated is no error", plain(Snapshot()), seen)
+
+        harness.run(run)
+
+    def test_a_commit_that_was_interrupted_may_be_repeated(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle, other = await harness.open(), await harness.open()
+            promise = "a commit whose outcome is unknown may be repeated, and is done once"
+            for turns in range(2 * harness.profile.rounds):
+                thread = Thread(harness.fresh() + "user", "thread")
+                tail: Tail | None = None
+                if turns % 2:
+                    tail = (await handle.commit(thread, Changes(1, harness.epoch(), (record("old"),)))).tail
+                records = tuple(record(f"new{index}") for index in range(3))
+                changes = Changes(2, harness.epoch(), records, if_tail=tail)
+                await _interrupted(handle, thread, changes, turns // 2)
+                receipt = await _insist(other if turns % 3 else handle, thread, changes)
+                after = await other.load(thread, ALL)
+                harness.expect(promise, [*(["old"] if tail else []), "new0", "new1", "new2"], _ids(after.records))
+                places = [stored.position for stored in after.records][-3:]
+                harness.expect(promise, (after.tail, places), (receipt.tail, list(receipt.positions)))
+
+        harness.run(run)
+
+    def test_an_interrupted_creation_happened_or_not(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle, other = await harness.open(), await harness.open()
+            promise = "a creation whose outcome is unknown may be repeated, and there is one thread"
+            for turns in range(harness.profile.rounds):
+                thread = Thread(harness.fresh() + "user", "thread")
+                changes = Changes(1, harness.epoch(), (record("new"),), if_epoch="")
+                await _interrupted(handle, thread, changes, turns)
+                try:
+                    await other.commit(thread, changes)
+                except TailMoved as moved:
+                    harness.expect(f"{promise}, of this epoch", changes.epoch, moved.epoch)
+                after = await Guard.load(handle, thread, ALL)
+                harness.expect(promise, (changes.epoch, ["new"]), (after.tail.epoch, _ids(after.records)))
+                rows = await handle.threads(Resource(thread.resource_id))
+                harness.expect(promise, ["thread"], [row.thread_id for row in rows])
+
+        harness.run(run)

@@ -1,0 +1,171 @@
+"""Real processes that work on a store, race each other and are killed.
+
+`workers(...)` starts some, as `threadkeep_contract.worker` describes them, and reaps every one whatever happens.
+A worker that ends badly, hangs or says something else than an outcome is a broken law, shown with its error output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import IO, Final
+
+from threadkeep_contract.harness import LawBroken
+from threadkeep_contract.worker import DONE, ORDER, OUTCOME, READY, Order, Outcome
+
+HANG: Final = 60.0
+"""Seconds without a line from a worker that has something to say, after which it counts as hanging."""
+
+LEAD: Final = 20_000_000
+"""Nanoseconds between the giving of an order to several workers and the moment at which they begin."""
+
+
+class Worker:
+    """One process at work. `outcomes` is all that it has acknowledged so far."""
+
+    def __init__(self, url: str) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - reap() closes it
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "threadkeep_contract.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._killed = False
+        self.outcomes: list[Outcome] = []
+        self._send(json.dumps(url).encode())
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        line = b"-"
+        while line:
+            line = self._process.stdout.readline()
+            # The loop may be gone where a check failed before its workers were reaped.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+
+    def _send(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        # A worker that is dead already is found out by what it does not answer.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line + b"\n")
+            self._process.stdin.flush()
+
+    async def _line(self) -> bytes:
+        """The next whole line, or nothing where the output has ended."""
+        try:
+            line = await asyncio.wait_for(self._lines.get(), HANG)
+        except TimeoutError:
+            raise self._broken(f"a worker process has said nothing for {HANG:.0f} seconds") from None
+        return line if line.endswith(b"\n") else b""
+
+    def _broken(self, what: str) -> LawBroken:
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip()
+        return LawBroken("a worker process does its work and ends", "outcomes", f"{what}\n{said[-4000:]}")
+
+    async def ready(self) -> None:
+        """Wait until the process has started; what takes long is the import of Python modules."""
+        line = await self._line()
+        if line.strip() != json.dumps(READY).encode():
+            raise self._broken(f"a worker process did not start but said {line!r}")
+
+    def give(self, order: Order) -> None:
+        """Give an order, without waiting for any answer."""
+        self._send(ORDER.dump_json(order))
+
+    async def outcome(self) -> Outcome | None:
+        """The next outcome of the order, or None where it is done."""
+        line = await self._line()
+        if not line:
+            raise self._broken(f"a worker process ended early, with status {self._process.wait()}")
+        if json.loads(line) == DONE:
+            return None
+        outcome = OUTCOME.validate_json(line)
+        self.outcomes.append(outcome)
+        return outcome
+
+    async def outcomes_of(self, order: Order) -> list[Outcome]:
+        """Give an order and wait for all of its outcomes."""
+        self.give(order)
+        return await self.rest()
+
+    async def rest(self) -> list[Outcome]:
+        """The outcomes of the order that was given, up to its end."""
+        found = []
+        while (outcome := await self.outcome()) is not None:
+            found.append(outcome)
+        return found
+
+    async def kill(self) -> None:
+        """SIGKILL, now. What the worker had acknowledged until then is added to `outcomes`."""
+        self._killed = True
+        self._process.kill()
+        while line := await self._line():
+            if json.loads(line) != DONE:
+                self.outcomes.append(OUTCOME.validate_json(line))
+        self._process.wait()
+
+    def reap(self, *, well: bool) -> None:
+        """Let the process end and collect it; where the check went `well`, it has to have ended well."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        hung = False
+        if not well:
+            self._process.kill()
+        try:
+            self._process.wait(HANG)
+        except subprocess.TimeoutExpired:
+            hung = True
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        try:
+            if well and not self._killed and (hung or self._process.returncode):
+                how = "did not end" if hung else f"ended with status {self._process.returncode}"
+                raise self._broken(f"a worker process {how}")
+        finally:
+            self._errors.close()
+
+
+@contextlib.asynccontextmanager
+async def workers(url: str, count: int) -> AsyncIterator[list[Worker]]:
+    """`count` processes that have started and wait for orders, reaped at the end, also after a failure."""
+    started: list[Worker] = []
+    try:
+        for _ in range(count):
+            started.append(Worker(url))
+        for worker in started:
+            await worker.ready()
+        yield started
+    except BaseException:
+        for worker in started:
+            worker.reap(well=False)
+        raise
+    broken: list[LawBroken] = []
+    for worker in started:
+        try:
+            await asyncio.to_thread(worker.reap, well=True)
+        except LawBroken as error:
+            broken.append(error)
+    if broken:
+        raise broken[0]
+
+
+def soon() -> int:
+    """A moment at which workers that are given orders now can all begin."""
+    return time.monotonic_ns() + LEAD

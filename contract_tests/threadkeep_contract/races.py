@@ -1,0 +1,103 @@
+"""Contenders that race on a store, tasks or processes, so that a race is written once and run with both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from threadkeep.store import Changes, Clause, Thread
+from threadkeep_contract.harness import Harness
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.processes import Worker, soon, workers
+from threadkeep_contract.worker import Order, Outcome, Run, Step, obey
+
+HANDLES: Final = 3
+"""Handles among which racing tasks are shared out."""
+
+
+class Team(Protocol):
+    """Contenders."""
+
+    size: int
+    """How many there are."""
+    rounds: int
+    """How often a race is run."""
+
+    async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
+        """Each contender its order, all at once; the outcomes of each. There may be fewer orders than contenders."""
+        ...
+
+
+class Tasks:
+    """Tasks on several handles of one process."""
+
+    def __init__(self, harness: Harness, handles: Sequence[Recorded]) -> None:
+        self.size = harness.profile.tasks
+        self.rounds = harness.profile.rounds
+        self._url = harness.url
+        self._handles = handles
+
+    async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
+        async def one(index: int, order: Order) -> list[Outcome]:
+            handle = self._handles[index % len(self._handles)]
+            return [outcome async for outcome in obey(handle, self._url, order)]
+
+        return await asyncio.gather(*(one(index, order) for index, order in enumerate(orders)))
+
+
+class Processes:
+    """Worker processes, each with a handle of its own."""
+
+    def __init__(self, harness: Harness, team: Sequence[Worker]) -> None:
+        self.size = len(team)
+        self.rounds = harness.profile.process_rounds
+        self._team = team
+
+    async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
+        start = soon()
+        racing = self._team[: len(orders)]
+        for worker, order in zip(racing, orders, strict=True):
+            worker.give(replace(order, start=start))
+        return [await worker.rest() for worker in racing]
+
+
+Race = Callable[[Harness, Recorded, Team], Awaitable[None]]
+"""A check of a law: the harness, a handle to look through, and the contenders."""
+
+
+def by_tasks(harness: Harness, race: Race) -> None:
+    """Run a race with tasks on several handles."""
+
+    async def run() -> None:
+        handles = [await harness.open() for _ in range(HANDLES)]
+        await race(harness, handles[0], Tasks(harness, handles))
+
+    harness.run(run)
+
+
+def by_processes(harness: Harness, race: Race) -> None:
+    """Run a race with worker processes, where the store offers that."""
+    if not harness.offers(Clause.PROCESSES):
+        return
+
+    async def run() -> None:
+        handle = await harness.open()
+        async with workers(harness.url, harness.profile.processes) as team:
+            await race(harness, handle, Processes(harness, team))
+
+    harness.run(run, seconds=2 * harness.profile.seconds)
+
+
+def committing(scope: Thread, changes: Changes) -> Run:
+    """An order of one commit."""
+    return Run((Step("commit", scope, changes),))
+
+
+def told(outcomes: Sequence[Outcome]) -> str:
+    """What outcomes said, for the text of a broken law."""
+    return "\n            ".join(
+        f"{outcome.failure.name}{outcome.failure.args}" if outcome.failure else f"{outcome.receipt or outcome.snapshot}"
+        for outcome in outcomes
+    )

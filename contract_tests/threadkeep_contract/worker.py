@@ -1,0 +1,237 @@
+"""A process of its own that works on a store as it is told: `python -m threadkeep_contract.worker`.
+
+It reads JSON lines: first the store's URL, a string (which may hold a password, and so is no argument), then orders. It
+writes one JSON line for every outcome, flushed before the next step begins, so that what was acknowledged is known to
+the parent even if the worker is killed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pydantic import TypeAdapter
+
+from threadkeep import errors
+from threadkeep.errors import StoreUnavailable, TailMoved, ThreadkeepError, VersionMoved
+from threadkeep.guard import Guard
+from threadkeep.registry import open_store, register, scheme_of
+from threadkeep.store import Changes, Put, Receipt, Record, Resource, Snapshot, Thread, Window
+
+READY = "ready"
+DONE = "done"
+
+_PATIENCE = 10.0
+"""Seconds for which a verb that was answered with StoreUnavailable is repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call of a verb, as data."""
+
+    verb: Literal["commit", "load", "delete"]
+    scope: Thread | Resource
+    changes: Changes | None = None
+    window: Window = Window()  # noqa: RUF009 - an immutable value
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that a verb raised: its class in `threadkeep.errors` and its arguments."""
+
+    name: str
+    args: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, error: ThreadkeepError) -> Failure:
+        """As data; an error class of a store's own goes by the name of the library's class that it extends."""
+        ours = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        return cls(ours.__name__, error.args)
+
+    def error(self) -> ThreadkeepError:
+        """The error, made again."""
+        made: ThreadkeepError = getattr(errors, self.name)(*self.args)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step came to, and when it began and ended (nanoseconds of the machine's monotonic clock)."""
+
+    began: int
+    ended: int
+    receipt: Receipt | None = None
+    snapshot: Snapshot | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Do the steps, one after the other; answers one outcome each. `start` is a monotonic time to wait for."""
+
+    steps: tuple[Step, ...]
+    start: int = 0
+    kind: Literal["run"] = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Append the records, each on the tail just loaded (`if_tail`), again where it moved; answers one outcome each."""
+
+    scope: Thread
+    records: tuple[Record, ...]
+    start: int = 0
+    kind: Literal["chain"] = "chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Add `times` keys to the JSON object in a document, each by load and put with `if_version`, again where it moved.
+
+    The keys are called NAME-0, NAME-1 and so on.
+    """
+
+    scope: Thread | Resource
+    slot: str
+    name: str
+    times: int
+    start: int = 0
+    kind: Literal["patch"] = "patch"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open the store on new handles, `times` at once, do the step on each, and close them; answers one outcome each."""
+
+    step: Step
+    times: int
+    start: int = 0
+    kind: Literal["open"] = "open"
+
+
+Order: TypeAlias = Run | Chain | Patch | Open
+
+ORDER: TypeAdapter[Order] = TypeAdapter(Order)
+OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+
+
+def now() -> int:
+    """Microseconds since 1970, as commits carry them."""
+    return time.time_ns() // 1000
+
+
+async def perform(guard: Guard, step: Step) -> Outcome:
+    """Do a step and say what it came to. An error that is not the library's own passes through."""
+    began = time.monotonic_ns()
+    try:
+        if step.verb == "load":
+            snapshot = await guard.load(step.scope, step.window)
+            return Outcome(began, time.monotonic_ns(), snapshot=snapshot)
+        if step.verb == "delete":
+            await guard.delete(step.scope)
+            return Outcome(began, time.monotonic_ns())
+        if step.changes is None:
+            raise ValueError("a commit needs changes")
+        receipt = await guard.commit(step.scope, step.changes)
+        return Outcome(began, time.monotonic_ns(), receipt=receipt)
+    except ThreadkeepError as error:
+        return Outcome(began, time.monotonic_ns(), failure=Failure.of(error))
+
+
+async def patiently(guard: Guard, step: Step) -> Outcome:
+    """As `perform`; StoreUnavailable, which says that nothing was written, is answered by trying again."""
+    last = time.monotonic() + _PATIENCE
+    first = None
+    while True:
+        outcome = await perform(guard, step)
+        first = first or outcome.began
+        if outcome.failure is None or outcome.failure.name != StoreUnavailable.__name__ or time.monotonic() > last:
+            return Outcome(first, outcome.ended, outcome.receipt, outcome.snapshot, outcome.failure)
+        await asyncio.sleep(0.01)
+
+
+async def _chain(guard: Guard, scope: Thread, record: Record) -> Outcome:
+    """Append one record on the tail just loaded, as often as it takes."""
+    while True:
+        seen = await patiently(guard, Step("load", scope))
+        if seen.snapshot is None:
+            return seen
+        changes = Changes(now(), f"epoch-{record.id}", append=(record,), if_tail=seen.snapshot.tail)
+        outcome = await patiently(guard, Step("commit", scope, changes))
+        if outcome.failure is None or outcome.failure.name != TailMoved.__name__:
+            return outcome
+
+
+async def _patch(guard: Guard, scope: Thread | Resource, slot: str, key: str) -> Outcome:
+    """Add one key to the JSON object in a document, as often as it takes."""
+    while True:
+        seen = await patiently(guard, Step("load", scope))
+        if seen.snapshot is None:
+            return seen
+        found = (seen.snapshot.docs if isinstance(scope, Thread) else seen.snapshot.resource_docs).get(slot)
+        body = {**json.loads(found.body if found and found.body else "{}"), key: True}
+        put = Put(slot, json.dumps(body), found.version if found else 0)
+        epoch = f"epoch-{key}" if isinstance(scope, Thread) else ""
+        outcome = await patiently(guard, Step("commit", scope, Changes(now(), epoch, puts=(put,))))
+        if outcome.failure is None or outcome.failure.name != VersionMoved.__name__:
+            return outcome
+
+
+async def _open_and_do(url: str, step: Step) -> Outcome:
+    guard = open_store(url)
+    try:
+        return await patiently(guard, step)
+    finally:
+        await guard.close()
+
+
+async def obey(guard: Guard, url: str, order: Order) -> AsyncIterator[Outcome]:
+    """Carry out an order on an open handle (`Open` opens its own, of `url`), outcome by outcome."""
+    match order:
+        case Run():
+            for step in order.steps:
+                yield await patiently(guard, step)
+        case Chain():
+            for record in order.records:
+                yield await _chain(guard, order.scope, record)
+        case Patch():
+            for index in range(order.times):
+                yield await _patch(guard, order.scope, order.slot, f"{order.name}-{index}")
+        case Open():
+            for outcome in await asyncio.gather(*(_open_and_do(url, order.step) for _ in range(order.times))):
+                yield outcome
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def work() -> None:
+    """Take a URL and then orders from the input until it ends."""
+    url = json.loads(sys.stdin.readline())
+    if scheme_of(url) == "saboteur":
+        from threadkeep_contract import saboteurs
+
+        register("saboteur", saboteurs)
+    guard = open_store(url)
+    try:
+        _say(json.dumps(READY))
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            order = ORDER.validate_json(line)
+            while time.monotonic_ns() < order.start:
+                pass
+            async for outcome in obey(guard, url, order):
+                _say(OUTCOME.dump_json(outcome).decode())
+            _say(json.dumps(DONE))
+    finally:
+        await guard.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(work())
