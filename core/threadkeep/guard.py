@@ -41,7 +41,24 @@ T = TypeVar("T")
 MAX_PAGE = 1000
 """The largest page of threads or resources."""
 
+MAX_COUNT = 2**31 - 1
+"""The largest number of records in a window, and more than a thread has."""
+
+MAX_POSITION = 2**53 - 1
+"""The largest position that is looked for: every backend and every JSON reader has integers up to here."""
+
 _NOTHING = Window()
+
+
+def is_int(value: object, least: int, most: int) -> bool:
+    """Whether a value is an integer (True and False are none) between two bounds, both taken in."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def check_page(limit: object) -> None:
+    """Raises InvalidInput for a page's limit that is not 1 to MAX_PAGE."""
+    if not is_int(limit, 1, MAX_PAGE):
+        raise InvalidInput(f"a page has 1 to {MAX_PAGE} entries, not {limit!r}")
 
 
 class Guard:
@@ -78,6 +95,9 @@ class Guard:
         if not self._opened:
             await self._translated(self.store.open, writes=False)
             self._opened = True
+            if self._closed:
+                await self._translated(self.store.close, writes=False)
+                raise StoreClosed
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -88,10 +108,7 @@ class Guard:
     async def load(self, scope: Scope, window: Window = _NOTHING) -> Snapshot:
         """See `Store.load`."""
         self._check_scope(scope)
-        if isinstance(window.anchor, str):
-            check_id("message id", window.anchor, self.limits)
-        if window.before < 0 or window.after < 0:
-            raise InvalidInput(f"a window counts records from 0 up, not {min(window.before, window.after)}")
+        self._check_window(window)
         if not self._opened or self._closed:
             await self.open()
         return await self._translated(lambda: self.store.load(scope, window), writes=False)
@@ -126,16 +143,22 @@ class Guard:
     ) -> Sequence[ThreadRow]:
         """See `Store.threads`."""
         self._check_scope(resource)
-        self._check_page(limit)
+        check_page(limit)
         if order not in ("created", "active"):
             raise InvalidInput(f"threads are listed by 'created' or 'active', not {order!r}")
+        if after is not None:
+            check_id("thread_id", after.thread_id, self.limits)
+            if not is_int(after.at, -MAX_POSITION, MAX_POSITION):
+                raise InvalidInput(f"a place in a list of threads has a time in microseconds, not {after.at!r}")
         if not self._opened or self._closed:
             await self.open()
         return await self._translated(lambda: self.store.threads(resource, after, limit, order, slots), writes=False)
 
     async def resources(self, after: str | None = None, limit: int = 100) -> Sequence[str]:
         """See `Store.resources`."""
-        self._check_page(limit)
+        check_page(limit)
+        if after is not None:
+            check_id("resource_id", after, self.limits)
         if not self._opened or self._closed:
             await self.open()
         return await self._translated(lambda: self.store.resources(after, limit), writes=False)
@@ -145,9 +168,15 @@ class Guard:
         if isinstance(scope, Thread):
             check_id("thread_id", scope.thread_id, self.limits)
 
-    def _check_page(self, limit: int) -> None:
-        if not 1 <= limit <= MAX_PAGE:
-            raise InvalidInput(f"a page has 1 to {MAX_PAGE} entries, not {limit}")
+    def _check_window(self, window: Window) -> None:
+        anchor = window.anchor
+        if isinstance(anchor, str):
+            check_id("message id", anchor, self.limits)
+        elif anchor is not None and not is_int(anchor, -MAX_POSITION, MAX_POSITION):
+            raise InvalidInput(f"a place in a thread is a position or a message id, not {anchor!r}")
+        for count in (window.before, window.after):
+            if not is_int(count, 0, MAX_COUNT):
+                raise InvalidInput(f"a window counts records from 0 up, not {count!r}")
 
     def _check_changes(self, scope: Scope, changes: Changes) -> dict[str, Record]:
         limits = self.limits
@@ -180,6 +209,8 @@ class Guard:
 
     def _check_put(self, put: Put) -> int:
         check_id("slot", put.slot, self.limits)
+        if put.if_version is not None and not is_int(put.if_version, 0, MAX_POSITION):
+            raise InvalidInput(f"if_version is a version from 0 up, or None for any, not {put.if_version!r}")
         if put.body is None:
             return 0
         if not isinstance(put.body, str):
@@ -200,5 +231,7 @@ class Guard:
                 ours = meaning(str(error)) if isinstance(meaning, type) else meaning(error)
                 if ours is not None:
                     return ours
+        if self._closed and not writes:
+            return StoreClosed()
         what = f"{type(error).__name__}: {error}"
         return OutcomeUnknown(what) if writes else StoreError(what)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from threadkeep.cursors import make_cursor, read_cursor
 from threadkeep.errors import InvalidInput, ReadOnly, ThreadExists
-from threadkeep.guard import MAX_PAGE, Guard
+from threadkeep.guard import MAX_PAGE, Guard, check_page
 from threadkeep.limits import canonical_json, check_id, sorted_json
 from threadkeep.messages import dump, new_id, to_micros
 from threadkeep.registry import open_store
@@ -40,8 +40,13 @@ class Memory:
         self._clock = clock
 
     def now(self) -> int:
-        """The time by this memory's clock, in microseconds since 1970 UTC."""
-        return time.time_ns() // 1000 if self._clock is None else to_micros(self._clock())
+        """The time by this memory's clock, in microseconds since 1970 UTC. Raises InvalidInput for a clock without."""
+        if self._clock is None:
+            return time.time_ns() // 1000
+        moment = self._clock()
+        if not isinstance(moment, datetime) or moment.utcoffset() is None:
+            raise InvalidInput(f"the clock must give aware datetimes such as datetime.now(UTC), not {moment!r}")
+        return to_micros(moment)
 
     async def open(self) -> Self:
         """Open the store now, and so learn now whether it can be. Safe to repeat."""
@@ -159,8 +164,7 @@ class ResourceHandle:
         wanted = {key: _comparable(key, value) for key, value in (metadata or {}).items()}
         query = ("list of threads", self.resource_id, order, archived, wanted)
         after = None if cursor is None else After(*read_cursor(cursor, query, (int, str)))
-        if not 1 <= limit <= MAX_PAGE:
-            raise InvalidInput(f"a page has 1 to {MAX_PAGE} threads, not {limit}")
+        check_page(limit)
         shown: list[ThreadInfo] = []
         while True:
             rows = await self._memory.store.threads(self._scope, after, limit, order, (INFO,))

@@ -138,7 +138,7 @@ def open_store(url: str | None = None) -> Guard:
 
     Raises InvalidURL and its kinds, and PluginError.
     """
-    url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    url = (os.environ.get(URL_VARIABLE) or DEFAULT_URL) if url is None else url
     store: Store | None = _caller(url, "open_store")(url=url)
     if store is None:
         raise PluginError(f"the plugin for {scheme_of(url)}:// did not take the URL")

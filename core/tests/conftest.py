@@ -1,0 +1,35 @@
+"""What the tests of core share: every test of a handle runs on each store that needs no server."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from threadkeep import Memory
+
+Use: TypeAlias = Callable[[Callable[[Memory], Awaitable[None]]], None]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store."""
+    return f"memory://{uuid.uuid4().hex}" if request.param == "memory" else f"sqlite:///{tmp_path / 'threads.db'}"
+
+
+@pytest.fixture
+def use(url: str) -> Use:
+    """Runs an async check with a Memory on an empty store, which is closed afterwards."""
+
+    def run(check: Callable[[Memory], Awaitable[None]]) -> None:
+        async def main() -> None:
+            async with Memory(url) as memory:
+                await check(memory)
+
+        asyncio.run(main())
+
+    return run
