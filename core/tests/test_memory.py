@@ -25,7 +25,6 @@ from threadkeep.errors import (
 from threadkeep.guard import Guard
 from threadkeep.memory import Admin, ResourceHandle
 from threadkeep.registry import URL_VARIABLE
-from threadkeep.store import Resource, Thread
 from threadkeep.working_memory import WorkingMemoryHandle
 from threadkeep_adapters.inprocess import InProcessStore
 
@@ -37,9 +36,9 @@ NO_STRINGS: list[object] = [None, 7, 0, True, b"ann", 1.5, ["ann"]]
 @pytest.mark.parametrize("given", NO_STRINGS)
 def test_an_id_that_is_no_string_is_refused_by_name(given: Any) -> None:
     memory = Memory("memory://ids")
-    with pytest.raises(InvalidId, match="resource_id must be a non-empty string, not .*; there is no default"):
+    with pytest.raises(InvalidId, match=r"resource_id must be a non-empty string, not .*; there is no default"):
         memory.resource(given)
-    with pytest.raises(InvalidId, match="thread_id must be a non-empty string, not .*; there is no default"):
+    with pytest.raises(InvalidId, match=r"thread_id must be a non-empty string, not .*; there is no default"):
         memory.resource("ann").thread(given)
 
 
@@ -61,9 +60,9 @@ def test_a_missing_id_is_an_error_of_the_call() -> None:
 
 def test_a_lone_surrogate_in_an_id_is_refused_with_its_place() -> None:
     memory = Memory("memory://ids")
-    with pytest.raises(InvalidId, match="resource_id holds a lone surrogate at index 3, .* remove it"):
+    with pytest.raises(InvalidId, match=r"resource_id holds a lone surrogate at index 3, .* remove it"):
         memory.resource("ann\ud800")
-    with pytest.raises(InvalidId, match="thread_id holds a lone surrogate at index 0, .* remove it"):
+    with pytest.raises(InvalidId, match=r"thread_id holds a lone surrogate at index 0, .* remove it"):
         memory.thread("ann", "\udfff")
 
 

@@ -43,7 +43,7 @@ class Memory:
         """The time by this memory's clock, in microseconds since 1970 UTC. Raises InvalidInput for a clock without."""
         if self._clock is None:
             return time.time_ns() // 1000
-        moment = self._clock()
+        moment: object = self._clock()
         if not isinstance(moment, datetime) or moment.utcoffset() is None:
             raise InvalidInput(f"the clock must give aware datetimes such as datetime.now(UTC), not {moment!r}")
         return to_micros(moment)
