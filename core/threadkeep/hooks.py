@@ -1,7 +1,8 @@
 """The hooks that a store plugin implements.
 
 A plugin is a module named by an entry point of the group `threadkeep`; the entry point's name is the URL scheme. One
-module may answer to several schemes. `open_store` is needed; `scan_backend` serves the contract suite.
+module may answer to several schemes. `open_store` is needed; `store_exists` serves the commands that look into a store,
+`scan_backend` the contract suite.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ def open_store(url: str) -> Store | None:
     """Make the store that `url` names. Nothing is connected yet: `Store.open` does that.
 
     Raises InvalidURL where the URL says something that the store does not know, without repeating a password.
+    """
+
+
+@hookspec(firstresult=True)
+def store_exists(url: str) -> bool | None:
+    """Whether there is a store at `url` already. Nothing is made, and nothing is connected that need not be.
+
+    Called by commands that look into a store, which must not make one by looking. Without it, they open the URL.
     """
 
 

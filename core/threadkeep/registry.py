@@ -145,6 +145,15 @@ def open_store(url: str | None = None) -> Guard:
     return Guard(store)
 
 
+def store_exists(url: str) -> bool | None:
+    """Whether there is a store at a URL, or None where the plugin does not say. Nothing is made.
+
+    Raises InvalidURL and its kinds, and PluginError.
+    """
+    exists: bool | None = _caller(url, "store_exists")(url=url)
+    return exists
+
+
 def scan_backend(url: str) -> Iterator[bytes] | None:
     """Everything that the backend of a URL holds, raw, or None where the plugin does not offer it. For tests."""
     scan: Iterator[bytes] | None = _caller(url, "scan_backend")(url=url)

@@ -397,6 +397,17 @@ def open_store(url: str) -> Store:
     return SQLiteStore(read_url(url))
 
 
+@hookimpl
+def store_exists(url: str) -> bool:
+    try:
+        # SQLite itself takes an empty file for a database that nobody has written to yet.
+        return Path(read_url(url).path).stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # something is there, and opening it tells what is wrong
+
+
 _PRINT_FILE: Final = "import shutil, sys; shutil.copyfileobj(open(sys.argv[1], 'rb'), sys.stdout.buffer)"
 
 
