@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import sha256
@@ -142,6 +142,11 @@ class Harness:
         handle = self.handle()
         await handle.open()
         return handle
+
+    @property
+    def handles(self) -> Sequence[Recorded]:
+        """The handles so far, in the order in which they were taken."""
+        return self._handles
 
     def handle(self) -> Recorded:
         """As `open`, but the store has not been opened yet."""

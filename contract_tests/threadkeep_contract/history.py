@@ -97,7 +97,8 @@ class History:
         body += [f"# {line}" for line in broken.splitlines()]
         body += [f"await {name}.close()" for name in names]
         text = "\n".join(f"    {line}" for line in body)
-        used = sorted(set(re.findall(r"\b[A-Z][A-Za-z]+\b(?=\()", text)) & _IMPORTED)
+        code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        used = sorted(set(re.findall(r"\b[A-Z][A-Za-z]+\b(?=\()", code)) & _IMPORTED)
         errors = sorted(set(re.findall(r"\bexcept ([A-Z][A-Za-z]+)", text)))
         lines = ["import asyncio", ""]
         if errors:
@@ -108,23 +109,7 @@ class History:
         return "\n".join([*lines, "", "", "async def main():", text or "    pass", "", "", "asyncio.run(main())", ""])
 
 
-_IMPORTED: Final = frozenset(
-    [
-        "After",
-        "Changes",
-        "Doc",
-        "Put",
-        "Receipt",
-        "Record",
-        "Resource",
-        "Snapshot",
-        "Stored",
-        "Tail",
-        "Thread",
-        "ThreadRow",
-        "Window",
-    ]
-)
+_IMPORTED: Final = frozenset({"After", "Changes", "Put", "Record", "Resource", "Tail", "Thread", "Window"})
 
 
 class Recorded(Guard):
@@ -134,12 +119,6 @@ class Recorded(Guard):
         super().__init__(store)
         self.history = history
         self.name = name
-
-    async def open(self) -> None:
-        await super().open()
-
-    async def close(self) -> None:
-        await super().close()
 
     async def load(self, scope: Scope, window: Window = Window()) -> Snapshot:  # noqa: B008 - an immutable value
         return await self.history.note(self.name, "load", (scope, window), lambda: Guard.load(self, scope, window))

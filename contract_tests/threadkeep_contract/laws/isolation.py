@@ -1,0 +1,262 @@
+"""Law 1, isolation (non-interference).
+
+Run any interleaving of operations over many scopes. What each scope observes (results, errors, lists, cursors,
+counts) is exactly what it would have observed had only its own operations run.
+
+`thread_id` is unique within its resource, no further: two resources with the same thread id have two threads, and
+neither can tell that the other exists. A foreign thread looks like a missing one, to the letter. No verb takes a
+thread without its resource; there is no optional resource, and no default one. Ids are opaque, compared code point by
+code point: no trimming, case folding, normalising, number parsing, separator splitting or pattern has a meaning. A
+cursor works in the scope and query that it came from, and is refused with InvalidCursor elsewhere. Administration
+across resources is an object that has to be asked for by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from threadkeep.errors import InvalidCursor, InvalidId, MessageConflict, TailMoved, ThreadNotFound, VersionMoved
+from threadkeep.memory import Memory
+from threadkeep.store import Changes, Put, Resource, Scope, Tail, Thread, Window
+from threadkeep_contract.confusable import PAIRS, Spot
+from threadkeep_contract.harness import Harness, Law, appending, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.machine import (
+    EVERYTHING,
+    START,
+    Commit,
+    Delete,
+    Erase,
+    List,
+    Load,
+    LoadResource,
+    Operation,
+    Program,
+    PutResource,
+    SlotPut,
+    observe,
+    programs,
+)
+
+
+def _of_resource(program: Program, resource_id: str) -> set[int]:
+    """The operations of a resource and its threads, by number."""
+    return {
+        number
+        for number, operation in enumerate(program.operations)
+        if program.pool[operation.spot].resource_id == resource_id
+    }
+
+
+def _of_thread(program: Program, spot: int) -> set[int]:
+    """The operations on one thread, and on its resource's own documents, by number."""
+    mine = program.pool[spot].resource_id
+    return {
+        number
+        for number, operation in enumerate(program.operations)
+        if (operation.spot == spot and not isinstance(operation, List))
+        or (
+            isinstance(operation, PutResource | LoadResource | Erase)
+            and program.pool[operation.spot].resource_id == mine
+        )
+    }
+
+
+async def _handles(harness: Harness) -> Sequence[Recorded]:
+    while len(harness.handles) < 2:
+        await harness.open()
+    return harness.handles[:2]
+
+
+async def interfere(harness: Harness, program: Program, parts: Sequence[set[int]], what: str) -> None:
+    """Play a program, then each part of it alone in another clean room; LawBroken where one observed a difference."""
+    handles = await _handles(harness)
+    together = await observe(harness, handles, program, set(range(len(program.operations))))
+    for part in parts:
+        if len(part) == len(program.operations):
+            continue
+        alone = await observe(harness, handles, program, part)
+        for number in sorted(part):
+            if together[number] != alone[number]:
+                raise harness.broken(
+                    f"{what} observes what it would have observed alone", alone[number], together[number]
+                )
+
+
+def _meeting(program_of_two: tuple[Spot, Spot]) -> Program:
+    """Everything that two scopes can do beside each other, once."""
+    put = (SlotPut(1, '{"a":1}', None),)
+
+    def first(spot: int) -> list[Operation]:
+        other = 1 - spot
+        return [
+            Commit(spot, 0, append=((0, spot), (1, spot)), puts=put),
+            Load(other, 1, before=9),
+            PutResource(spot, 1, puts=put),
+            LoadResource(other, 0),
+            List(other, 1),
+        ]
+
+    def then(spot: int) -> list[Operation]:
+        other = 1 - spot
+        return [
+            Commit(spot, 0, append=((2, 0),), later=1, if_tail="now", puts=(SlotPut(1, "[]", 0),)),
+            Load(spot, 1, message=0, before=9, after=9),
+            Load(other, 0, message=1, before=9, after=9),
+            List(other, 0, order="active"),
+            Commit(spot, 1, append=((3, spot), (2, 0)), later=2, drop=1, seen="now"),
+            Load(other, 1, back=1, before=9, after=9),
+        ]
+
+    operations = [
+        *(*first(0), *first(1), *then(0), *then(1)),
+        *(Delete(0, 0), Load(1, 0, before=9), List(1, 1), LoadResource(1, 0), Commit(1, 1, append=((1, 1),))),
+        *(Commit(0, 1, append=((3, 0),), puts=put), Load(0, 0, before=9), Load(1, 1, before=9)),
+        *(
+            Erase(0, 1),
+            Load(1, 0, before=9),
+            LoadResource(1, 1),
+            List(1, 0),
+            Commit(1, 0, append=((2, 1),), if_tail="now"),
+        ),
+        *(Load(0, 0, before=9), List(0, 1)),
+    ]
+    return Program(program_of_two, tuple(operations))
+
+
+class Isolation(Law):
+    """What a scope observes does not depend on any other scope."""
+
+    number = 1
+    title = "Isolation"
+
+    def test_confusable_scopes_do_not_meet(self, harness: Harness) -> None:
+        """Every pair of the catalogue, through every verb: together each observes what it observes alone."""
+        step = 3 if harness.profile.name == "quick" else 1
+        for pair in PAIRS[harness.seed % step :: step]:
+            harness.history.clear()
+            program = _meeting((pair.first, pair.second))
+            if pair.first.resource_id == pair.second.resource_id:
+                parts = [_of_thread(program, 0), _of_thread(program, 1)]
+            else:
+                parts = [_of_resource(program, spot.resource_id) for spot in (pair.first, pair.second)]
+            harness.run(interfere, harness, program, parts, f"each of two scopes ({pair.carelessness})")
+
+    def test_a_resource_observes_only_its_own_operations(self, harness: Harness) -> None:
+        """Interleavings over several resources and their threads, and each resource's own part alone."""
+
+        async def check(program: Program) -> None:
+            resources = sorted({spot.resource_id for spot in program.pool})
+            parts = [_of_resource(program, resource_id) for resource_id in resources]
+            await interfere(harness, program, parts, "a resource")
+
+        harness.explore(programs(EVERYTHING, harness.profile.steps), check)
+
+    def test_a_thread_observes_only_its_own_operations(self, harness: Harness) -> None:
+        """Interleavings over threads, of one resource too, and each thread's own part alone."""
+
+        async def check(program: Program) -> None:
+            parts = [_of_thread(program, spot) for spot in range(len(program.pool))]
+            await interfere(harness, _without_resource_puts(program), parts, "a thread")
+
+        harness.explore(programs(EVERYTHING, harness.profile.steps), check)
+
+    def test_a_foreign_thread_looks_like_a_missing_one(self, harness: Harness) -> None:
+        """Loads, refusals and their texts are equal for another resource's thread and for one that never was."""
+
+        async def look(handle: Recorded, scope: Thread) -> list[Any]:
+            changes: list[Changes] = [
+                Changes(at=START, epoch="e", append=(record("m9"),), if_tail=Tail("x", 1)),
+                Changes(at=START, epoch="e", append=(record("m9"),), if_epoch="x"),
+                Changes(at=START, epoch="e", puts=(Put("info", "{}", 1),)),
+                Changes(at=START, epoch="e", drop_after=0, if_tail=Tail("x", 2)),
+            ]
+            seen: list[Any] = [
+                await handle.load(scope, Window(before=9)),
+                await handle.load(scope, Window("m1", 9, 9)),
+                await handle.load(scope, Window(1, 9, 9)),
+            ]
+            for change in changes:
+                try:
+                    seen.append(await handle.commit(scope, change))
+                except (TailMoved, VersionMoved, MessageConflict) as error:
+                    seen.append((type(error), error.args, str(error)))
+            thread = Memory(handle).resource(scope.resource_id).thread(scope.thread_id, read_only=True)
+            seen.append(str(await harness.refused("a read-only look finds no thread", ThreadNotFound, thread.load())))
+            return seen
+
+        async def check() -> None:
+            handle = await harness.open()
+            room = harness.fresh()
+            theirs = Thread(room + "theirs", "t")
+            await handle.commit(
+                theirs, appending(harness, START, record("m1"), record("m2"), puts=(Put("info", "{}"),))
+            )
+            foreign = await look(handle, Thread(room + "mine", "t"))
+            missing = await look(handle, Thread(harness.fresh() + "mine", "t"))
+            for absent, present in zip(missing, foreign, strict=True):
+                harness.expect("a foreign thread looks like a missing one, to the letter", absent, present)
+
+        harness.run(check)
+
+    def test_there_is_no_default_resource(self, harness: Harness) -> None:
+        """Every verb refuses a scope whose resource id or thread id is missing, empty or no string."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            room = harness.fresh()
+            wrong: list[Any] = [None, "", 0, b"x", False, ("a",)]
+            scopes: list[Scope] = [Resource(value) for value in wrong]
+            scopes += [Thread(value, "t") for value in wrong] + [Thread(room, value) for value in wrong]
+            for scope in scopes:
+                promise = "a scope without its id is refused"
+                await harness.refused(promise, InvalidId, handle.load(scope))
+                await harness.refused(promise, InvalidId, handle.delete(scope))
+                await harness.refused(promise, InvalidId, handle.commit(scope, Changes(at=START, epoch="e")))
+                if isinstance(scope, Resource):
+                    await harness.refused(promise, InvalidId, handle.threads(scope))
+            harness.expect("what was refused left nothing", [], list(await handle.threads(Resource(room))))
+
+        harness.run(check)
+
+    def test_cursors_are_refused_elsewhere(self, harness: Harness) -> None:
+        """A cursor of one resource's list is InvalidCursor in another's, in another query, and changed by hand."""
+
+        async def check() -> None:
+            memory = Memory(await harness.open())
+            room = harness.fresh()
+            alice, bob = memory.resource(room + "alice"), memory.resource(room + "bob")
+            for owner in (alice, bob):
+                for name in ("one", "two", "three"):
+                    await owner.create_thread(name)
+            page = await alice.threads_page(limit=1)
+            promise = "a cursor is refused in another scope or query"
+            cursor = page.cursor
+            harness.require("a page that is not the last has a cursor", cursor is not None, "a cursor", page)
+            harness.expect(
+                "a cursor works where it came from",
+                ["three", "two"],
+                sorted(info.thread_id for info in (await alice.threads_page(cursor=cursor)).items),
+            )
+            await harness.refused(promise, InvalidCursor, bob.threads_page(cursor=cursor))
+            await harness.refused(promise, InvalidCursor, alice.threads_page(cursor=cursor, order="active"))
+            await harness.refused(promise, InvalidCursor, alice.threads_page(cursor=cursor, archived=False))
+            await harness.refused(promise, InvalidCursor, alice.threads_page(cursor=cursor, metadata={"a": 1}))
+            await harness.refused(promise, InvalidCursor, memory.admin.resources_page(cursor=cursor))
+            for forged in ("", "x", (cursor or "")[:-4], (cursor or "") + "AAAA", "W10", "bnVsbA"):
+                await harness.refused(
+                    "a cursor that was made by hand is refused", InvalidCursor, alice.threads_page(cursor=forged)
+                )
+
+        harness.run(check)
+
+
+def _without_resource_puts(program: Program) -> Program:
+    """Commits to a thread that put resource documents would be operations of two scopes; they put none here."""
+    operations = tuple(
+        replace(operation, resource_puts=()) if isinstance(operation, Commit) else operation
+        for operation in program.operations
+    )
+    return Program(program.pool, operations)
