@@ -1,0 +1,220 @@
+"""Law 2, no duplication.
+
+A message id is unique in its thread. Appending a message that is there already, equal, is a no-op that returns its
+first position: in the same call, later, from another process, after a crash, mixed with new ones. The same id with
+another body is MessageConflict, and nothing of that append is written. Two messages with different ids are two
+messages, however equal their contents are: two turns that say the same thing are both kept. The same id in two
+threads is two unrelated messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from threadkeep.errors import MessageConflict
+from threadkeep.store import Changes, Clause, Put, Thread, Window
+from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
+from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.machine import START, Program, compare, programs
+
+ALL = Window(before=10**6)
+
+
+async def _read(handle: Recorded, scope: Thread) -> list[tuple[int, str, str]]:
+    """Position, id and body of every record."""
+    return [(entry.position, entry.id, entry.body) for entry in (await handle.load(scope, ALL)).records]
+
+
+class Duplication(Law):
+    """A message is stored once, whatever is repeated, and never changed."""
+
+    number = 2
+    title = "No duplication"
+
+    def test_a_repeated_append_is_a_no_op(self, harness: Harness) -> None:
+        """Equal again: the first positions come back, nothing is added; alone, mixed with new ones, in one call."""
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope = Thread(harness.fresh() + "r", "t")
+            a, b, c, d = (record(name, f"says {name}") for name in "abcd")
+            first = await one.commit(scope, appending(harness, START, a, b))
+            again = await two.commit(scope, appending(harness, START + 9, a, b))
+            harness.expect("a repeat gives the receipt of the first", list(first.positions), list(again.positions))
+            harness.expect("a repeat does not move the tail", first.tail, again.tail)
+            mixed = await two.commit(scope, appending(harness, START + 10, c, b, d, a, c))
+            pa, pb = first.positions
+            pc, _, pd, _, _ = mixed.positions
+            harness.expect(
+                "known messages among new ones keep their first positions", [pc, pb, pd, pa, pc], list(mixed.positions)
+            )
+            backwards = await one.commit(scope, appending(harness, START + 11, d, c, b, a))
+            harness.expect("a repeat in another order", [pd, pc, pb, pa], list(backwards.positions))
+            kept = [(pa, "a", a.body), (pb, "b", b.body), (pc, "c", c.body), (pd, "d", d.body)]
+            harness.expect("each message is there once", kept, await _read(one, scope))
+            harness.expect("each message is there once, through another handle", kept, await _read(two, scope))
+
+        harness.run(check)
+
+    def test_a_repeat_succeeds_though_the_tail_has_moved(self, harness: Harness) -> None:
+        """The repetition of a commit that happened gives its receipt, though its `if_tail` is not the tail any more."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            scope = Thread(harness.fresh() + "r", "t")
+            begun = await handle.commit(scope, appending(harness, START, record("a")))
+            changes = appending(harness, START + 1, record("b"), record("c"), if_tail=begun.tail)
+            first = await handle.commit(scope, changes)
+            again = await handle.commit(scope, changes)
+            harness.expect("the same positions", list(first.positions), list(again.positions))
+            after = await handle.commit(scope, appending(harness, START + 2, record("d")))
+            late = await handle.commit(scope, changes)
+            harness.expect("the same positions, later", list(first.positions), list(late.positions))
+            harness.expect("the tail of now", after.tail, late.tail)
+            harness.expect("nothing doubled", ["a", "b", "c", "d"], [entry[1] for entry in await _read(handle, scope)])
+
+        harness.run(check)
+
+    def test_another_body_is_a_conflict_and_nothing_is_written(self, harness: Harness) -> None:
+        """MessageConflict names the id; neither the records beside it nor the documents nor the times change."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            scope = Thread(harness.fresh() + "r", "t")
+            await handle.commit(
+                scope, appending(harness, START, record("a", "first"), record("b"), puts=(Put("info", "{}"),))
+            )
+            before = await handle.load(scope, ALL)
+            other = record("a", "second")
+            new = record("n")
+            for append in [(other,), (new, other), (other, new), (record("b"), new, other), (new, other, record("o"))]:
+                changes = appending(
+                    harness,
+                    START + 5_000_000,
+                    *append,
+                    puts=(Put("info", "[]"),),
+                    resource_puts=(Put("working_memory", "[]"),),
+                )
+                promise = "the same id with another body is MessageConflict"
+                error = await harness.refused(promise, MessageConflict, handle.commit(scope, changes))
+                harness.expect("the conflict names the message", "a", error.message_id)
+                harness.expect("nothing of a refused append is written", before, await handle.load(scope, ALL))
+
+        harness.run(check)
+
+    def test_equal_contents_are_two_messages(self, harness: Harness) -> None:
+        """People say "yes" twice: equal texts, and even equal bodies, under two ids are both kept."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            scope = Thread(harness.fresh() + "r", "t")
+            body = '{"role":"user","parts":[{"type":"text","text":"yes"}]}'
+            twins = [raw_record(f"twin{number}", body) for number in range(3)]
+            texts = [record(f"yes{number}", "yes") for number in range(3)]
+            await handle.commit(scope, appending(harness, START, *twins[:2], *texts[:2]))
+            await handle.commit(scope, appending(harness, START, twins[2]))
+            await handle.commit(scope, appending(harness, START, texts[2]))
+            expected = [made.id for made in (*twins[:2], *texts[:2], twins[2], texts[2])]
+            harness.expect("equal contents, all kept", expected, [entry[1] for entry in await _read(handle, scope)])
+
+        harness.run(check)
+
+    def test_the_same_id_in_two_threads_is_two_messages(self, harness: Harness) -> None:
+        """In two threads of one resource, and in two resources: no conflict, no overwriting, no moving."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            room = harness.fresh()
+            scopes = [Thread(room + "r", "t"), Thread(room + "r", "u"), Thread(room + "s", "t")]
+            made = [record("same", f"in {number}") for number in range(3)]
+            for scope, one in zip(scopes, made, strict=True):
+                receipt = await handle.commit(scope, appending(harness, START, one, record("also")))
+                harness.expect("each thread begins its own positions", [1, 2], list(receipt.positions))
+            for scope, one in zip(scopes, made, strict=True):
+                expected = [(1, "same", one.body), (2, "also", record("also").body)]
+                harness.expect("each thread has its own message", expected, await _read(handle, scope))
+            await handle.commit(scopes[0], Changes(at=START, epoch=harness.epoch(), drop_after=0))
+            await handle.delete(scopes[2])
+            harness.expect(
+                "dropping a message leaves another thread's of the same id",
+                [(1, "same", made[1].body), (2, "also", record("also").body)],
+                await _read(handle, scopes[1]),
+            )
+
+        harness.run(check)
+
+    def test_confusable_ids_are_two_messages(self, harness: Harness) -> None:
+        """Message ids are compared code point by code point: each of a pair is found, repeated and kept by itself."""
+
+        async def check(one: str, other: str) -> None:
+            handle = harness.handles[0] if harness.handles else await harness.open()
+            scope = Thread(harness.fresh() + "r", "t")
+            first, second = record(one, "one"), record(other, "other")
+            await handle.commit(scope, appending(harness, START, first))
+            await handle.commit(scope, appending(harness, START, second))
+            expected = [(1, one, first.body), (2, other, second.body)]
+            harness.expect("two ids are two messages", expected, await _read(handle, scope))
+            again = await handle.commit(scope, appending(harness, START, second, first))
+            harness.expect("each is known by its own id", [2, 1], list(again.positions))
+            for number, message_id in enumerate((one, other)):
+                found = await handle.load(scope, Window(message_id, after=1))
+                harness.expect(
+                    "each is found by its own id",
+                    [expected[number]],
+                    [(entry.position, entry.id, entry.body) for entry in found.records],
+                )
+
+        for _, one, other in MESSAGE_IDS:
+            harness.history.clear()
+            harness.run(check, one, other)
+
+    def test_the_same_append_from_many_tasks_is_stored_once(self, harness: Harness) -> None:
+        """Tasks on two handles append the same messages at once; each gets the same positions."""
+
+        async def check() -> None:
+            handles = [await harness.open(), await harness.open()]
+            for _ in range(harness.profile.rounds):
+                harness.history.clear()
+                scope = Thread(harness.fresh() + "r", "t")
+                made = (record("a"), record("b"))
+                receipts = await asyncio.gather(
+                    *[
+                        handles[number % 2].commit(scope, appending(harness, START, *made))
+                        for number in range(harness.profile.tasks)
+                    ]
+                )
+                for receipt in receipts:
+                    harness.expect("every writer gets the first positions", [1, 2], list(receipt.positions))
+                expected = [(1, "a", made[0].body), (2, "b", made[1].body)]
+                harness.expect("each message is there once", expected, await _read(handles[0], scope))
+
+        harness.run(check)
+
+    def test_a_repeat_after_reopening_is_a_no_op(self, harness: Harness) -> None:
+        """As after a crash of the client: a handle that was opened later knows the messages too."""
+        if not harness.offers(Clause.DURABILITY):
+            return
+
+        async def check() -> None:
+            scope = Thread(harness.fresh() + "r", "t")
+            made = [record(f"m{number}") for number in range(5)]
+            first = await harness.open()
+            receipt = await first.commit(scope, appending(harness, START, *made))
+            stored = list((await first.load(scope, ALL)).records)
+            await first.close()
+            second = await harness.open()
+            again = await second.commit(scope, appending(harness, START + 1, *made))
+            harness.expect("the first positions", list(receipt.positions), list(again.positions))
+            harness.expect("nothing is added", stored, list((await second.load(scope, ALL)).records))
+
+        harness.run(check)
+
+    def test_programs_of_appends_answer_as_the_model(self, harness: Harness) -> None:
+        """Random appends of few ids, equal and unequal, some of them confusable, through two handles."""
+
+        async def check(program: Program) -> None:
+            await compare(harness, program)
+
+        harness.explore(programs(("append", "conditions"), harness.profile.steps, one_thread()), check)
+        harness.explore(programs(("append", "load"), harness.profile.steps), check, share=0.5)
