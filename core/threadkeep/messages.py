@@ -7,7 +7,7 @@ known here is kept too, in messages and in parts (`extra="allow"`).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
@@ -18,9 +18,9 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    Tag,
     TypeAdapter,
     ValidationError,
+    field_validator,
 )
 
 from threadkeep.errors import InvalidContent, StoreDamaged
@@ -118,31 +118,27 @@ class DataPart(PartBase):
     data: Any = None
 
 
+_KNOWN: Final = frozenset({"text", "reasoning", "tool_call", "tool_result", "file", "source", "data"})
+
+
 class UnknownPart(PartBase):
     """A part of a kind that this version does not know, kept as it came."""
 
     type: str
 
+    @field_validator("type")
+    @classmethod
+    def _is_unknown(cls, kind: str) -> str:
+        if kind in _KNOWN:
+            raise ValueError(f"a part of kind {kind!r} has fields of its own, and is no UnknownPart")
+        return kind
 
-_KNOWN: Final = frozenset({"text", "reasoning", "tool_call", "tool_result", "file", "source", "data"})
 
-
-def _kind(part: object) -> str:
-    kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
-    return kind if isinstance(kind, str) and kind in _KNOWN else "unknown"
-
-
-Part: TypeAlias = Annotated[
-    Annotated[TextPart, Tag("text")]
-    | Annotated[ReasoningPart, Tag("reasoning")]
-    | Annotated[ToolCallPart, Tag("tool_call")]
-    | Annotated[ToolResultPart, Tag("tool_result")]
-    | Annotated[FilePart, Tag("file")]
-    | Annotated[SourcePart, Tag("source")]
-    | Annotated[DataPart, Tag("data")]
-    | Annotated[UnknownPart, Tag("unknown")],
-    Discriminator(_kind),
+# The kind is read from a field, and not by a function, since pydantic then need not make Python values of it first.
+_KnownPart: TypeAlias = Annotated[
+    TextPart | ReasoningPart | ToolCallPart | ToolResultPart | FilePart | SourcePart | DataPart, Discriminator("type")
 ]
+Part: TypeAlias = Annotated[_KnownPart | UnknownPart, Field(union_mode="left_to_right")]
 
 
 class Message(_Kept):
@@ -196,7 +192,8 @@ class Message(_Kept):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        return _plain_message(self) == _plain_message(other)
+        mine, theirs = _plain_message(self), _plain_message(other)
+        return mine == theirs and _same_json(mine, theirs)
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:
@@ -213,10 +210,45 @@ def _plain_message(message: Message) -> dict[str, Any]:
     plain.pop("position", None)
     plain.pop("stored_at", None)
     if not message.metadata:
-        del plain["metadata"]
+        plain.pop("metadata", None)
     if message.created_at is not None:
         plain["created_at"] = message.created_at.astimezone(UTC).isoformat(timespec="microseconds")
     return plain
+
+
+def _same_json(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether values that Python takes for equal have one digest: not so 1, 1.0 and True."""
+    try:
+        return sorted_json(one) == sorted_json(other)
+    except (TypeError, ValueError, RecursionError):
+        return True
+
+
+def _checked(message: Message) -> dict[str, Any]:
+    """A message as JSON values that can be read again, or InvalidContent: pydantic's model_copy checks nothing."""
+    try:
+        if message.created_at is not None and message.created_at.tzinfo is None:
+            raise InvalidContent(f"created_at: {message.created_at} has no time zone; give it one, such as UTC")
+        plain = _plain_message(message)
+        Message.__pydantic_validator__.validate_python(plain)
+    except ValidationError as error:
+        raise InvalidContent(_first(error)) from error
+    except OverflowError as error:
+        raise InvalidContent(f"created_at: {message.created_at} is not within the years 1 to 9999 of UTC") from error
+    except (AttributeError, TypeError) as error:
+        raise InvalidContent(
+            f"message {message.id[:40]!r} has a field of a wrong type ({error}); "
+            "model_copy and model_construct do not check, Message(...) and parse_message do"
+        ) from error
+    return plain
+
+
+def _first(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_input=False)
+    # A part of an unknown kind has, first of all, the fault that its kind is none of the known ones.
+    first = next((fault for fault in faults if fault["type"] != "union_tag_invalid"), faults[0])
+    steps = [str(step) for step in first["loc"] if not str(step).startswith("tagged-union[")]
+    return f"{'.'.join(steps) or 'message'}: {first['msg']}"
 
 
 def parse_message(value: object) -> Message:
@@ -224,9 +256,7 @@ def parse_message(value: object) -> Message:
     try:
         return Message.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(step) for step in first["loc"]) or "message"
-        raise InvalidContent(f"{place}: {first['msg']}") from error
+        raise InvalidContent(_first(error)) from error
 
 
 def encode(message: Message, limits: Limits) -> Record:
@@ -236,27 +266,32 @@ def encode(message: Message, limits: Limits) -> Record:
     order of keys is kept, and tells nothing apart.
     """
     check_id("message id", message.id, limits)
-    plain = _plain_message(message)
+    plain = _checked(message)
     body = canonical_json(plain, "message")
     check_size("message_bytes", body, limits, f"message {message.id[:40]!r}")
     return Record(message.id, sha256(sorted_json(plain).encode()).hexdigest(), body)
 
 
 _many: Final = TypeAdapter(list[Message])
+_PLACED: Final = frozenset({"position", "stored_at"})
 
 
 def decode(stored: Sequence[Stored]) -> list[Message]:
-    """The messages of stored records, with `position` and `stored_at`. One pass over one JSON text, for speed."""
-    if not stored:
-        return []
-    text = ",".join(
-        f'{{"position":{entry.position},"stored_at":"{from_micros(entry.at).isoformat()}",{entry.body[1:]}'
-        for entry in stored
-    )
+    """The messages of stored records, with `position` and `stored_at`. One pass over one JSON text, for speed.
+
+    Raises StoreDamaged where a body is not that of a message.
+    """
     try:
-        return _many.validate_json(f"[{text}]")
+        messages = _many.validate_json(f"[{','.join([entry.body for entry in stored])}]")
     except ValidationError as error:
         raise StoreDamaged(f"a stored message cannot be read: {error.errors(include_url=False)[0]['msg']}") from error
+    if len(messages) != len(stored):
+        raise StoreDamaged(f"{len(stored)} stored messages read as {len(messages)}")
+    for message, entry in zip(messages, stored, strict=True):
+        # Messages are frozen for everyone else; these are not yet given to anyone.
+        message.__dict__.update(position=entry.position, stored_at=from_micros(entry.at))
+        message.__pydantic_fields_set__.update(_PLACED)
+    return messages
 
 
 def dump(message: Message) -> dict[str, Any]:
@@ -270,5 +305,17 @@ def dump(message: Message) -> dict[str, Any]:
 
 
 def as_messages(given: Iterable[Message | str]) -> list[Message]:
-    """Messages as given, strings as messages of the user."""
-    return [Message.user(item) if isinstance(item, str) else item for item in given]
+    """Messages as given, strings as messages of the user. Raises InvalidContent for anything else."""
+    if isinstance(given, (str, bytes, Mapping, BaseModel)) or not isinstance(given, Iterable):
+        raise InvalidContent(f"give a list of messages, not one {type(given).__name__}")
+    return [_as_message(item) for item in given]
+
+
+def _as_message(item: object) -> Message:
+    if isinstance(item, Message):
+        return item
+    if not isinstance(item, str):
+        raise InvalidContent(
+            f"a message must be a Message or a string, not {type(item).__name__}; parse_message reads JSON values"
+        )
+    return parse_message({"role": "user", "parts": [{"type": "text", "text": item}]})
