@@ -1,0 +1,94 @@
+"""Small stores, each broken in one named way that some real system was broken in, and two sound ones beside them.
+
+The contract suite is only good if it rejects every one of `SABOTEURS` by the law that its class names, and accepts
+`SOUND`. This package is a store plugin without an entry point: `threadkeep.registry.register("saboteur", module)`
+makes it answer to `saboteur://FAULT/NAME`, where NAME keeps stores apart, and to `saboteur://FAULT/absolute/path.db`
+for those that keep a file (`FileStore`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from threadkeep.errors import InvalidURL
+from threadkeep.hooks import hookimpl
+from threadkeep.store import Store
+from threadkeep_contract.saboteurs import (
+    atomicity,
+    concurrency,
+    cost,
+    deletion,
+    duplication,
+    durability,
+    fidelity,
+    isolation,
+    lifecycle,
+    limits,
+    order,
+    reading,
+    working_memory,
+)
+from threadkeep_contract.saboteurs.base import DictStore, Saboteur
+from threadkeep_contract.saboteurs.file import FileStore
+
+__all__ = ["SABOTEURS", "SOUND", "DictStore", "FileStore", "Saboteur", "open_store", "scan_backend"]
+
+
+def _collect(*modules: ModuleType) -> dict[str, type[Saboteur]]:
+    found: dict[str, type[Saboteur]] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if not (isinstance(value, type) and issubclass(value, Saboteur) and "fault" in vars(value)):
+                continue
+            if found.setdefault(value.fault, value) is not value:
+                raise TypeError(f"two saboteurs have the fault {value.fault!r}: each needs a name of its own")
+    return found
+
+
+SABOTEURS: Final[dict[str, type[Saboteur]]] = _collect(
+    isolation,
+    duplication,
+    order,
+    atomicity,
+    concurrency,
+    durability,
+    fidelity,
+    reading,
+    working_memory,
+    deletion,
+    limits,
+    lifecycle,
+    cost,
+)
+"""Every saboteur by its fault."""
+
+SOUND: Final[dict[str, type[Saboteur]]] = {"sound-dict": DictStore, "sound-file": FileStore}
+"""The unbroken stores that the saboteurs are made of, by the name that stands for the fault in their URLs."""
+
+
+@hookimpl
+def open_store(url: str) -> Store:
+    kind, path = _read(url)
+    return kind(url, path)
+
+
+@hookimpl
+def scan_backend(url: str) -> Iterator[bytes]:
+    kind, path = _read(url)
+    return kind.scan(url, path)
+
+
+def _read(url: str) -> tuple[type[Saboteur], str]:
+    parts = urlsplit(url)
+    kind = {**SABOTEURS, **SOUND}.get(parts.netloc)
+    if kind is None:
+        raise InvalidURL(f"there is no saboteur {parts.netloc!r}; there are: {', '.join([*SOUND, *SABOTEURS])}")
+    path = unquote(parts.path)
+    if not path.strip("/") or parts.query or parts.fragment:
+        raise InvalidURL(
+            "a saboteur's URL is saboteur://FAULT/NAME, or saboteur://FAULT/absolute/path.db for one on file"
+        )
+    return kind, path

@@ -1,0 +1,153 @@
+"""Faults that law 6, durability and unknown outcomes, must find."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import ClassVar, Final
+
+from threadkeep.errors import StoreUnavailable, ThreadkeepError
+from threadkeep.store import MISSING, Changes, Receipt, Scope, Thread
+from threadkeep_contract.saboteurs.file import FileStore
+
+WRITE_BEHIND: Final = 0.05
+"""Seconds for which an acknowledged commit waits in memory."""
+
+LOCK_PATIENCE: Final = 3.0
+"""Seconds for which a commit waits for the lock that another one holds."""
+
+
+class AcknowledgedBeforeWritten(FileStore):
+    """A commit is acknowledged while it is in this process's memory only, and written a moment later."""
+
+    fault = "acknowledged-before-written"
+    caught_by = 6
+    seen_in = "write-behind buffers; Redis with appendfsync everysec"
+    waiting: ClassVar[dict[str, list[tuple[Scope, Changes]]]] = {}
+    waiting_lock: ClassVar[threading.RLock] = threading.RLock()
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        self.meter.trips += 1
+        await asyncio.sleep(0)
+        with self.waiting_lock:
+            with self.transaction("IMMEDIATE") as connection:
+                connection.execute("SAVEPOINT rehearsal")
+                self.check(connection, scope, changes)
+                receipt = self.write(connection, scope, changes)
+                connection.execute("ROLLBACK TO rehearsal")
+            self.waiting.setdefault(self.path, []).append((scope, changes))
+        asyncio.get_running_loop().call_later(WRITE_BEHIND, self.write_down)
+        return receipt
+
+    @contextmanager
+    def transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
+        self.write_down()
+        with super().transaction(mode) as connection:
+            yield connection
+
+    def write_down(self) -> None:
+        with self.waiting_lock:
+            for scope, changes in self.waiting.pop(self.path, []) if self._connection else ():
+                with suppress(ThreadkeepError), super().transaction("IMMEDIATE") as connection:
+                    self.check(connection, scope, changes)
+                    self.write(connection, scope, changes)
+
+    async def close(self) -> None:
+        self.write_down()
+        await super().close()
+
+
+class BusyWriteSwallowed(FileStore):
+    """When somebody else is writing, the commit is acknowledged and not written."""
+
+    fault = "busy-write-swallowed"
+    caught_by = 6
+    seen_in = "writes whose error is logged and not raised"
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        self.meter.trips += 1
+        await asyncio.sleep(0)
+        try:
+            with self.transaction("IMMEDIATE NOW") as connection:
+                self.check(connection, scope, changes)
+                return self.write(connection, scope, changes)
+        except sqlite3.OperationalError:
+            with self.transaction("DEFERRED") as connection:
+                tail = self.tail(connection, scope) if isinstance(scope, Thread) else MISSING
+            return Receipt(tail, [tail.position + place for place in range(1, len(changes.append) + 1)])
+
+    @contextmanager
+    def transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
+        patience = 0 if mode.endswith("NOW") else self.wait
+        self.connection.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
+        with super().transaction(mode.removesuffix(" NOW")) as connection:
+            yield connection
+
+
+class IdsRememberedLater(FileStore):
+    """Which ids are known is written in a second transaction: after a kill between the two a repeat is stored again."""
+
+    fault = "ids-remembered-in-a-second-transaction"
+    caught_by = 6
+    seen_in = "OpenAI Agents, LangGraph: a retry stores the user's message again"
+
+    def set_up(self, connection: sqlite3.Connection) -> None:
+        super().set_up(connection)
+        connection.executescript(
+            "CREATE TABLE IF NOT EXISTS seen (resource_id TEXT, thread_id TEXT, id TEXT, position INTEGER,"
+            " digest TEXT, PRIMARY KEY (resource_id, thread_id, id));"
+            " CREATE TRIGGER IF NOT EXISTS forget AFTER DELETE ON records BEGIN DELETE FROM seen WHERE"
+            " resource_id = old.resource_id AND thread_id = old.thread_id AND id = old.id; END;"
+        )
+
+    def known(self, connection: sqlite3.Connection, thread: Thread, record_id: str) -> tuple[int, str] | None:
+        found: tuple[int, str] | None = connection.execute(
+            "SELECT position, digest FROM seen WHERE resource_id = ? AND thread_id = ? AND id = ?",
+            (thread.resource_id, thread.thread_id, record_id),
+        ).fetchone()
+        return found
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        receipt = await super().commit(scope, changes)
+        if isinstance(scope, Thread):
+            with self.transaction("IMMEDIATE") as connection:
+                connection.executemany(
+                    "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (scope.resource_id, scope.thread_id, record.id, position, record.digest)
+                        for record, position in zip(changes.append, receipt.positions, strict=True)
+                    ],
+                )
+        return receipt
+
+
+class LockOutlivesHolder(FileStore):
+    """Commits take turns by a row that says who is writing: who is killed while writing locks everybody out."""
+
+    fault = "lock-outlives-its-holder"
+    caught_by = 6
+    seen_in = "locks in Redis and lock files without an expiry"
+
+    def set_up(self, connection: sqlite3.Connection) -> None:
+        super().set_up(connection)
+        connection.execute("CREATE TABLE IF NOT EXISTS held (it INTEGER PRIMARY KEY)")
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while not self.take():
+            if time.monotonic() > deadline:
+                raise StoreUnavailable("another writer holds the lock")
+            await asyncio.sleep(0.001)
+        try:
+            return await super().commit(scope, changes)
+        finally:
+            with self.transaction("IMMEDIATE") as connection:
+                connection.execute("DELETE FROM held")
+
+    def take(self) -> bool:
+        with self.transaction("IMMEDIATE") as connection:
+            return connection.execute("INSERT OR IGNORE INTO held VALUES (1)").rowcount == 1
