@@ -2,7 +2,8 @@
 
 A victim works through a script of commits and deletions in a resource of its own. The reference model says what the
 resource looks like after each of the steps. When the victim has been killed, the store has to look like that after some
-step (law 4), which is none before the last one that was acknowledged (law 6).
+step (law 4), which is none before the last one that was acknowledged (law 6). Every other victim is killed in the
+middle of its work, the rest as soon as they have acknowledged all of it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,8 +24,11 @@ from threadkeep_contract.model import Model
 from threadkeep_contract.processes import Worker, workers
 from threadkeep_contract.worker import Run, Step
 
-STEPS: Final = 400
-"""Steps in a victim's script: more than it lives to do."""
+STEPS: Final = 150
+"""Steps in a victim's script: as a rule more than it lives to do."""
+
+FEW: Final = 40
+"""More steps than those victims have that are killed when they have done all."""
 
 LONGEST: Final = 0.15
 """Seconds that a victim is left to live, at most, after its first acknowledged step."""
@@ -32,10 +36,25 @@ LONGEST: Final = 0.15
 _ALL: Final = Window(before=100_000)
 
 
-def script(user: str) -> tuple[Step, ...]:
-    """What a victim does: threads of several sizes are made, added to, cut, given documents, and deleted."""
-    resource = Resource(user)
-    return tuple(_step(resource, number) for number in range(STEPS))
+Script = Callable[[str], tuple[Step, ...]]
+"""From a resource id to what a victim does there."""
+
+
+def mixed(user: str) -> tuple[Step, ...]:
+    """Threads of several sizes are made, added to, cut, given documents, and deleted."""
+    return tuple(_step(Resource(user), number) for number in range(STEPS))
+
+
+def appending(user: str) -> tuple[Step, ...]:
+    """Two messages a commit, in threads of 20 commits."""
+    return tuple(
+        Step(
+            "commit",
+            Thread(user, f"thread{number // 20}"),
+            Changes(number + 1, f"epoch{number // 20}", (record(f"{number}-a"), record(f"{number}-b"))),
+        )
+        for number in range(STEPS)
+    )
 
 
 def _step(resource: Resource, number: int) -> Step:
@@ -43,7 +62,7 @@ def _step(resource: Resource, number: int) -> Step:
     thread = Thread(resource.resource_id, f"thread{turn}")
     text = json.dumps(number)
     puts, common = (Put("work", text), Put("info", text)), (Put("work", text),)
-    count, size = ((80, 100), (3, 10), (2, 10), (20, 20_000))[kind] if kind < 4 else (0, 0)
+    count, size = ((80, 100), (3, 10), (2, 10), (30, 2_000))[kind] if kind < 4 else (0, 0)
     records = tuple(record(f"{number}-{index}", "x" * size) for index in range(count))
     match kind:
         case 0 | 3:
@@ -104,7 +123,7 @@ def _steps_done(steps: Sequence[Step], user: str, seen: object, acknowledged: in
     return None
 
 
-async def survivors(harness: Harness) -> AsyncIterator[Survivor]:
+async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]:
     """Kill as many processes as the profile says, some at a time, each at a random moment of its work."""
     chance = random.Random(harness.seed)
     handle = await harness.open()
@@ -114,23 +133,30 @@ async def survivors(harness: Harness) -> AsyncIterator[Survivor]:
         left -= count
         users = [harness.fresh() + "user" for _ in range(count)]
         async with workers(harness.url, count) as victims:
+            scripts = [
+                script(user)[: chance.randrange(1, FEW) if number % 2 else None] for number, user in enumerate(users)
+            ]
             await asyncio.gather(
-                *(_kill(victim, user, LONGEST * chance.random()) for victim, user in zip(victims, users, strict=True))
+                *(
+                    _kill(victim, steps, LONGEST * chance.random())
+                    for victim, steps in zip(victims, scripts, strict=True)
+                )
             )
             acknowledged = [len(victim.outcomes) for victim in victims]
             for victim in victims:
                 for outcome in victim.outcomes:
                     if outcome.failure is not None:
                         raise harness.broken("a process at work alone meets no error", "none", outcome.failure.error())
-        for user, count in zip(users, acknowledged, strict=True):
-            steps = script(user)
+        for user, steps, count in zip(users, scripts, acknowledged, strict=True):
             seen = await look(handle, user)
             done = _steps_done(steps, user, seen, count)
             yield Survivor(user, steps, count, done, f"after {count} acknowledged steps: {source(seen)[:2000]}")
 
 
-async def _kill(victim: Worker, user: str, seconds: float) -> None:
-    victim.give(Run(script(user)))
-    if await victim.outcome() is not None:
+async def _kill(victim: Worker, steps: tuple[Step, ...], seconds: float) -> None:
+    victim.give(Run(steps))
+    if len(steps) < FEW:
+        await victim.rest()
+    elif await victim.outcome() is not None:
         await asyncio.sleep(seconds)
     await victim.kill()

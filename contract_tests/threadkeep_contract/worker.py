@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
@@ -125,20 +125,32 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+def _listed(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with lists and dicts for whatever sequences and mappings the store gave."""
+    docs, resource_docs = dict(snapshot.docs), dict(snapshot.resource_docs)
+    return replace(snapshot, records=[*snapshot.records], docs=docs, resource_docs=resource_docs)
+
+
+def _counted(receipt: Receipt) -> Receipt:
+    """The receipt with lists for whatever sequences the store gave."""
+    versions, resource_versions = [*receipt.versions], [*receipt.resource_versions]
+    return replace(receipt, positions=[*receipt.positions], versions=versions, resource_versions=resource_versions)
+
+
 async def perform(guard: Guard, step: Step) -> Outcome:
     """Do a step and say what it came to. An error that is not the library's own passes through."""
     began = time.monotonic_ns()
     try:
         if step.verb == "load":
             snapshot = await guard.load(step.scope, step.window)
-            return Outcome(began, time.monotonic_ns(), snapshot=snapshot)
+            return Outcome(began, time.monotonic_ns(), snapshot=_listed(snapshot))
         if step.verb == "delete":
             await guard.delete(step.scope)
             return Outcome(began, time.monotonic_ns())
         if step.changes is None:
             raise ValueError("a commit needs changes")
         receipt = await guard.commit(step.scope, step.changes)
-        return Outcome(began, time.monotonic_ns(), receipt=receipt)
+        return Outcome(began, time.monotonic_ns(), receipt=_counted(receipt))
     except ThreadkeepError as error:
         return Outcome(began, time.monotonic_ns(), failure=Failure.of(error))
 

@@ -31,7 +31,9 @@ from threadkeep.store import (
 )
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Recorded, source
-from threadkeep_contract.kills import survivors
+from threadkeep_contract.kills import mixed, survivors
+from threadkeep_contract.processes import workers
+from threadkeep_contract.worker import Run, Step
 
 ALL = Window(before=10_000)
 
@@ -139,6 +141,26 @@ class Atomicity(Law):
             return [await handle.commit(thread, _marked(harness, number, number, 3)) for number in numbers]
 
         harness.run(_watched, harness, write, 3)
+
+    def test_readers_see_a_commit_of_another_process_whole_or_not_at_all(self, harness: Harness) -> None:
+        if not harness.offers(Clause.PROCESSES):
+            return
+
+        async def run() -> None:
+            async with workers(harness.url, 1) as (worker,):
+
+                async def write(_: Recorded, thread: Thread) -> list[Receipt]:
+                    commits = [_marked(harness, n, n, 20) for n in range(1, 2 * harness.profile.process_rounds + 1)]
+                    outcomes = await worker.outcomes_of(Run(tuple(Step("commit", thread, each) for each in commits)))
+                    for outcome in outcomes:
+                        if outcome.failure is not None:
+                            error = outcome.failure.error()
+                            raise harness.broken("a process that writes alone meets no error", "none", error)
+                    return [outcome.receipt for outcome in outcomes if outcome.receipt is not None]
+
+                await _watched(harness, write, 20)
+
+        harness.run(run)
 
     def test_readers_see_the_birth_of_a_thread_whole_or_not_at_all(self, harness: Harness) -> None:
         async def write(handle: Recorded, thread: Thread) -> list[Receipt]:
@@ -280,7 +302,7 @@ class Atomicity(Law):
             return
 
         async def run() -> None:
-            async for survivor in survivors(harness):
+            async for survivor in survivors(harness, mixed):
                 harness.require(
                     "a commit whose process was killed is done or not done",
                     survivor.done is not None,

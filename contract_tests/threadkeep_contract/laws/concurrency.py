@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from threadkeep.errors import Conflict, MessageConflict, TailMoved, VersionMoved
-from threadkeep.store import Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
+from threadkeep.store import MISSING, Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.linearizable import check_histories
@@ -330,10 +330,10 @@ async def _messages_beside_documents(harness: Harness, handle: Recorded, team: T
 async def _first_use(harness: Harness, handle: Recorded, team: Team) -> None:
     """Everyone opens the store at once and uses it at once."""
     promise = "a store that many open and use at once serves them all"
-    for _ in range(max(1, team.rounds // 5)):
+    for _ in range(max(1, team.rounds // 10)):
         thread = _thread(harness)
         orders = [
-            Open(Step("commit", thread, Changes(1, harness.epoch(), (record(f"new{writer}"),))), 3)
+            Open(Step("commit", thread, Changes(1, harness.epoch(), (record(f"new{writer}"),))), 2)
             for writer in range(team.size)
         ]
         for outcomes in await team.together(orders):
@@ -343,11 +343,56 @@ async def _first_use(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, sorted(f"new{writer}" for writer in range(team.size)), found)
 
 
+async def _stale(harness: Harness) -> None:
+    """Every tail that a thread ever had, tried again at every later moment."""
+    handle, other = await harness.open(), await harness.open()
+    thread = _thread(harness)
+    tails = [MISSING]
+    for turn, work in enumerate(
+        (
+            {"append": (record("a"), record("b"))},
+            {"append": (record("c"),)},
+            {"drop_after": 2},
+            {"append": (record("d"),)},
+            {"drop_after": 2, "append": (record("c"), record("e"))},
+            {"drop_after": 0},
+            {"append": (record("a"), record("b"))},
+            None,
+            {"append": (record("a"), record("b"))},
+            {"append": (record("c"),)},
+            None,
+            {},
+        )
+    ):
+        if work is None:
+            await handle.delete(thread)
+            tail = MISSING
+        else:
+            tail = (await handle.commit(thread, Changes(turn, harness.epoch(), **work))).tail
+        before = await other.load(thread, ALL)
+        harness.expect("the receipt's tail is the thread's", tail, before.tail)
+        for old in set(tails) - {tail}:
+            promise = "a tail that was, and is no more, is refused with the tail that is"
+            changes = _changes(harness, 100 + turn, turn, if_tail=old)
+            moved = await harness.refused(promise, TailMoved, other.commit(thread, changes))
+            harness.expect(promise, tail, (moved.epoch, moved.position))
+            if old.epoch != tail.epoch:
+                promise = "an epoch that was, and is no more, is refused with the tail that is"
+                changes = _changes(harness, 100 + turn, turn, if_epoch=old.epoch)
+                moved = await harness.refused(promise, TailMoved, other.commit(thread, changes))
+                harness.expect(promise, tail, (moved.epoch, moved.position))
+        harness.expect("a commit that is refused for its tail writes nothing", before, await other.load(thread, ALL))
+        tails.append(tail)
+
+
 class Concurrency(Law):
     """Operations on one thread are linearizable, from many tasks, many store instances, many processes."""
 
     number = 5
     title = "Concurrency"
+
+    def test_a_tail_that_was_is_refused(self, harness: Harness) -> None:
+        harness.run(_stale, harness)
 
     def test_of_tasks_with_one_tail_exactly_one_wins(self, harness: Harness) -> None:
         by_tasks(harness, _one_tail)

@@ -15,10 +15,10 @@ from threadkeep.guard import Guard
 from threadkeep.store import Changes, Clause, Put, Receipt, Resource, Snapshot, Stored, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.kills import look, look_at_model, model_after, script, survivors
+from threadkeep_contract.kills import Script, appending, look, look_at_model, mixed, model_after, survivors
 from threadkeep_contract.linearizable import apply, plain
 from threadkeep_contract.processes import workers
-from threadkeep_contract.worker import Run, Step, perform
+from threadkeep_contract.worker import Run, perform
 
 ALL = Window(before=10_000)
 
@@ -54,6 +54,28 @@ def _ids(records: Sequence[Stored]) -> list[str]:
     return [stored.id for stored in records]
 
 
+async def _survive(harness: Harness, script: Script) -> None:
+    """Kill processes; what they were told is there, and what they were doing is done again by somebody else."""
+    handle = await harness.open()
+    async for survivor in survivors(harness, script):
+        done, told = survivor.done, survivor.acknowledged
+        harness.require(
+            "what was acknowledged survives the death of the client",
+            done is not None and done in (told, told + 1),
+            f"what {told} steps leave behind, or the one that was under way too",
+            f"{survivor.seen}: as after {done} steps",
+        )
+        if done is None or told == len(survivor.steps):
+            continue
+        step = survivor.steps[told]
+        model = model_after(survivor.steps[:done])
+        answer = apply(model, step)
+        outcome = await perform(handle, step)
+        promise = "a call that was under way when the client died may be repeated, and doubles nothing"
+        harness.expect(promise, plain(answer), plain(outcome.receipt or outcome.failure))
+        harness.expect(promise, look_at_model(model, survivor.user), await look(handle, survivor.user))
+
+
 class Durability(Law):
     """What was acknowledged stays, and repeating a call whose outcome is unknown is always safe."""
 
@@ -66,7 +88,7 @@ class Durability(Law):
 
         async def run() -> None:
             user = harness.fresh() + "user"
-            steps = script(user)[:60]
+            steps = mixed(user)[:60]
             for first in range(0, len(steps), 10):
                 handle = await harness.open()
                 expected = look_at_model(model_after(steps[:first]), user)
@@ -114,7 +136,7 @@ class Durability(Law):
         async def run() -> None:
             handle = await harness.open()
             user = harness.fresh() + "user"
-            steps = script(user)[:30]
+            steps = mixed(user)[:30]
             async with workers(harness.url, 1) as (worker,):
                 for outcome in await worker.outcomes_of(Run(steps)):
                     if outcome.failure is not None:
@@ -126,31 +148,13 @@ class Durability(Law):
 
         harness.run(run)
 
-    def test_what_a_killed_process_was_told_is_there_and_may_be_repeated(self, harness: Harness) -> None:
-        if not _both(harness):
-            return
+    def test_what_a_killed_process_was_told_is_there(self, harness: Harness) -> None:
+        if _both(harness):
+            harness.run(_survive, harness, mixed, seconds=5 * harness.profile.seconds)
 
-        async def run() -> None:
-            handle = await harness.open()
-            async for survivor in survivors(harness):
-                done, told = survivor.done, survivor.acknowledged
-                harness.require(
-                    "what was acknowledged survives the death of the client",
-                    done is not None and done in (told, told + 1),
-                    f"what {told} steps leave behind, or the one that was under way too",
-                    f"{survivor.seen}: as after {done} steps",
-                )
-                if done is None or told == len(survivor.steps):
-                    continue
-                step = survivor.steps[told]
-                model = model_after(survivor.steps[:done])
-                answer = apply(model, step)
-                outcome = await perform(handle, step)
-                promise = "a call that was under way when the client died may be repeated, and doubles nothing"
-                harness.expect(promise, plain(answer), plain(outcome.receipt or outcome.failure))
-                harness.expect(promise, look_at_model(model, survivor.user), await look(handle, survivor.user))
-
-        harness.run(run, seconds=5 * harness.profile.seconds)
+    def test_what_a_killed_process_was_doing_may_be_repeated(self, harness: Harness) -> None:
+        if _both(harness):
+            harness.run(_survive, harness, appending, seconds=5 * harness.profile.seconds)
 
     def test_a_repeated_commit_doubles_nothing_and_answers_the_same(self, harness: Harness) -> None:
         async def run() -> None:
@@ -211,8 +215,8 @@ class Durability(Law):
                 harness.expect("a truncation that is repeated drops no more", ["m0", "m1"], seen)
             for handle in (first, second):
                 await handle.delete(thread)
-                seen = plain(await handle.load(thread, ALL))
-                harness.expect("a deletion that is repeated is no error", plain(Snapshot()), seen)
+                left = plain(await handle.load(thread, ALL))
+                harness.expect("a deletion that is repeated is no error", plain(Snapshot()), left)
 
         harness.run(run)
 

@@ -1,0 +1,256 @@
+"""Law 13: cost.
+
+Each store declares how many round trips `load` and `commit` take; the suite counts them. One each is the aim. Every
+cost is independent of the number of other threads and resources, and, but for full reads, of the length of the thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from threadkeep.guard import Guard
+from threadkeep.store import After, Changes, Order, Put, Resource, Thread, Window
+from threadkeep_contract.harness import Harness, Law, record
+from threadkeep_contract.history import Recorded
+
+SHORT: Final = 10
+"""Messages in a short thread."""
+
+LAST: Final = 5
+"""Messages that a load takes from the end of a thread."""
+
+PAGE: Final = 10
+"""Threads or resources in a page."""
+
+SLACK: Final = 4
+"""Rows that a call may move beyond those it was asked for: the thread's own, its counters, one looked at ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a call took: round trips, and rows that crossed between the adapter and the backend."""
+
+    trips: int
+    rows: int
+
+
+async def _spent(handle: Guard, verb: Callable[..., Awaitable[object]], *args: Any) -> Spent:
+    trips, rows = handle.meter.trips, handle.meter.rows
+    await verb(*args)
+    return Spent(handle.meter.trips - trips, handle.meter.rows - rows)
+
+
+async def _thread(harness: Harness, handle: Recorded, length: int) -> Thread:
+    """A thread of so many messages, without documents, in a resource of its own."""
+    thread = Thread(harness.fresh() + "user", "thread")
+    size = min(100, handle.limits.commit_messages)
+    for first in range(0, length, size):
+        records = tuple(record(f"m{number}") for number in range(first, min(length, first + size)))
+        await handle.commit(thread, Changes(1, harness.epoch(), records))
+    return thread
+
+
+async def _remember(harness: Harness, handle: Recorded, thread: Thread) -> None:
+    """Give a thread and its resource working memory."""
+    puts = (Put("work", '{"a": 1}'), Put("info", '{"title": "t"}'))
+    await handle.commit(thread, Changes(2, harness.epoch(), puts=puts, resource_puts=puts))
+
+
+async def _crowd(harness: Harness, handle: Recorded, user: str) -> None:
+    """Many other threads of a resource, and as many other resources with ids that begin like its own."""
+    for number in range(harness.profile.bystanders):
+        for other in (Thread(user, f"other{number:04}"), Thread(f"{user}{number}", "thread")):
+            changes = Changes(10 + number, harness.epoch(), (record("m0"), record("m1")), (Put("work", "1"),))
+            await Guard.commit(handle, other, changes)
+
+
+def _commits(harness: Harness, most: int) -> dict[str, Changes]:
+    """Commits that have nothing in common but what they ought to cost, to be done in this order."""
+    put = (Put("new", "1"),)
+    return {
+        "one message": Changes(3, harness.epoch(), (record("one"),)),
+        "50 messages": Changes(3, harness.epoch(), tuple(record(f"few{index}") for index in range(50))),
+        f"{most} messages": Changes(3, harness.epoch(), tuple(record(f"many{index}") for index in range(most))),
+        "a document": Changes(3, harness.epoch(), puts=put),
+        "a document of the resource": Changes(3, harness.epoch(), resource_puts=put),
+        "messages and documents": Changes(3, harness.epoch(), (record("last0"), record("last1")), put, put),
+        "nothing": Changes(3, harness.epoch()),
+    }
+
+
+async def _commit(handle: Recorded, scope: Thread, changes: Changes) -> Spent:
+    """The cost of a commit by a caller that has just seen the thread."""
+    seen = (await Guard.load(handle, scope)).tail
+    return await _spent(handle, handle.commit, scope, replace(changes, seen=seen))
+
+
+class Cost(Law):
+    """The round trips of a verb are those declared, whatever is stored; what it moves is what it was asked for."""
+
+    number = 13
+    title = "Cost"
+
+    def test_a_load_takes_the_round_trips_declared(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            for length in (1, SHORT, harness.profile.length):
+                thread = await _thread(harness, handle, length)
+                promise = f"a load takes the round trips declared, in a thread of {length} messages"
+                windows = (Window(), Window(before=LAST), Window(length // 2, 2, 2), Window("m0", after=3))
+                for window in (*windows, Window(before=2 * length)):
+                    spent = await _spent(handle, handle.load, thread, window)
+                    harness.expect(promise, handle.costs.load, spent.trips)
+                await _remember(harness, handle, thread)
+                spent = await _spent(handle, handle.load, thread, windows[1])
+                harness.expect(f"{promise} with working memory", handle.costs.load, spent.trips)
+                for scope in (Resource(thread.resource_id), Thread(thread.resource_id, "missing")):
+                    spent = await _spent(handle, handle.load, scope)
+                    promise = "a load of a resource, or of a missing thread, takes no more round trips than declared"
+                    within = 0 < spent.trips <= handle.costs.load
+                    harness.require(promise, within, f"1 to {handle.costs.load}", f"{spent.trips}")
+
+        harness.run(run)
+
+    def test_a_commit_takes_the_round_trips_declared(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            for length in (0, SHORT, harness.profile.length):
+                thread = await _thread(harness, handle, length)
+                for remembering in (False, True):
+                    if remembering:
+                        await handle.commit(thread, Changes(4, harness.epoch(), drop_after=length))
+                        await _remember(harness, handle, thread)
+                    for name, changes in _commits(harness, handle.limits.commit_messages).items():
+                        spent = await _commit(handle, thread, changes)
+                        promise = f"a commit of {name} takes the round trips declared, after {length} messages"
+                        harness.expect(promise, handle.costs.commit, spent.trips)
+
+        harness.run(run)
+
+    def test_a_repeated_commit_costs_the_same_for_few_messages_and_for_many(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            spent = []
+            for count in (1, 50):
+                thread = await _thread(harness, handle, SHORT)
+                changes = Changes(3, harness.epoch(), tuple(record(f"new{index}") for index in range(count)))
+                await handle.commit(thread, changes)
+                spent.append((await _commit(handle, thread, changes)).trips)
+            promise = "a commit that is repeated takes as many round trips for 50 messages as for one"
+            harness.require(promise, spent[0] == spent[1] > 0, "the same number, above 0", f"{spent[0]} and {spent[1]}")
+
+        harness.run(run)
+
+    def test_the_newest_messages_cost_the_same_in_a_long_thread(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            spent = []
+            for length in (SHORT, harness.profile.length):
+                thread = await _thread(harness, handle, length)
+                await _remember(harness, handle, thread)
+                spent.append(await _spent(handle, handle.load, thread, Window(before=LAST)))
+            promise = f"a load of the newest {LAST} messages costs the same in any thread"
+            harness.expect(f"{promise}, short or of {harness.profile.length} messages", spent[0], spent[1])
+            within = LAST <= spent[1].rows <= LAST + 4 + SLACK
+            allowed = f"{LAST} messages, 4 documents, at most {SLACK} more"
+            harness.require(promise, within, allowed, f"{spent[1].rows} rows")
+
+        harness.run(run)
+
+    def test_a_window_costs_the_same_anywhere_in_a_long_thread(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            length = harness.profile.length
+            thread = await _thread(harness, handle, length)
+            for anchor in (2, length // 2, length - 2, f"m{length // 2}", "m1", None, "missing"):
+                window = Window(anchor, LAST, LAST)
+                spent = await _spent(handle, handle.load, thread, window)
+                promise = f"a load of {2 * LAST} messages around {anchor!r} of {length} moves no more than these"
+                allowed = 2 * LAST + SLACK
+                harness.require(promise, spent.rows <= allowed, f"at most {allowed} rows", f"{spent.rows} rows")
+
+        harness.run(run)
+
+    def test_a_commit_costs_the_same_in_a_long_thread(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            spent: list[dict[str, Spent]] = []
+            for length in (SHORT, harness.profile.length):
+                thread = await _thread(harness, handle, length)
+                await _remember(harness, handle, thread)
+                blind = Changes(3, harness.epoch(), (record("blind0"), record("blind1")))
+                costs = {"two messages, blindly": await _spent(handle, handle.commit, thread, blind)}
+                for name, changes in _commits(harness, 100).items():
+                    costs[name] = await _commit(handle, thread, changes)
+                spent.append(costs)
+            for name, short in spent[0].items():
+                promise = f"a commit of {name} costs the same after {SHORT} and after {harness.profile.length} messages"
+                harness.expect(promise, short, spent[1][name])
+
+        harness.run(run)
+
+    def test_other_threads_and_resources_cost_nothing(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            thread = await _thread(harness, handle, SHORT)
+            user = thread.resource_id
+            await _remember(harness, handle, thread)
+            second = Thread(user, "second")
+
+            async def all_verbs(turn: int) -> dict[str, Spent]:
+                new = Changes(3, harness.epoch(), (record(f"turn{turn}"),), (Put("work", "2"),), (Put("work", "2"),))
+                return {
+                    "load": await _spent(handle, handle.load, thread, Window(before=LAST)),
+                    "load of a resource": await _spent(handle, handle.load, Resource(user)),
+                    "commit": await _commit(handle, thread, new),
+                    "commit that creates a thread": await _commit(handle, second, new),
+                    "delete": await _spent(handle, handle.delete, second),
+                }
+
+            alone = await all_verbs(0)
+            await _crowd(harness, handle, user)
+            crowded = await all_verbs(1)
+            for name, cost in alone.items():
+                promise = f"a {name} costs the same beside {2 * harness.profile.bystanders} other threads"
+                harness.expect(promise, cost, crowded[name])
+                harness.require(f"a {name} is counted", cost.trips > 0, "at least one round trip", "none")
+
+        harness.run(run)
+
+    def test_a_page_of_a_list_costs_what_is_on_it(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            small, large = (harness.fresh() + "user" for _ in range(2))
+            for number in range(PAGE):
+                changes = Changes(10 + number, harness.epoch(), (record("m0"),), (Put("work", "1"),))
+                await handle.commit(Thread(small, f"thread{number}"), changes)
+            orders: tuple[Order, ...] = ("created", "active")
+            costs: dict[Order, Spent] = {}
+            for order in orders:
+                listing = partial(handle.threads, Resource(small), None, PAGE, order, ("work",))
+                costs[order] = await _spent(handle, listing)
+            await _crowd(harness, handle, large)
+            last = harness.profile.bystanders
+            for order in orders:
+                for place in (None, After(10 + last // 2, f"other{last // 2:04}"), After(10 + last - 12, "other")):
+                    listing = partial(handle.threads, Resource(large), place, PAGE, order, ("work",))
+                    spent = await _spent(handle, listing)
+                    promise = f"a page of {PAGE} of {last} threads by {order!r} moves what is on it"
+                    allowed = 2 * PAGE + SLACK
+                    harness.require(promise, 0 < spent.rows <= allowed, f"at most {allowed} rows", f"{spent.rows} rows")
+                    harness.expect(
+                        f"{promise}, in as many round trips as a list of {PAGE}", costs[order].trips, spent.trips
+                    )
+            for order in orders:
+                listing = partial(handle.threads, Resource(small), None, PAGE, order, ("work",))
+                promise = f"a page of threads by {order!r} costs the same beside {2 * last} threads of others"
+                harness.expect(promise, costs[order], await _spent(handle, listing))
+            spent = await _spent(handle, handle.resources, large, PAGE)
+            promise = f"a page of {PAGE} resources moves what is on it"
+            allowed = PAGE + SLACK
+            harness.require(promise, spent.rows <= allowed, f"at most {allowed} rows", f"{spent.rows} rows")
+
+        harness.run(run)

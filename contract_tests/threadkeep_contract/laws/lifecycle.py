@@ -1,0 +1,380 @@
+"""Law 12: errors and lifecycle.
+
+Only the library's own errors leave a store; the driver's error is the cause. Whether to retry is a property of the
+error. Opening is safe to repeat and to race; closing is safe to repeat; using a closed store is StoreClosed. A store
+serves several event loops and threads over its life, and a verb that is cancelled leaves it usable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from threadkeep.errors import (
+    Action,
+    Conflict,
+    InvalidInput,
+    MessageConflict,
+    StoreClosed,
+    TailMoved,
+    ThreadkeepError,
+    VersionMoved,
+)
+from threadkeep.guard import Guard
+from threadkeep.store import MISSING, After, Changes, Order, Put, Resource, Snapshot, Tail, Thread, Window
+from threadkeep_contract.harness import Harness, Law, record
+from threadkeep_contract.history import Recorded, source
+
+ALL = Window(before=10_000)
+
+HUGE: Final = (2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**40)
+"""Numbers that are too large for somebody."""
+
+Verb = Callable[[Guard], Awaitable[object]]
+
+
+def _verbs(harness: Harness, thread: Thread) -> dict[str, Verb]:
+    """Every verb, with arguments that are good."""
+    resource = Resource(thread.resource_id)
+    return {
+        "open": lambda handle: handle.open(),
+        "load": lambda handle: handle.load(thread, ALL),
+        "load of a resource": lambda handle: handle.load(resource),
+        "commit": lambda handle: handle.commit(thread, Changes(1, harness.epoch(), (record("late"),))),
+        "commit to a resource": lambda handle: handle.commit(resource, Changes(1, puts=(Put("late", "1"),))),
+        "delete": lambda handle: handle.delete(thread),
+        "threads": lambda handle: handle.threads(resource),
+        "resources": lambda handle: handle.resources(),
+    }
+
+
+async def _three(harness: Harness, handle: Recorded) -> Thread:
+    """A new thread of three messages."""
+    thread = Thread(harness.fresh() + "user", "thread")
+    await handle.commit(thread, Changes(1, harness.epoch(), tuple(record(f"m{index}") for index in range(3))))
+    return thread
+
+
+async def _count(handle: Guard, thread: Thread) -> int:
+    return len((await handle.load(thread, ALL)).records)
+
+
+async def _settled(harness: Harness, promise: str, works: list[Awaitable[object]]) -> list[object]:
+    """The results of calls that run at once; an exception among them has to be the library's own."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        own = not isinstance(result, BaseException) or isinstance(result, ThreadkeepError)
+        harness.require(promise, own, "results, or errors of threadkeep", result)
+    return results
+
+
+def _in_threads(harness: Harness, promise: str, works: list[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    """Run each work on an event loop of its own, in a thread of its own, all at once; the results."""
+    results: list[Any] = [None] * len(works)
+    errors: list[Exception] = []
+
+    def run(index: int) -> None:
+        async def await_it() -> Any:
+            return await works[index]()
+
+        try:
+            results[index] = asyncio.run(await_it())
+        except Exception as error:  # noqa: BLE001 - it is handed on to the thread that asked
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(harness.profile.seconds)
+        harness.require(promise, not thread.is_alive(), f"an end within {harness.profile.seconds:g} s", "none")
+    for error in errors:
+        raise harness.broken(promise, "no error", error) from error
+    return results
+
+
+class Lifecycle(Law):
+    """Only the library's own errors leave a store, and it can be opened, closed, shared and interrupted at will."""
+
+    number = 12
+    title = "Errors and lifecycle"
+
+    def test_a_closed_store_says_so_and_others_go_on(self, harness: Harness) -> None:
+        async def run() -> None:
+            first, second = await harness.open(), await harness.open()
+            thread = await _three(harness, first)
+            await first.close()
+            for name, verb in _verbs(harness, thread).items():
+                await harness.refused(f"{name} after close is StoreClosed", StoreClosed, verb(first))
+            harness.expect("closing one store leaves another alone", 3, await _count(second, thread))
+            never = harness.handle()
+            await never.close()
+            for name, verb in _verbs(harness, thread).items():
+                await harness.refused(f"{name} after close is StoreClosed", StoreClosed, verb(never))
+            harness.expect("what a closed store refused is not done", 3, await _count(second, thread))
+
+        harness.run(run)
+
+    def test_closing_may_be_repeated_and_raced(self, harness: Harness) -> None:
+        async def run() -> None:
+            watcher = await harness.open()
+            handle = await harness.open()
+            thread = await _three(harness, handle)
+            await asyncio.gather(*(handle.close() for _ in range(harness.profile.tasks)))
+            await handle.close()
+            # A guard closes its store once: whether the store bears more is seen only beneath it.
+            await handle.store.close()
+            await asyncio.gather(*(handle.store.close() for _ in range(harness.profile.tasks)))
+            harness.expect("closing again changes nothing", 3, await _count(watcher, thread))
+
+        harness.run(run)
+
+    def test_opening_may_be_repeated_and_raced(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            thread = await _three(harness, handle)
+            await handle.open()
+            await handle.store.open()
+            harness.expect("opening again changes nothing", 3, await _count(handle, thread))
+            await asyncio.gather(*(handle.store.open() for _ in range(harness.profile.tasks)))
+            harness.expect("opening again changes nothing", 3, await _count(handle, thread))
+            for _ in range(harness.profile.rounds):
+                new = harness.handle()
+                counts = await asyncio.gather(*(_count(new, thread) for _ in range(harness.profile.tasks)))
+                promise = "tasks whose first calls open the store all find what is there"
+                harness.expect(promise, [3] * harness.profile.tasks, counts)
+                await new.close()
+            others = [await harness.open() for _ in range(5)]
+            harness.expect("every store opened finds what is there", [3] * 5, [await _count(o, thread) for o in others])
+            harness.expect("opening others changes nothing", 3, await _count(handle, thread))
+
+        harness.run(run)
+
+    def test_calls_that_run_while_the_store_closes_end_well(self, harness: Harness) -> None:
+        async def run() -> None:
+            watcher = await harness.open()
+            promise = "a call that runs while its store closes gives its result or an error of threadkeep"
+            for turns in range(harness.profile.rounds):
+                handle = await harness.open()
+                thread = await _three(harness, handle)
+
+                async def close(handle: Recorded = handle, turns: int = turns) -> None:
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    await handle.close()
+
+                commits = [
+                    handle.commit(thread, Changes(2, harness.epoch(), (record(f"new{index}"),))) for index in range(8)
+                ]
+                loads = [handle.load(thread, ALL) for _ in range(4)]
+                results = await _settled(harness, promise, [*commits, *loads, close()])
+                there = {stored.id for stored in (await watcher.load(thread, ALL)).records}
+                for index, result in enumerate(results[: len(commits)]):
+                    harness.require(
+                        "what a closing store acknowledged is there",
+                        isinstance(result, BaseException) or f"new{index}" in there,
+                        f"new{index}",
+                        f"{sorted(there)}",
+                    )
+                for snapshot in results[len(commits) : -1]:
+                    harness.require(
+                        "a load that runs while its store closes is whole, or an error",
+                        not isinstance(snapshot, Snapshot) or len(snapshot.records) >= 3,
+                        "at least the three messages that were there",
+                        snapshot,
+                    )
+
+        harness.run(run)
+
+    def test_a_cancelled_call_leaves_the_store_usable(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle, watcher = await harness.open(), await harness.open()
+            thread = await _three(harness, handle)
+            turns = 2 * harness.profile.rounds
+            promise = "a store is usable after calls were cancelled, and does each of them once or not at all"
+            for turn in range(turns):
+                fresh = Thread(thread.resource_id, f"other{turn}")
+                works: list[Awaitable[object]] = [
+                    handle.load(thread, ALL),
+                    handle.commit(thread, Changes(2, harness.epoch(), (record(f"new{turn}"),))),
+                    handle.commit(fresh, Changes(2, harness.epoch(), (record("first"),), (Put("work", "1"),))),
+                    handle.threads(Resource(thread.resource_id)),
+                    handle.delete(Thread(thread.resource_id, "nobody")),
+                ]
+                tasks = [asyncio.ensure_future(work) for work in works]
+                for _ in range(turn % harness.profile.rounds):
+                    await asyncio.sleep(0)
+                for task in tasks:
+                    task.cancel()
+                for result in await asyncio.gather(*tasks, return_exceptions=True):
+                    own = not isinstance(result, Exception) or isinstance(result, ThreadkeepError)
+                    harness.require("a cancelled call is cancelled, or ends", own, "CancelledError", result)
+                receipt = await handle.commit(thread, Changes(3, harness.epoch(), (record(f"after{turn}"),)))
+                kept = {stored.id: stored.position for stored in (await watcher.load(thread, ALL)).records}
+                harness.expect(promise, kept.get(f"after{turn}"), receipt.positions[0])
+                other = await watcher.load(fresh, ALL)
+                whole = (len(other.records), len(other.docs)) in ((0, 0), (1, 1))
+                harness.require(promise, whole, "a message with its document, or neither", other)
+            ids = [stored.id for stored in (await watcher.load(thread, ALL)).records]
+            certain = ["m0", "m1", "m2", *(f"after{turn}" for turn in range(turns))]
+            harness.expect(promise, certain, [name for name in ids if not name.startswith("new")])
+            harness.expect(promise, len(set(ids)), len(ids))
+
+        harness.run(run)
+
+    def test_many_cancelled_calls_at_once_leave_the_store_usable(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            thread = await _three(harness, handle)
+            many = 8 * harness.profile.tasks
+            for turns in range(4):
+                tasks = [asyncio.ensure_future(handle.load(thread, ALL)) for _ in range(many)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                for task in tasks[: many - 1]:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                promise = "calls go on where others beside them were cancelled"
+                harness.expect(promise, 3, len(tasks[-1].result().records))
+                harness.expect(promise, 3, await _count(handle, thread))
+
+        harness.run(run)
+
+    def test_many_calls_at_once_are_all_served(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            thread = await _three(harness, handle)
+            counts = await asyncio.gather(*(_count(handle, thread) for _ in range(10 * harness.profile.tasks)))
+            harness.expect("calls that run at once are all answered", {3}, set(counts))
+            await asyncio.gather(
+                *(
+                    handle.commit(thread, Changes(2, harness.epoch(), (record(f"new{index}"),)))
+                    for index in range(10 * harness.profile.tasks)
+                )
+            )
+            promise = "commits that run at once are all done"
+            harness.expect(promise, 3 + 10 * harness.profile.tasks, await _count(handle, thread))
+
+        harness.run(run)
+
+    def test_one_store_serves_several_event_loops(self, harness: Harness) -> None:
+        handle = harness.run(harness.open)
+        thread = harness.run(_three, harness, handle)
+        promise = "a store serves event loops one after the other, and several at once"
+
+        def adding(name: str) -> Callable[[], Awaitable[int]]:
+            async def add() -> int:
+                await handle.commit(thread, Changes(2, harness.epoch(), (record(name),)))
+                return await _count(handle, thread)
+
+            return add
+
+        for number in range(4, 8):
+            harness.expect(promise, [number], _in_threads(harness, promise, [adding(f"in{number}")]))
+        harness.expect(promise, 7, harness.run(_count, handle, thread))
+        for turn in range(3):
+            _in_threads(harness, promise, [adding(f"turn{turn}of{index}") for index in range(4)])
+        harness.expect(promise, 19, harness.run(_count, handle, thread))
+
+        born = harness.handle()
+        opened_elsewhere = _in_threads(harness, promise, [lambda: _count(born, thread)])
+        harness.expect(promise, ([19], 19), (opened_elsewhere, harness.run(_count, born, thread)))
+
+    def test_each_refusal_says_what_to_do(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            thread = await _three(harness, handle)
+            refusals: list[tuple[type[Conflict], Action, Changes]] = [
+                (TailMoved, Action.RELOAD, Changes(2, "e", (record("new"),), if_tail=MISSING)),
+                (TailMoved, Action.RELOAD, Changes(2, "e", if_epoch="other")),
+                (MessageConflict, Action.FIX, Changes(2, "e", (record("m0", "changed"),))),
+                (VersionMoved, Action.RELOAD, Changes(2, "e", puts=(Put("work", "1", 5),))),
+                (VersionMoved, Action.RELOAD, Changes(2, "e", resource_puts=(Put("work", "1", 5),))),
+            ]
+            for kind, action, changes in refusals:
+                error = await harness.refused(f"{kind.__name__} says what to do", kind, handle.commit(thread, changes))
+                promise = f"{kind.__name__} says what to do next, and that a repetition is of no use"
+                harness.expect(promise, (action, False), (error.action, error.retryable))
+
+        harness.run(run)
+
+    def test_numbers_too_large_for_a_database_are_numbers(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            thread = await _three(harness, handle)
+            resource = Resource(thread.resource_id)
+            three, none = ["m0", "m1", "m2"], list[str]()
+            for huge in HUGE:
+                windows = [
+                    (Window(before=huge), three),
+                    (Window(huge, before=2), three[1:]),
+                    (Window(huge, after=2), none),
+                    (Window(-huge, before=2), none),
+                    (Window(-huge, after=huge), three),
+                    (Window(0, after=huge), three),
+                    (Window("m1", before=huge, after=huge), three),
+                ]
+                for window, expected in windows:
+                    promise = f"{source(window)} is a window like any other"
+                    try:
+                        seen = [stored.id for stored in (await handle.load(thread, window)).records]
+                    except InvalidInput:
+                        continue
+                    harness.expect(promise, expected, seen)
+                for changes, kind in (
+                    (Changes(2, "e", (record("new"),), if_tail=Tail("e", huge)), TailMoved),
+                    (Changes(2, "e", puts=(Put("work", "1", huge),)), VersionMoved),
+                    (Changes(2, "e", resource_puts=(Put("work", "1", huge),)), VersionMoved),
+                ):
+                    try:
+                        await handle.commit(thread, changes)
+                    except (kind, InvalidInput):
+                        continue
+                    raise harness.broken(f"{source(changes)} is refused", kind.__name__, "a receipt")
+                for changes in (Changes(2, "e", drop_after=huge), Changes(2, "e", seen=Tail("e", huge))):
+                    try:
+                        await handle.commit(thread, changes)
+                    except InvalidInput:
+                        continue
+                pages: list[tuple[After, Order, list[str]]] = [
+                    (After(huge, "x"), "created", none),
+                    (After(-huge, "x"), "created", ["thread"]),
+                    (After(huge, "x"), "active", ["thread"]),
+                    (After(-huge, "x"), "active", none),
+                ]
+                for after, order, expected in pages:
+                    try:
+                        rows = await handle.threads(resource, after, 10, order)
+                    except InvalidInput:
+                        continue
+                    promise = f"{source(after)} is a place like any other in a list by {order!r}"
+                    harness.expect(promise, expected, [row.thread_id for row in rows])
+                harness.expect("nothing of this changed the thread", 3, await _count(handle, thread))
+
+        harness.run(run)
+
+    def test_nonsense_is_refused_as_such(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            thread = await _three(harness, handle)
+            user = thread.resource_id
+            ids: list[Any] = [None, "", 0, 1.5, b"bytes", ["list"], "\ud800", "x" * (handle.limits.id_bytes + 1)]
+            for wrong in ids:
+                works = [
+                    ("load", handle.load(Thread(user, wrong), ALL)),
+                    ("load", handle.load(Thread(wrong, "thread"), ALL)),
+                    ("load", handle.load(Resource(wrong))),
+                    ("commit", handle.commit(Thread(user, wrong), Changes(1, "e"))),
+                    ("commit", handle.commit(Thread(wrong, "thread"), Changes(1, "e"))),
+                    ("delete", handle.delete(Thread(user, wrong))),
+                    ("delete", handle.delete(Resource(wrong))),
+                    ("threads", handle.threads(Resource(wrong))),
+                ]
+                for verb, work in works:
+                    error = await harness.refused(f"{verb} refuses the id {wrong!r:.60}", InvalidInput, work)
+                    harness.expect("a refused id is to be changed", Action.FIX, error.action)
+            harness.expect("nothing of this changed the thread", 3, await _count(handle, thread))
+
+        harness.run(run)
