@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from threadkeep.arguments import MAX_COUNT, MAX_POSITION, check_page, is_int
 from threadkeep.errors import (
     InvalidContent,
     InvalidInput,
@@ -38,27 +39,7 @@ from threadkeep.store import (
 
 T = TypeVar("T")
 
-MAX_PAGE = 1000
-"""The largest page of threads or resources."""
-
-MAX_COUNT = 2**31 - 1
-"""The largest number of records in a window, and more than a thread has."""
-
-MAX_POSITION = 2**53 - 1
-"""The largest position that is looked for: every backend and every JSON reader has integers up to here."""
-
 _NOTHING = Window()
-
-
-def is_int(value: object, least: int, most: int) -> bool:
-    """Whether a value is an integer (True and False are none) between two bounds, both taken in."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def check_page(limit: object) -> None:
-    """Raises InvalidInput for a page's limit that is not 1 to MAX_PAGE."""
-    if not is_int(limit, 1, MAX_PAGE):
-        raise InvalidInput(f"a page has 1 to {MAX_PAGE} entries, not {limit!r}")
 
 
 class Guard:

@@ -8,9 +8,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Self
 
+from threadkeep.arguments import MAX_PAGE, check_instant, check_page
 from threadkeep.cursors import make_cursor, read_cursor
-from threadkeep.errors import InvalidInput, ReadOnly, ThreadExists
-from threadkeep.guard import MAX_PAGE, Guard, check_page
+from threadkeep.errors import ReadOnly, ThreadExists
+from threadkeep.guard import Guard
 from threadkeep.limits import canonical_json, check_id, sorted_json
 from threadkeep.messages import dump, new_id, to_micros
 from threadkeep.registry import open_store
@@ -43,9 +44,8 @@ class Memory:
         """The time by this memory's clock, in microseconds since 1970 UTC. Raises InvalidInput for a clock without."""
         if self._clock is None:
             return time.time_ns() // 1000
-        moment: object = self._clock()
-        if not isinstance(moment, datetime) or moment.utcoffset() is None:
-            raise InvalidInput(f"the clock must give aware datetimes such as datetime.now(UTC), not {moment!r}")
+        moment = self._clock()
+        check_instant("what the clock gives", moment)
         return to_micros(moment)
 
     async def open(self) -> Self:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from threadkeep.arguments import MAX_COUNT, as_metadata, as_tail, check_count, check_instant, check_page, check_place
 from threadkeep.cursors import make_cursor, read_cursor
 from threadkeep.errors import (
     InvalidContent,
@@ -19,11 +20,10 @@ from threadkeep.errors import (
     ThreadNotFound,
     VersionMoved,
 )
-from threadkeep.guard import MAX_PAGE
 from threadkeep.limits import canonical_json, check_id, check_size
 from threadkeep.messages import Message, as_messages, decode, encode, new_id
 from threadkeep.reconcile import Ids, reconcile
-from threadkeep.store import MISSING, Changes, Put, Receipt, Record, Snapshot, Tail, Thread, Window
+from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Record, Snapshot, Tail, Thread, ThreadRow, Window
 from threadkeep.views import (
     INFO,
     WORKING_MEMORY,
@@ -34,6 +34,7 @@ from threadkeep.views import (
     read_info,
     read_memory,
     snapshot_info,
+    thread_info,
 )
 from threadkeep.windows import pair_safe as cut_pair_safe
 from threadkeep.working_memory import WorkingMemoryHandle
@@ -41,8 +42,8 @@ from threadkeep.working_memory import WorkingMemoryHandle
 if TYPE_CHECKING:
     from threadkeep.memory import Memory
 
-ALL: Final = 2**31 - 1
-"""More records than a thread has."""
+ALL: Final = MAX_COUNT - 1
+"""More records than a thread has, and room in a window for the anchor's own."""
 
 HISTORY_PAGE: Final = 200
 """Messages that `history` loads at a time."""
@@ -93,13 +94,14 @@ class ThreadHandle:
 
     async def create(self, *, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> ThreadInfo:
         """Create the thread. Raises ThreadExists, InvalidContent, LimitExceeded, ReadOnly."""
-        body = self._info_body({"title": title, "metadata": dict(metadata or {})})
+        body = self._info_body({"title": title, "metadata": as_metadata({} if metadata is None else metadata)})
         puts = () if body == "{}" else (Put(INFO, body),)
+        changes = Changes(at=self._memory.now(), epoch=new_id(), puts=puts, if_epoch="")
         try:
-            await self._commit("create", Changes(at=self._memory.now(), epoch=new_id(), puts=puts, if_epoch=""))
+            receipt = await self._commit("create", changes)
         except TailMoved:
             raise ThreadExists(self.thread_id) from None
-        return await self.info()
+        return self._info_after(Snapshot(created=changes.at), changes, receipt)
 
     async def exists(self) -> bool:
         """Whether the thread is there."""
@@ -122,8 +124,9 @@ class ThreadHandle:
 
     async def set_metadata(self, values: Mapping[str, Any]) -> ThreadInfo:
         """Set these keys of the metadata; others stay. Raises as `rename`."""
+        added = as_metadata(values)
         return await self._edit(
-            "set_metadata", lambda body: {**body, "metadata": {**body.get("metadata", {}), **values}}
+            "set_metadata", lambda body: {**body, "metadata": {**body.get("metadata", {}), **added}}
         )
 
     async def remove_metadata(self, *keys: str) -> ThreadInfo:
@@ -172,27 +175,35 @@ class ThreadHandle:
 
         Raises MessageConflict, TailMoved (if `if_tail` is not the tail any more), MessageNotFound (for `drop_from`),
         InvalidId, InvalidContent, LimitExceeded, ReadOnly. Nothing is written then. Raises OutcomeUnknown where the
-        store cannot know; the same call may then be repeated.
+        store cannot know; the same call may then be repeated, and with `drop_from` raises MessageNotFound if it
+        happened.
         """
         if self.read_only:
             raise ReadOnly("commit")
         records = tuple([encode(message, self._limits) for message in as_messages(messages)])
-        drop_after, if_epoch = None, None
-        if drop_from is not None:
-            snapshot = await self._anchored(drop_from, Window(drop_from, after=1))
-            drop_after, if_epoch = snapshot.records[0].position - 1, snapshot.tail.epoch
         changes = Changes(
             at=self._memory.now(),
             epoch=new_id(),
             append=records,
             puts=self._memory_put(working_memory),
             resource_puts=self._memory_put(resource_memory),
-            drop_after=drop_after,
-            if_tail=if_tail,
-            if_epoch=if_epoch,
+            if_tail=as_tail(if_tail),
             seen=self._seen,
         )
-        return await self._commit("commit", changes)
+        if drop_from is None:
+            return await self._commit("commit", changes)
+        check_id("message id", drop_from, self._limits)
+        while True:
+            snapshot = await self._anchored(drop_from, Window(drop_from, after=1))
+            if if_tail is not None and snapshot.tail != if_tail:
+                raise TailMoved(*snapshot.tail)
+            # Only while nothing else has changed is the message still where it was found.
+            drop = replace(changes, drop_after=snapshot.records[0].position - 1, if_tail=snapshot.tail)
+            try:
+                return await self._commit("commit", drop)
+            except TailMoved:
+                if if_tail is not None:
+                    raise
 
     async def drop_from(self, message_id: str, *, if_tail: Tail | None = None) -> Receipt:
         """Drop a message and all after it. Their ids are free again, their positions are never given again.
@@ -210,6 +221,7 @@ class ThreadHandle:
         """
         if self.read_only:
             raise ReadOnly("append_history")
+        messages = as_messages(messages)
         while True:
             snapshot = await self._load(Window(before=ALL))
             stored = decode(snapshot.records)
@@ -222,7 +234,7 @@ class ThreadHandle:
                 receipt = await self.commit(
                     new, if_tail=snapshot.tail, drop_from=None if found.grown is None else found.grown.id
                 )
-            except TailMoved:
+            except (TailMoved, MessageNotFound):
                 continue
             placed = [
                 message.model_copy(update={"position": position})
@@ -236,7 +248,7 @@ class ThreadHandle:
 
         With `pair_safe`, results at the start whose calls lie before the window are left out.
         """
-        snapshot = await self._load(Window(before=_count("last", last)))
+        snapshot = await self._load(Window(before=check_count("last", last)))
         messages = decode(snapshot.records)
         # Nothing here comes from outside, so the view is made without checking each value a second time.
         return ThreadSnapshot.model_construct(
@@ -272,44 +284,56 @@ class ThreadHandle:
         Raises MessageNotFound, InvalidInput.
         """
         places = [place for place in (before, after, around) if place is not None]
-        if len(places) > 1 or (places and (since or until)):
+        if len(places) > 1 or (places and (since is not None or until is not None)):
             raise InvalidInput("select messages by one of before, after and around, or by since and until")
+        for place in places:
+            check_place(place, self._limits)
         if around is not None:
             below, above = 10 if last is None else last, 10 if first is None else first
-            window = Window(around, _count("last", below), _count("first", above) + 1)
+            window = Window(around, check_count("last", below), check_count("first", above) + 1)
             found = decode((await self._anchored(around, window)).records)
         elif first is not None and last is not None:
             raise InvalidInput("first and last exclude each other, but for around")
         elif since is not None or until is not None:
-            _check_instants(since, until)
+            for name, instant in (("since", since), ("until", until)):
+                if instant is not None:
+                    check_instant(name, instant)
             found = [message async for message in self.history() if _within(message, since, until)]
-            found = found[: _count("first", first)] if first is not None else found
-            found = found[max(0, len(found) - _count("last", last)) :] if last is not None else found
+            found = found[: check_count("first", first)] if first is not None else found
+            found = found[max(0, len(found) - check_count("last", last)) :] if last is not None else found
+        elif before is not None and first is not None:
+            raise InvalidInput("messages before a place are counted by last, not by first")
+        elif after is not None and last is not None:
+            raise InvalidInput("messages after a place are counted by first, not by last")
         elif after is not None or first is not None:
-            found = await self._from(0 if after is None else after, first, last)
+            found = await self._from(0 if after is None else after, first)
         else:
             found = await self._up_to(before, last)
         return cut_pair_safe(found) if pair_safe else found
 
-    async def _from(self, after: int | str, first: int | None, last: int | None) -> list[Message]:
-        if last is not None:
-            raise InvalidInput("with after, count with first")
-        count = ALL - 1 if first is None else _count("first", first)
+    async def _from(self, after: int | str, first: int | None) -> list[Message]:
+        count = ALL if first is None else check_count("first", first)
         if isinstance(after, str):
             return decode((await self._anchored(after, Window(after, after=count + 1))).records[1:])
         return decode((await self._load(Window(after + 1, after=count))).records)
 
     async def _up_to(self, before: int | str | None, last: int | None) -> list[Message]:
-        count = ALL if last is None else _count("last", last)
+        count = ALL if last is None else check_count("last", last)
         if isinstance(before, str):
             return decode((await self._anchored(before, Window(before, before=count, after=1))).records[:-1])
         return decode((await self._load(Window(before, before=count))).records)
 
     async def history(self) -> AsyncIterator[Message]:
-        """All messages from the oldest on, a page at a time; those appended meanwhile are there too."""
+        """All messages from the oldest on, a page at a time; those appended meanwhile are there too.
+
+        Raises ThreadNotFound where the thread is deleted on the way.
+        """
         cursor = None
         while True:
-            page = await self.messages_page(limit=HISTORY_PAGE, cursor=cursor)
+            try:
+                page = await self.messages_page(limit=HISTORY_PAGE, cursor=cursor)
+            except InvalidCursor:
+                raise ThreadNotFound(self.thread_id) from None
             for message in page.items:
                 yield message
             cursor = page.cursor
@@ -326,8 +350,7 @@ class ThreadHandle:
         """
         query = ("list of messages", self.resource_id, self.thread_id, newest_first)
         epoch, position = ("", None) if cursor is None else read_cursor(cursor, query, (str, int))
-        if not 1 <= limit <= MAX_PAGE:
-            raise InvalidInput(f"a page has 1 to {MAX_PAGE} messages, not {limit}")
+        check_page(limit)
         below, above = Window(position, before=limit + 1), Window((position or 0) + 1, after=limit + 1)
         snapshot = await self._load(below if newest_first else above)
         if cursor is not None and snapshot.tail.epoch != epoch:
@@ -356,7 +379,12 @@ class ThreadHandle:
             raise ThreadNotFound(self.thread_id)
         body = read_info(snapshot.docs).body
         origin = {"thread_id": self.thread_id, "message_id": snapshot.records[-1].id if snapshot.records else None}
-        body = {**body, "title": title or body.get("title"), "archived": False, "forked_from": origin}
+        body = {
+            **body,
+            "title": body.get("title") if title is None else title,
+            "archived": False,
+            "forked_from": origin,
+        }
         memory = snapshot.docs.get(WORKING_MEMORY)
         puts = () if memory is None or memory.body is None else (Put(WORKING_MEMORY, memory.body),)
         batches = _batches(snapshot, self._limits.commit_messages, self._limits.commit_bytes // 2)
@@ -369,6 +397,7 @@ class ThreadHandle:
                 append=batch,
                 puts=(Put(INFO, self._info_body({**body, "incomplete": not done})), *(puts if done else ())),
                 if_tail=tail,
+                if_epoch=tail.epoch,
             )
             try:
                 tail = (await fork._commit("fork", changes)).tail
@@ -413,10 +442,16 @@ class ThreadHandle:
                 at=self._memory.now(), epoch=new_id(), puts=(put,), if_epoch=snapshot.tail.epoch, seen=snapshot.tail
             )
             try:
-                await self._commit(verb, changes)
+                receipt = await self._commit(verb, changes)
             except (VersionMoved, TailMoved):
                 continue
-            return await self.info()
+            return self._info_after(snapshot, changes, receipt)
+
+    def _info_after(self, snapshot: Snapshot, changes: Changes, receipt: Receipt) -> ThreadInfo:
+        """The thread as a commit to the info document left it, without asking again."""
+        docs = {put.slot: Doc(version, put.body) for put, version in zip(changes.puts, receipt.versions, strict=True)}
+        row = ThreadRow(self.thread_id, receipt.tail, snapshot.created, max(snapshot.active, changes.at), docs)
+        return thread_info(self.resource_id, row)
 
     def _info_body(self, body: Mapping[str, Any]) -> str:
         title, metadata = body.get("title"), body.get("metadata") or {}
@@ -426,7 +461,7 @@ class ThreadHandle:
             canonical_json(title, "title")
             check_size("title_bytes", title, self._limits, "the title")
         check_size("metadata_bytes", canonical_json(metadata, "metadata"), self._limits, "the metadata")
-        return canonical_json({name: value for name, value in body.items() if value or name not in _EMPTY}, "info")
+        return canonical_json({name: value for name, value in body.items() if value != _EMPTY.get(name, ...)}, "info")
 
     def _memory_put(self, value: Any) -> tuple[Put, ...]:
         if value is KEEP:
@@ -434,14 +469,8 @@ class ThreadHandle:
         return (Put(WORKING_MEMORY, None if value is None else canonical_json(value, "working memory")),)
 
 
-_EMPTY: Final = frozenset({"title", "metadata", "archived", "incomplete"})
-"""Fields of the info document that are left out when they say nothing."""
-
-
-def _count(name: str, count: object) -> int:
-    if not isinstance(count, int) or not 0 <= count <= ALL:
-        raise InvalidInput(f"{name} is a count from 0 up, not {count!r}")
-    return count
+_EMPTY: Final[Mapping[str, Any]] = {"title": None, "metadata": {}, "archived": False, "incomplete": False}
+"""Fields of the info document, with the values that are left out because they say nothing."""
 
 
 def _unused_ids(new: Sequence[Message], stored: Sequence[Message]) -> list[Message]:
@@ -452,13 +481,6 @@ def _unused_ids(new: Sequence[Message], stored: Sequence[Message]) -> list[Messa
         renamed.append(message.model_copy(update={"id": new_id()}) if message.id in taken else message)
         taken.add(message.id)
     return renamed
-
-
-def _check_instants(*instants: datetime | None) -> None:
-    """Raises InvalidInput for a datetime without a time zone: it names no instant."""
-    for instant in instants:
-        if instant is not None and instant.tzinfo is None:
-            raise InvalidInput(f"{instant!r} has no time zone; give an aware datetime such as datetime.now(UTC)")
 
 
 def _within(message: Message, since: datetime | None, until: datetime | None) -> bool:
