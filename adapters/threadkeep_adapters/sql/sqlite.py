@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -51,6 +50,7 @@ from threadkeep.store import (
 )
 from threadkeep_adapters.sql import store as shared
 from threadkeep_adapters.sql import tables
+from threadkeep_adapters.sql.lane import Lane
 from threadkeep_adapters.sql.sqlite_url import Place, read_url
 
 T = TypeVar("T")
@@ -108,8 +108,8 @@ class SQLiteStore(shared.SqlStore):
         self.place = place
         self._lock = threading.Lock()
         self._process = 0
-        self._writers: ThreadPoolExecutor | None = None
-        self._readers: ThreadPoolExecutor | None = None
+        self._writing: Lane | None = None
+        self._reading: Lane | None = None
         self._writer: sqlite3.Connection | None = None
         self._idle: deque[sqlite3.Connection] = deque()
         self._sealed = False
@@ -117,16 +117,16 @@ class SQLiteStore(shared.SqlStore):
 
     async def open(self) -> None:
         with self._lock:
-            if self._writers is None:
+            if self._writing is None:
                 self._process = os.getpid()
-                self._writers = ThreadPoolExecutor(1, "threadkeep-sqlite-writer")
-                self._readers = ThreadPoolExecutor(READERS, "threadkeep-sqlite-reader")
-        await self._hop(self._writers, self._set_up)
+                self._writing = Lane(1, "threadkeep-sqlite-writer")
+                self._reading = Lane(READERS, "threadkeep-sqlite-reader")
+        await self._hop(self._writing, self._set_up)
 
     async def close(self) -> None:
         with self._lock:
-            pools, self._writers, self._readers = (self._writers, self._readers), None, None
-        await asyncio.to_thread(self._let_go, pools)
+            lanes, self._writing, self._reading = (self._writing, self._reading), None, None
+        await asyncio.to_thread(self._let_go, lanes)
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         snapshot = shared.snapshot(await self._read(shared.load_step(scope, window)))
@@ -154,13 +154,13 @@ class SQLiteStore(shared.SqlStore):
 
     async def _read(self, step: shared.Step) -> shared.Rows:
         statement, given = step
-        return await self._hop(self._readers, lambda: self._fetch(_sql(statement), given))
+        return await self._hop(self._reading, lambda: self._fetch(_sql(statement), given))
 
     async def _write(self, work: Callable[[], T]) -> T:
-        return await self._hop(self._writers, work)
+        return await self._hop(self._writing, work)
 
-    async def _hop(self, pool: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
-        if pool is None:
+    async def _hop(self, lane: Lane | None, work: Callable[[], T]) -> T:
+        if lane is None:
             raise RuntimeError("a verb was called before open() or after close()")
         if self._process != os.getpid():
             raise StoreError(
@@ -168,7 +168,7 @@ class SQLiteStore(shared.SqlStore):
                 "fork; open the store in the child process"
             )
         self.meter.trips += 1
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+        return await lane.run(work)
 
     def _set_up(self) -> None:
         if self._writer is not None:
@@ -242,10 +242,10 @@ class SQLiteStore(shared.SqlStore):
                         connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
                 connection.execute(_sql(tables.WRITE_SCHEMA), {"version": tables.SCHEMA_VERSION})
 
-    def _let_go(self, pools: tuple[ThreadPoolExecutor | None, ...]) -> None:
-        for pool in pools:
-            if pool is not None:
-                pool.shutdown(wait=True)
+    def _let_go(self, lanes: tuple[Lane | None, ...]) -> None:
+        for lane in lanes:
+            if lane is not None:
+                lane.close()
         if self._process != os.getpid():
             return
         with self._lock:

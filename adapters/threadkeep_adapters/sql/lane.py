@@ -1,0 +1,111 @@
+"""Threads that run blocking calls for event loops: what `run_in_executor` does, at about two thirds of its price.
+
+A hop to another thread and back is most of what a call on a local database costs, so that this is worth its lines;
+docs/benchmarks.md has the numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+_Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What a lane shares with its threads, which must not keep the lane itself alive."""
+
+    jobs: SimpleQueue[_Job | None] = field(default_factory=SimpleQueue)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    idle: int = 0
+    """Threads that wait for a job that has not been given yet."""
+
+
+class Lane:
+    """At most so many threads, with one queue. Calls begin in the order given; with one thread they end in it too.
+
+    A thread starts when a call finds none idle. They are daemons, so that a lane that nobody closes holds up no exit.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._most = threads
+        self._name = name
+        self._queue = _Queue()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        weakref.finalize(self, _stop, self._queue, threads).atexit = False
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises, in a thread of this lane. Cancelled before it began, it does not begin."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        with self._queue.lock:
+            if self._closed:
+                raise RuntimeError("the lane is closed")
+            if self._queue.idle:
+                self._queue.idle -= 1
+            elif len(self._threads) < self._most:
+                self._start()
+            self._queue.jobs.put((loop, future, work))
+        return await future
+
+    def close(self) -> None:
+        """Let what was given end, then the threads. Safe to repeat. Blocks."""
+        with self._queue.lock:
+            if not self._closed:
+                self._closed = True
+                _stop(self._queue, len(self._threads))
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self) -> None:
+        name = f"{self._name}-{len(self._threads)}"
+        thread = threading.Thread(target=_serve, args=(self._queue,), name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+
+def _stop(queue: _Queue, threads: int) -> None:
+    for _ in range(threads):
+        queue.jobs.put(None)
+
+
+def _serve(queue: _Queue) -> None:
+    while (job := queue.jobs.get()) is not None:
+        _do(*job)
+        # A job holds a loop and a result, which are not to live on while this thread waits.
+        del job
+        with queue.lock:
+            queue.idle += 1
+
+
+def _do(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], work: Callable[[], Any]) -> None:
+    if future.cancelled():
+        return
+    settle: Callable[[asyncio.Future[Any], Any], None] = _succeed
+    try:
+        outcome = work()
+    except BaseException as error:  # noqa: BLE001 -- it is raised again where the call is awaited
+        settle, outcome = _fail, error
+    # The loop may have ended without waiting.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(settle, future, outcome)
+
+
+def _succeed(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
