@@ -30,7 +30,7 @@ def read_cursor(cursor: str, query: tuple[Any, ...], kinds: tuple[type, ...]) ->
             base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         )
         binding, *place = parts
-    except (TypeError, ValueError, AttributeError, binascii.Error):
+    except (TypeError, ValueError, AttributeError, RecursionError, binascii.Error):
         raise InvalidCursor(_REFUSED.format(query[0])) from None
     if binding != _binding(query) or [type(part) for part in place] != list(kinds):
         raise InvalidCursor(_REFUSED.format(query[0]))

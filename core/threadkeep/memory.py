@@ -6,11 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from threadkeep.arguments import MAX_PAGE, check_instant, check_page
+from threadkeep.arguments import MAX_PAGE, as_metadata, check_instant, check_page
 from threadkeep.cursors import make_cursor, read_cursor
-from threadkeep.errors import ReadOnly, ThreadExists
+from threadkeep.errors import InvalidInput, ReadOnly, ThreadExists
 from threadkeep.guard import Guard
 from threadkeep.limits import canonical_json, check_id, sorted_json
 from threadkeep.messages import dump, new_id, to_micros
@@ -19,6 +19,9 @@ from threadkeep.store import After, Order, Resource, Store, Window
 from threadkeep.thread import ThreadHandle
 from threadkeep.views import INFO, Page, ThreadInfo, read_memory, thread_info
 from threadkeep.working_memory import WorkingMemoryHandle
+
+FILTERED_ROWS: Final = 200
+"""Threads that are looked at in one round trip where a filter leaves some out."""
 
 
 class Memory:
@@ -161,21 +164,28 @@ class ResourceHandle:
         all of these values under these keys, compared as JSON text: 1, 1.0, "1" and true are four values.
         Filters change what is shown, not the walk. Raises InvalidCursor, InvalidInput.
         """
-        wanted = {key: _comparable(key, value) for key, value in (metadata or {}).items()}
+        if archived is not None and not isinstance(archived, bool):
+            raise InvalidInput(f"archived is True, False or None (for both), not {archived!r}")
+        wanted = _comparable({} if metadata is None else metadata)
+        check_page(limit)
         query = ("list of threads", self.resource_id, order, archived, wanted)
         after = None if cursor is None else After(*read_cursor(cursor, query, (int, str)))
-        check_page(limit)
+        # One more than asked for tells whether the list goes on; few fit a filter, and each look is a round trip.
+        asked = min(limit + 1 if archived is None and not wanted else max(limit + 1, FILTERED_ROWS), MAX_PAGE)
         shown: list[ThreadInfo] = []
+        last = after
         while True:
-            rows = await self._memory.store.threads(self._scope, after, limit, order, (INFO,))
+            rows = await self._memory.store.threads(self._scope, after, asked, order, (INFO,))
             for row in rows:
                 after = After(row.created if order == "created" else row.active, row.thread_id)
                 info = thread_info(self.resource_id, row)
-                if _fits(info, archived, wanted):
-                    shown.append(info)
-                    if len(shown) == limit:
-                        return Page(items=shown, cursor=make_cursor(query, after))
-            if len(rows) < limit:
+                if not _fits(info, archived, wanted):
+                    continue
+                if len(shown) == limit and last is not None:
+                    return Page(items=shown, cursor=make_cursor(query, last))
+                shown.append(info)
+                last = after
+            if len(rows) < asked:
                 return Page(items=shown)
 
     async def erase(self) -> None:
@@ -243,9 +253,11 @@ class Admin:
         return self._memory.resource(resource_id, read_only=read_only)
 
 
-def _comparable(key: str, value: Any) -> str:
-    canonical_json(value, f"metadata.{key}")
-    return sorted_json(value)
+def _comparable(metadata: object) -> dict[str, str]:
+    """The values of a filter as text in which the order of keys plays no part."""
+    wanted = as_metadata(metadata)
+    canonical_json(wanted, "metadata")
+    return {key: sorted_json(value) for key, value in wanted.items()}
 
 
 def _fits(info: ThreadInfo, archived: bool | None, wanted: Mapping[str, str]) -> bool:
