@@ -60,7 +60,9 @@ async def _messages(thread: ThreadHandle, last: int | None) -> AsyncGenerator[Me
 
 
 def _shown(message: Message) -> str:
-    who = visible_id(message.role) if message.name is None else f"{visible_id(message.role)} {visible_id(message.name)}"
+    # The agent loop says in the metadata which agent spoke.
+    name = message.name or message.metadata.get("agent")
+    who = visible_id(message.role) + (f" {visible_id(name)}" if isinstance(name, str) else "")
     when = "" if message.stored_at is None else shown_time(message.stored_at)
     head = click.style(f"{message.position}  {who}", bold=True) + f"  {when}  {visible_id(message.id)}"
     lines = [line for part in message.parts for line in visible(_part(part)).split("\n")]
