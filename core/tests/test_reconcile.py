@@ -322,9 +322,9 @@ def test_role_and_name_are_a_difference() -> None:
 
 
 def test_what_is_not_json_is_refused_by_name() -> None:
-    message = Message(role="user", parts=[DataPart(data={"at": object()})])
+    one, other = (Message(role="user", parts=[DataPart(data={"at": object()})]) for _ in range(2))
     with pytest.raises(InvalidContent, match=r"^part\.data\.at is a object; only JSON is kept"):
-        reconcile([message], [message], "fresh")
+        reconcile([one], [other], "fresh")
 
 
 @both

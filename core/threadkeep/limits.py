@@ -94,7 +94,7 @@ def _deep(text: str) -> bool:
 def _refuse(value: object, path: str, depth: int) -> None:
     """Find what is wrong with a value and raise, or return where nothing is."""
     if depth > MAX_DEPTH:
-        raise InvalidContent(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels")
+        raise InvalidContent(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels; flatten it, or keep it as text")
     match value:
         case None | bool():
             return
@@ -107,14 +107,14 @@ def _refuse(value: object, path: str, depth: int) -> None:
                 ) from None
         case int():
             if abs(value) >= 10**MAX_INT_DIGITS:
-                raise InvalidContent(f"{path} is an integer of more than {MAX_INT_DIGITS} digits")
+                raise InvalidContent(f"{path} is an integer of more than {MAX_INT_DIGITS} digits; send it as a string")
         case float():
             if value != value or value in (float("inf"), float("-inf")):
                 raise InvalidContent(f"{path} is {value}, which JSON does not have; use null or a string")
         case dict():
             for key, item in value.items():
                 if not isinstance(key, str):
-                    raise InvalidContent(f"{path} has the key {key!r}; keys must be strings")
+                    raise InvalidContent(f"{path} has the key {key!r}; keys must be strings, as in JSON")
                 _refuse(key, f"{path} key {key[:40]!r}", depth)
                 _refuse(item, f"{path}.{key}", depth + 1)
         case list():

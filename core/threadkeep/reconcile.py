@@ -18,7 +18,6 @@ from threadkeep.messages import (
     Part,
     ReasoningPart,
     TextPart,
-    ToolCallPart,
     ToolResultPart,
     UnknownPart,
 )
@@ -78,11 +77,12 @@ def reconcile(stored: Sequence[Message], incoming: Sequence[Message], ids: Ids) 
         ours, theirs = stored[start + index], incoming[index]
         if ids == "stable" and ours.id != theirs.id:
             raise Diverged(index, _other_id(ours, theirs, places))
-        if same_content(ours, theirs):
+        difference = _difference(ours, theirs)
+        if difference is None:
             continue
         grown = _grown(ours, theirs) if start + index == len(stored) - 1 else None
         if grown is None:
-            raise Diverged(index, _difference(ours, theirs))
+            raise Diverged(index, difference)
     for index in range(count, len(incoming)):
         if incoming[index].id in places:
             raise Diverged(
@@ -105,35 +105,56 @@ def same_content(a: Message, b: Message) -> bool:
     - of tool results, the tool's name and `is_error`, and whether the result is a JSON value or its text;
     - whether a whole number is written 1 or 1.0. True is not 1.
     """
-    if a.role != b.role or (a.name is not None and b.name is not None and a.name != b.name):
-        return False
-    return [entry.said for entry in _said(a)] == [entry.said for entry in _said(b)]
+    return _difference(a, b) is None
 
 
 class _Said(NamedTuple):
     place: int
-    said: str
+    part: Part
 
 
 def _said(message: Message) -> list[_Said]:
-    """What each part that counts says, as text to compare, with the part's index."""
+    """The parts that count, with their indexes."""
     return [
-        _Said(place, _text(part))
+        _Said(place, part)
         for place, part in enumerate(message.parts)
         if not isinstance(part, ReasoningPart) and not (isinstance(part, TextPart) and not part.text)
     ]
 
 
-def _text(part: Part) -> str:
+def _same_parts(ours: Sequence[_Said], theirs: Sequence[_Said]) -> bool:
+    return len(ours) == len(theirs) and all(
+        _same_part(mine.part, other.part) for mine, other in zip(ours, theirs, strict=True)
+    )
+
+
+def _same_part(one: Part, other: Part) -> bool:
+    if type(one) is not type(other):
+        return False
+    mine, theirs = _plain(one), _plain(other)
+    if all(isinstance(value, str) for value in mine.values()) and mine == theirs:
+        return True
+    return _text(mine) == _text(theirs)
+
+
+def _plain(part: Part) -> dict[str, Any]:
+    """The fields that count and say something."""
     plain = {name: value for name, value in part if value is not None and name != "provider"}
     if isinstance(part, ToolResultPart):
         plain.pop("name", None)
         del plain["is_error"]
     elif isinstance(part, UnknownPart) and part.provider is not None and "openai" in part.provider:
         plain["openai"] = part.provider["openai"]
-    read = {"arguments": _read(part.arguments)} if isinstance(part, ToolCallPart) else {}
-    if isinstance(part, ToolResultPart):
-        read["result"] = _read(part.result)
+    return plain
+
+
+_READ = {"tool_call": "arguments", "tool_result": "result"}
+
+
+def _text(plain: dict[str, Any]) -> str:
+    """What a part's fields say, as text to compare."""
+    field = _READ.get(plain["type"], "")
+    read = {field: _read(plain.get(field))} if field else {}
     try:
         return json.dumps(_canonical(plain | read), sort_keys=True)
     except RecursionError:
@@ -181,12 +202,10 @@ def _start(stored: Sequence[Message], incoming: Sequence[Message], places: dict[
 
 
 def _grown(ours: Message, theirs: Message) -> Message | None:
-    if ours.role != "assistant" or theirs.role != "assistant":
-        return None
-    if ours.name is not None and theirs.name is not None and ours.name != theirs.name:
+    if ours.role != "assistant" or theirs.role != "assistant" or _other_name(ours, theirs):
         return None
     before, after = _said(ours), _said(theirs)
-    if len(before) >= len(after) or [entry.said for entry in before] != [entry.said for entry in after[: len(before)]]:
+    if len(before) >= len(after) or not _same_parts(before, after[: len(before)]):
         return None
     first = after[len(before) - 1].place + 1 if before else 0
     gained = [part for part in theirs.parts[first:] if not (isinstance(part, ReasoningPart) and part in ours.parts)]
@@ -209,9 +228,15 @@ def _other_id(ours: Message, theirs: Message, places: dict[str, int]) -> str:
     return f"message {theirs.id!r} is not stored, and {ours.id!r} is stored here"
 
 
-def _difference(ours: Message, theirs: Message) -> str:
+def _difference(ours: Message, theirs: Message) -> str | None:
     if ours.role != theirs.role:
         return f"its role is {theirs.role!r}, that of the stored message {ours.id!r} is {ours.role!r}"
-    if ours.name is not None and theirs.name is not None and ours.name != theirs.name:
+    if _other_name(ours, theirs):
         return f"its name is {theirs.name!r}, that of the stored message {ours.id!r} is {ours.name!r}"
-    return f"it does not say what the stored message {ours.id!r} says"
+    if not _same_parts(_said(ours), _said(theirs)):
+        return f"it does not say what the stored message {ours.id!r} says"
+    return None
+
+
+def _other_name(ours: Message, theirs: Message) -> bool:
+    return ours.name is not None and theirs.name is not None and ours.name != theirs.name
