@@ -1,0 +1,368 @@
+"""Law 10, deletion.
+
+Deleting a thread removes its messages, working memory, ids and indexes, and nothing else; erasing a resource removes
+everything of that resource, and a raw scan of the backend finds no trace of its id or contents. Deleting is
+idempotent. A thread created again under the same id starts empty, in a new epoch, at version and position 1, and a late
+writer that still holds the old thread's tail cannot write into it. Truncating a thread (dropping the messages after
+one) is a commit like any other; the ids dropped are free again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from threadkeep.errors import InvalidCursor, TailMoved
+from threadkeep.memory import Memory
+from threadkeep.messages import Message
+from threadkeep.registry import scan_backend
+from threadkeep.store import (
+    MISSING,
+    Changes,
+    Doc,
+    Put,
+    Receipt,
+    Resource,
+    Scope,
+    Snapshot,
+    Tail,
+    Thread,
+    ThreadRow,
+    Window,
+)
+from threadkeep_contract.confusable import PAIRS, Spot
+from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.machine import EVERYTHING, START, Program, compare, programs
+
+ALL = Window(before=10**6)
+
+NEIGHBOURS: Final = (
+    *(("foo", "foobar"), ("foobar", "foo"), ("foo", "fo"), ("a", "a:b"), ("a", "a/b"), ("a%", "abc"), ("a_c", "abc")),
+    *(
+        ("a*", "abc"),
+        ("*", "abc"),
+        ("%", "abc"),
+        ("[a]", "a"),
+        ("a.c", "abc"),
+        (".*", "abc"),
+        ("Ann", "ann"),
+        ("a", " a"),
+    ),
+    *(("a", "a\x00"), ("a", "a\x00b"), ("1", "10"), ("x", "x:messages"), ("é", "e\u0301"), ("a", "a\uffff")),
+)
+"""Deleting the first must not touch the second."""
+
+
+async def _everything(handle: Recorded, scope: Thread) -> tuple[Snapshot, list[ThreadRow]]:
+    rows = await handle.threads(Resource(scope.resource_id), slots=("info", "working_memory"))
+    return await handle.load(scope, ALL), [row for row in rows if row.thread_id == scope.thread_id]
+
+
+async def _full(harness: Harness, handle: Recorded, scope: Thread) -> Receipt:
+    """A thread with messages and documents, and a document of its resource."""
+    return await handle.commit(
+        scope,
+        appending(
+            harness,
+            START,
+            record("a", "of " + scope.thread_id),
+            record("b"),
+            puts=(Put("info", '"info"'), Put("working_memory", '"mine"')),
+            resource_puts=(Put("working_memory", '"ours"'),),
+        ),
+    )
+
+
+class Deletion(Law):
+    """What is deleted is gone, whole and alone."""
+
+    number = 10
+    title = "Deletion"
+
+    def test_a_deleted_thread_is_missing(self, harness: Harness) -> None:
+        """No records, ids, documents or row; its resource's documents stay; a resource of nothing is not listed."""
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            room = harness.fresh()
+            scope, resource = Thread(room + "r", "t"), Resource(room + "r")
+            await _full(harness, one, scope)
+            await one.delete(scope)
+            for handle in (one, two):
+                found = await handle.load(scope, ALL)
+                expected = Snapshot(resource_docs={"working_memory": Doc(1, '"ours"')})
+                harness.expect("a deleted thread looks like one that never was", expected, _same_kinds(found))
+                found = await handle.load(scope, Window("a", 9, 9))
+                harness.expect("its ids are gone", [], list(found.records))
+                harness.expect("it is not listed by creation", [], list(await handle.threads(resource)))
+                harness.expect("it is not listed by activity", [], list(await handle.threads(resource, order="active")))
+            bare = Thread(room + "s", "t")
+            await one.commit(bare, appending(harness, START, record("a")))
+            await one.delete(bare)
+            listed = [resource_id for resource_id in await one.resources(room, 9) if resource_id.startswith(room)]
+            harness.expect("only the resource with a document is listed", [resource.resource_id], listed)
+
+        harness.run(check)
+
+    def test_deleting_a_thread_leaves_all_others(self, harness: Harness) -> None:
+        """Neighbours whose ids begin alike or match as patterns, in the same resource, and the same id elsewhere."""
+
+        async def check(mine: str, other: str) -> None:
+            handle = harness.handles[0] if harness.handles else await harness.open()
+            room = harness.fresh()
+            scope = Thread(room + "r", mine)
+            others = [Thread(room + "r", other), Thread(room + "s", mine), Thread(room + "r" + mine, other)]
+            for thread in (scope, *others):
+                await _full(harness, handle, thread)
+            before = [await _everything(handle, thread) for thread in others]
+            await handle.delete(scope)
+            for thread, was in zip(others, before, strict=True):
+                harness.expect(f"deleting {mine!r} leaves {thread}", was, await _everything(handle, thread))
+            gone = await handle.load(scope, ALL)
+            harness.expect("the deleted thread is gone", ("", 0), tuple(gone.tail))
+
+        for mine, other in NEIGHBOURS:
+            harness.history.clear()
+            harness.run(check, mine, other)
+
+    def test_erasing_a_resource_leaves_all_others(self, harness: Harness) -> None:
+        """Everything of it goes: threads, documents, its place in lists; neighbours stay whole."""
+
+        async def check(mine: str, other: str) -> None:
+            handle = harness.handles[0] if harness.handles else await harness.open()
+            room = harness.fresh()
+            threads = [Thread(room + mine, "t"), Thread(room + mine, "u"), Thread(room + mine, other)]
+            others = [Thread(room + other, "t"), Thread(room + other, "u"), Thread(room + other, mine)]
+            for thread in (*threads, *others):
+                await _full(harness, handle, thread)
+            before = [await _everything(handle, thread) for thread in others]
+            await handle.delete(Resource(room + mine))
+            for thread, was in zip(others, before, strict=True):
+                harness.expect(f"erasing {mine!r} leaves {thread}", was, await _everything(handle, thread))
+            for thread in threads:
+                harness.expect("nothing of an erased resource", Snapshot(), _same_kinds(await handle.load(thread, ALL)))
+                harness.expect("none of its ids", [], list((await handle.load(thread, Window("a", 9, 9))).records))
+            harness.expect("no document", Snapshot(), _same_kinds(await handle.load(Resource(room + mine))))
+            harness.expect("no thread in its list", [], list(await handle.threads(Resource(room + mine))))
+            listed = [found for found in await handle.resources(room[:-1], 1000) if found == room + mine]
+            harness.expect("it is not among the resources", [], listed)
+
+        for mine, other in NEIGHBOURS:
+            harness.history.clear()
+            harness.run(check, mine, other)
+
+    def test_deleting_confusable_scopes(self, harness: Harness) -> None:
+        """Of every pair of the catalogue, deleting one leaves the other, thread by thread and resource by resource."""
+
+        async def check(mine: Spot, other: Spot) -> None:
+            handle = harness.handles[0] if harness.handles else await harness.open()
+            room = harness.fresh()
+            scope, kept = mine.thread(room), other.thread(room)
+            await _full(harness, handle, scope)
+            await _full(harness, handle, kept)
+            before = await _everything(handle, kept)
+            gone: Scope = scope
+            if scope.resource_id != kept.resource_id:
+                gone = Resource(scope.resource_id)
+            await handle.delete(gone)
+            harness.expect("deleting one of a pair leaves the other", before, await _everything(handle, kept))
+            harness.expect("and removes it", ("", 0), tuple((await handle.load(scope, ALL)).tail))
+
+        step = 6 if harness.profile.name == "quick" else 2
+        for pair in PAIRS[harness.seed % step :: step]:
+            harness.history.clear()
+            harness.run(check, pair.second, pair.first)
+
+    def test_deleting_is_idempotent(self, harness: Harness) -> None:
+        """What is not there can be deleted, again and again, and creates nothing."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            room = harness.fresh()
+            scopes: list[Scope] = [Thread(room + "r", "t"), Resource(room + "r")]
+            for scope in scopes:
+                await handle.delete(scope)
+                await handle.delete(scope)
+            await _full(harness, handle, Thread(room + "r", "t"))
+            for scope in scopes:
+                await handle.delete(scope)
+                await handle.delete(scope)
+            harness.expect("nothing is left", Snapshot(), _same_kinds(await handle.load(Thread(room + "r", "t"), ALL)))
+            listed = [found for found in await handle.resources(room, 9) if found.startswith(room)]
+            harness.expect("deleting created nothing", [], listed)
+
+        harness.run(check)
+
+    def test_a_thread_created_again_starts_empty(self, harness: Harness) -> None:
+        """In a new epoch, at position 1 and version 1, with its own times, and with every old id free."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            room = harness.fresh()
+            for erase in (False, True):
+                scope = Thread(f"{room}r{erase}", "t")
+                old = await _full(harness, handle, scope)
+                await handle.commit(scope, Changes(at=START, epoch=harness.epoch(), puts=(Put("info", "2"),)))
+                await handle.delete(Resource(scope.resource_id) if erase else scope)
+                changes = appending(
+                    harness,
+                    START + 77,
+                    record("b", "another body"),
+                    puts=(Put("info", "3", 0),),
+                    resource_puts=(Put("working_memory", "4", 0 if erase else 1),),
+                    if_epoch="",
+                )
+                new = await handle.commit(scope, changes)
+                harness.expect("a new epoch, at position 1", (changes.epoch, 1), tuple(new.tail))
+                harness.require("not the old epoch", new.tail.epoch != old.tail.epoch, "another", old.tail.epoch)
+                harness.expect("at version 1", ([1], [1 if erase else 2]), ([*new.versions], [*new.resource_versions]))
+                found = await handle.load(scope, ALL)
+                harness.expect("nothing of before", [(1, START + 77, "b")], [tuple(e[:3]) for e in found.records])
+                harness.expect("no document of before", {"info": Doc(1, "3")}, dict(found.docs))
+                harness.expect("its own times", (START + 77, START + 77), (found.created, found.active))
+
+        harness.run(check)
+
+    def test_a_late_writer_cannot_write_into_the_new_thread(self, harness: Harness) -> None:
+        """With the old tail or the old epoch, whatever the position is: TailMoved with the tail now."""
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope = Thread(harness.fresh() + "r", "t")
+            old = await one.commit(scope, appending(harness, START, record("a"), record("b")))
+            await two.delete(scope)
+            late = [
+                appending(harness, START, record("c"), if_tail=old.tail, seen=old.tail),
+                appending(harness, START, record("c"), if_epoch=old.tail.epoch),
+                Changes(at=START, epoch=harness.epoch(), puts=(Put("info", "1"),), if_tail=old.tail),
+                Changes(at=START, epoch=harness.epoch(), drop_after=0, if_tail=old.tail),
+            ]
+            tail: Tail = MISSING
+            for again in (False, True):
+                if again:
+                    # The new thread has as many messages, so that only the epoch tells it from the old one.
+                    tail = (await two.commit(scope, appending(harness, START, record("x"), record("y")))).tail
+                    harness.expect("the same position", old.tail.position, tail.position)
+                before = await two.load(scope, ALL)
+                for changes in late:
+                    error = await harness.refused("a late writer is refused", TailMoved, one.commit(scope, changes))
+                    harness.expect("with the tail now", tuple(tail), (error.epoch, error.position))
+                harness.expect("nothing was written", before, await two.load(scope, ALL))
+            memory = Memory(two)
+            thread = memory.thread(scope.resource_id, "paged")
+            await thread.append(*[Message.user("x") for _ in range(4)])
+            page = await thread.messages_page(limit=2)
+            await thread.delete()
+            await thread.append(*[Message.user("y") for _ in range(4)])
+            promise = "a cursor of the old thread is refused in the new one"
+            await harness.refused(promise, InvalidCursor, thread.messages_page(limit=2, cursor=page.cursor))
+
+        harness.run(check)
+
+    def test_truncating_is_a_commit_like_any_other(self, harness: Harness) -> None:
+        """It moves the tail, frees the ids, keeps what is below, and obeys `if_tail`."""
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope = Thread(harness.fresh() + "r", "t")
+            full = await one.commit(scope, appending(harness, START, *[record(name) for name in "abcd"]))
+            stale = full.tail
+            cut = await two.commit(
+                scope, Changes(at=START + 1, epoch=harness.epoch(), drop_after=full.positions[1], if_tail=stale)
+            )
+            harness.expect("the tail moves down", (stale.epoch, full.positions[1]), tuple(cut.tail))
+            found = await one.load(scope, ALL)
+            harness.expect("what is below stays", ["a", "b"], [entry.id for entry in found.records])
+            harness.expect("it touches the thread", START + 1, found.active)
+            for name in "cd":
+                harness.expect("a dropped id is gone", [], list((await one.load(scope, Window(name, 9, 9))).records))
+            late = appending(harness, START, record("e"), if_tail=stale)
+            await harness.refused("the old tail is not the tail", TailMoved, one.commit(scope, late))
+            other = record("c", "with another body")
+            again = await one.commit(scope, appending(harness, START + 2, other, record("d")))
+            harness.require(
+                "a dropped id is free, at a new position",
+                min(again.positions) > max(full.positions),
+                f"positions above {max(full.positions)}",
+                list(again.positions),
+            )
+            found = await two.load(scope, ALL)
+            expected = ["a", "b", "c", "d"]
+            harness.expect("the thread after that", expected, [entry.id for entry in found.records])
+            harness.expect("the new body", other.body, found.records[2].body)
+            replaced = await two.commit(
+                scope, appending(harness, START + 3, record("c"), drop_after=full.positions[1], if_tail=again.tail)
+            )
+            harness.expect("drop and append in one", replaced.tail.position, replaced.positions[0])
+            found = await one.load(scope, ALL)
+            harness.expect("as one commit", ["a", "b", "c"], [entry.id for entry in found.records])
+            beyond = await one.commit(scope, Changes(at=START, epoch=harness.epoch(), drop_after=10**9))
+            harness.expect("above the tail there is nothing to drop", replaced.tail, beyond.tail)
+
+        harness.run(check)
+
+    def test_no_trace_is_left(self, harness: Harness) -> None:
+        """A raw scan of the backend finds a resource's ids and contents before it is erased, and none of them after."""
+        if scan_backend(harness.url) is None:
+            harness.decline(
+                "raw scan", "the plugin has no scan_backend hook, so traces were looked for by reading only"
+            )
+            return
+
+        async def check(erase: bool) -> None:
+            handle = harness.handles[0] if harness.handles else await harness.open()
+            marks = {
+                name: f"{name}{secrets.token_hex(12)}" for name in ("resource", "thread", "message", "text", "memory")
+            }
+            scope = Thread(harness.fresh() + marks["resource"], marks["thread"])
+            for number in range(5):
+                made = raw_record(f"{marks['message']}{number}", f'{{"text":"{marks["text"]}{number}"}}')
+                put = Put("working_memory", f'"{marks["memory"]}"')
+                await handle.commit(scope, appending(harness, START, made, puts=(put,), resource_puts=(put,)))
+            await handle.commit(scope, Changes(at=START, epoch=harness.epoch(), drop_after=3))
+            before = _found(harness, marks)
+            harness.expect("the scan sees what is stored", sorted(marks), sorted(before))
+            await handle.delete(Resource(scope.resource_id) if erase else scope)
+            looked = dict(marks)
+            if not erase:
+                # The resource stays, with its document.
+                del looked["resource"], looked["memory"]
+            harness.expect("no trace after the deletion", [], sorted(_found(harness, looked)))
+
+        harness.run(check, False)
+        harness.run(check, True)
+
+    def test_programs_with_deletions_answer_as_the_model(self, harness: Harness) -> None:
+        """Random deletions, erasures and truncations between everything else."""
+
+        async def check(program: Program) -> None:
+            await compare(harness, program)
+
+        harness.explore(programs(EVERYTHING, harness.profile.steps), check)
+
+
+def _found(harness: Harness, marks: dict[str, str]) -> set[str]:
+    """Which of the marks a raw scan finds, in UTF-8 or UTF-16, also across the borders of its chunks."""
+    chunks = scan_backend(harness.url)
+    found = set()
+    overlap = b""
+    for chunk in chunks or ():
+        text = overlap + chunk
+        for name, mark in marks.items():
+            if mark.encode() in text or mark.encode("utf-16-le") in text:
+                found.add(name)
+        overlap = text[-256:]
+    return found
+
+
+def _same_kinds(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with a tuple of records and dicts of documents, to compare with one made by hand."""
+    return Snapshot(
+        snapshot.tail,
+        snapshot.created,
+        snapshot.active,
+        tuple(snapshot.records),
+        dict(snapshot.docs),
+        dict(snapshot.resource_docs),
+    )

@@ -1,0 +1,259 @@
+"""Law 11, limits.
+
+Each store declares its limits; the least that any store may declare: ids of 512 UTF-8 bytes each, a message of 1 MiB,
+100 messages or 2 MiB a commit, working memory of 256 KiB, thread metadata of 64 KiB. At the limit it works. Above it:
+LimitExceeded naming the limit, the allowed and the given size, and nothing written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields
+from typing import Final
+
+from threadkeep.errors import LimitExceeded
+from threadkeep.limits import Limits as Declared
+from threadkeep.memory import Memory
+from threadkeep.messages import Message
+from threadkeep.store import Changes, Put, Record, Resource, Stored, Thread, Window
+from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.machine import START
+
+ALL = Window(before=10**6)
+
+LEAST: Final = {
+    "id_bytes": 512,
+    "message_bytes": 1024 * 1024,
+    "commit_messages": 100,
+    "commit_bytes": 2 * 1024 * 1024,
+    "working_memory_bytes": 256 * 1024,
+    "metadata_bytes": 64 * 1024,
+    "title_bytes": 4 * 1024,
+}
+"""What every store has to take, at least."""
+
+
+def _body(size: int, fill: str = "x") -> str:
+    """JSON text of so many bytes of UTF-8: a string of `fill`, rounded off with x."""
+    width = len(fill.encode())
+    return '"' + fill * ((size - 2) // width) + "x" * ((size - 2) % width) + '"'
+
+
+def _id(size: int, start: str, fill: str = "i") -> str:
+    """An id of so many bytes of UTF-8 that begins with `start`."""
+    rest = size - len(start.encode())
+    width = len(fill.encode())
+    return start + "x" * (rest % width) + fill * (rest // width)
+
+
+class Limits(Law):
+    """At the limit it works; above it nothing is written and the error says by how much."""
+
+    number = 11
+    title = "Limits"
+
+    def test_the_declared_limits_are_no_less_than_the_least(self, harness: Harness) -> None:
+        """Every limit is declared, as an integer, and large enough."""
+
+        async def check() -> None:
+            limits = (await harness.open()).limits
+            harness.expect("the limits are a Limits", Declared.__name__, type(limits).__name__)
+            harness.expect("every limit has its least", sorted(LEAST), sorted(field.name for field in fields(Declared)))
+            for name, least in LEAST.items():
+                declared = getattr(limits, name)
+                harness.require(f"{name} is at least {least}", declared >= least, f"at least {least}", declared)
+
+        harness.run(check)
+
+    def test_ids_work_at_the_limit(self, harness: Harness) -> None:
+        """Resource, thread and message ids of the most bytes, in one and in several bytes a character, at once."""
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            size = one.limits.id_bytes
+            for fill in ("i", "é", "漢", "😀", "\x00", "%"):
+                room = harness.fresh()
+                long = [Thread(_id(size, room, fill), _id(size, start, fill)) for start in ("a", "b")]
+                for scope in long:
+                    made = [record(_id(size, start, fill), start) for start in ("c", "d")]
+                    await one.commit(scope, appending(harness, START, *made, puts=(Put("info", "{}"),)))
+                    await one.commit(Resource(scope.resource_id), Changes(at=START, puts=(Put("info", "{}"),)))
+                    found = await two.load(scope, ALL)
+                    harness.expect("messages of the longest ids", [tuple(m) for m in made], _given(found.records))
+                    found = await two.load(scope, Window(made[1].id, after=1))
+                    harness.expect("found by the longest id", [tuple(made[1])], _given(found.records))
+                rows = await two.threads(Resource(long[0].resource_id))
+                harness.expect("listed", sorted(scope.thread_id for scope in long), sorted(r.thread_id for r in rows))
+                page = await two.resources(room, 1)
+                harness.expect("listed", [long[0].resource_id], list(page))
+                await one.delete(long[0])
+                harness.expect("the other stays", 2, len((await two.load(long[1], ALL)).records))
+                await one.delete(Resource(long[0].resource_id))
+
+        harness.run(check)
+
+    def test_sizes_work_at_the_limit(self, harness: Harness) -> None:
+        """The largest message, document, number of messages and commit come back whole."""
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            limits = one.limits
+            for fill in ("x", "é", "😀", "\\\\"):
+                scope = Thread(harness.fresh() + "r", "t")
+                sent = raw_record("m", _body(limits.message_bytes, fill))
+                await one.commit(scope, appending(harness, START, sent))
+                await self._whole(harness, two, scope, [sent])
+                body = _body(limits.working_memory_bytes, fill)
+                changes = appending(
+                    harness, START, puts=(Put("working_memory", body),), resource_puts=(Put("working_memory", body),)
+                )
+                await one.commit(scope, changes)
+                found = await two.load(scope)
+                for docs in (found.docs, found.resource_docs):
+                    whole = docs["working_memory"].body == body
+                    harness.require("the largest document is whole", whole, f"{len(body)} characters", "another body")
+            scope = Thread(harness.fresh() + "r", "t")
+            many = [record(f"m{number}") for number in range(limits.commit_messages)]
+            await one.commit(scope, appending(harness, START, *many))
+            await self._whole(harness, two, scope, many)
+            again = await one.commit(scope, appending(harness, START, *many))
+            harness.expect("all of them are known", list(range(1, len(many) + 1)), list(again.positions))
+            scope = Thread(harness.fresh() + "r", "t")
+            part = limits.commit_bytes // 4
+            part = min(part, limits.message_bytes)
+            count = limits.commit_bytes // part
+            full = [raw_record(f"m{number}", _body(part)) for number in range(count)]
+            rest = limits.commit_bytes - part * count
+            if rest >= 2:
+                full.append(raw_record("rest", _body(rest)))
+            await one.commit(scope, appending(harness, START, *full))
+            await self._whole(harness, two, scope, full)
+            scope = Thread(harness.fresh() + "r", "t")
+            await one.commit(scope, appending(harness, START, *_spread(limits)))
+            await self._whole(harness, two, scope, _spread(limits))
+
+        harness.run(check)
+
+    async def _whole(self, harness: Harness, handle: Recorded, scope: Thread, sent: list[Record]) -> None:
+        found = (await handle.load(scope, ALL)).records
+        harness.expect("every message is there", [made.id for made in sent], [entry.id for entry in found])
+        for made, entry in zip(sent, found, strict=True):
+            same = (made.digest, made.body) == (entry.digest, entry.body)
+            harness.require(
+                f"message {made.id} is whole",
+                same,
+                f"{len(made.body)} characters",
+                f"{len(entry.body)} characters, or others",
+            )
+
+    def test_above_the_limit_nothing_is_written(self, harness: Harness) -> None:
+        """LimitExceeded names limit, allowed and given; the thread is as before, or still missing."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            limits = handle.limits
+            room = harness.fresh()
+            good = record("good")
+            large = raw_record("large", _body(limits.message_bytes + 1))
+            many = [record(f"m{number}") for number in range(limits.commit_messages + 1)]
+            part = min(limits.message_bytes, limits.commit_bytes // 2)
+            count = limits.commit_bytes // part
+            heavy = [raw_record(f"m{number}", _body(part)) for number in range(count)]
+            heavy.append(raw_record("rest", _body(limits.commit_bytes - part * count + 2)))
+            over = sum(len(made.body) for made in heavy)
+            document = Put("working_memory", _body(limits.working_memory_bytes + 1))
+            long = _id(limits.id_bytes + 1, "m", "i")
+            cases: list[tuple[str, int, Changes]] = [
+                ("message_bytes", limits.message_bytes + 1, appending(harness, START, good, large)),
+                ("commit_messages", limits.commit_messages + 1, appending(harness, START, *many)),
+                ("commit_bytes", over, appending(harness, START, *heavy)),
+                (
+                    "working_memory_bytes",
+                    limits.working_memory_bytes + 1,
+                    appending(harness, START, good, puts=(document,)),
+                ),
+                (
+                    "working_memory_bytes",
+                    limits.working_memory_bytes + 1,
+                    appending(harness, START, good, resource_puts=(document,)),
+                ),
+                ("id_bytes", limits.id_bytes + 1, appending(harness, START, good, record(long))),
+            ]
+            for there in (False, True):
+                scope = Thread(f"{room}r{there}", "t")
+                if there:
+                    await handle.commit(scope, appending(harness, START, record("first"), puts=(Put("info", "1"),)))
+                before = await handle.load(scope, ALL)
+                for limit, given, changes in cases:
+                    harness.history.clear()
+                    error = await _exceeded(harness, handle.commit(scope, changes))
+                    harness.expect(
+                        "the error names limit, allowed and given",
+                        (limit, getattr(limits, limit), given),
+                        (error.limit, error.allowed, error.given),
+                    )
+                    harness.expect("nothing was written", before, await handle.load(scope, ALL))
+            for resource_id, thread_id in ((_id(limits.id_bytes + 1, room), "t"), (room + "r", long)):
+                scope = Thread(resource_id, thread_id)
+                calls: list[Callable[[Thread], Awaitable[object]]] = [
+                    handle.load,
+                    handle.delete,
+                    lambda scope: handle.commit(scope, appending(harness, START, good)),
+                ]
+                for call in calls:
+                    error = await _exceeded(harness, call(scope))
+                    harness.expect(
+                        "the error names id_bytes", ("id_bytes", limits.id_bytes + 1), (error.limit, error.given)
+                    )
+
+        harness.run(check)
+
+    def test_limits_through_the_handles(self, harness: Harness) -> None:
+        """Message, title, metadata and working memory: at the limit kept, one byte above refused, in bytes of UTF-8."""
+
+        async def check() -> None:
+            memory = Memory(await harness.open())
+            limits = memory.store.limits
+            resource = memory.resource(harness.fresh() + "r")
+            thread = await resource.create_thread("t")
+            for fill in ("x", "é"):
+                title = _body(limits.title_bytes + 2, fill)[1:-1]
+                harness.expect("the longest title", title, (await thread.rename(title)).title)
+                await _exceeded(harness, thread.rename(title + "x"))
+                value = _body(limits.metadata_bytes - len('{"k":}'), fill)[1:-1]
+                info = await thread.set_metadata({"k": value})
+                harness.require("the largest metadata", info.metadata == {"k": value}, "as set", "another")
+                error = await _exceeded(harness, thread.set_metadata({"k": value + "x"}))
+                harness.expect("metadata_bytes is exceeded by one", limits.metadata_bytes + 1, error.given)
+                kept = await thread.info()
+                harness.require("nothing was written", kept.metadata == {"k": value}, "as before", "another")
+                value = _body(limits.working_memory_bytes, fill)[1:-1]
+                for holder in (thread.working_memory, resource.working_memory):
+                    await holder.put(value)
+                    error = await _exceeded(harness, holder.put(value + "x"))
+                    harness.expect("working_memory_bytes", limits.working_memory_bytes + 1, error.given)
+                    harness.require("nothing was written", (await holder.get()).value == value, "as before", "another")
+            blank = Message.user("", id="m")
+            await thread.append(blank)
+            overhead = len((await memory.store.load(Thread(resource.resource_id, "t"), ALL)).records[0].body)
+            await thread.drop_from("m")
+            await thread.append(Message.user("x" * (limits.message_bytes - overhead), id="m"))
+            await _exceeded(harness, thread.append(Message.user("x" * (limits.message_bytes - overhead + 1), id="n")))
+            harness.expect("only the one at the limit is kept", ["m"], [each.id for each in await thread.messages()])
+
+        harness.run(check)
+
+
+def _spread(limits: Declared) -> list[Record]:
+    """As many messages as a commit takes, together about as large as a commit may be."""
+    size = min(limits.message_bytes, limits.commit_bytes // limits.commit_messages)
+    return [raw_record(f"m{number}", _body(size)) for number in range(limits.commit_messages)]
+
+
+def _given(records: Sequence[Stored]) -> list[tuple[str, ...]]:
+    return [tuple(entry[2:]) for entry in records]
+
+
+async def _exceeded(harness: Harness, work: Awaitable[object]) -> LimitExceeded:
+    return await harness.refused("above the limit it is LimitExceeded", LimitExceeded, work)

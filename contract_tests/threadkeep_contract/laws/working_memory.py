@@ -1,0 +1,330 @@
+"""Law 9, working memory.
+
+A record of its own, in the thread scope (default) or the resource scope; never inside thread metadata. Every write
+gives a new version; `if_version` is compare-and-set; a JSON merge patch is applied atomically. N disjoint patches
+from N processes are all there afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+from threadkeep.errors import VersionMoved
+from threadkeep.memory import Memory
+from threadkeep.store import Changes, Doc, Put, Receipt, Resource, Scope, Thread, Window
+from threadkeep.working_memory import WorkingMemoryHandle
+from threadkeep_contract.harness import Harness, Law, appending, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.machine import START, Kinds, Program, compare, programs
+
+ALL = Window(before=10**6)
+
+RFC_7396: Final[tuple[tuple[Any, Any, Any], ...]] = (
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+)
+"""Value, patch and result: the test cases of RFC 7396, appendix A, whose patch is an object."""
+
+
+def _put(harness: Harness, scope: Scope, *puts: Put) -> Changes:
+    """A commit of puts to a scope."""
+    if isinstance(scope, Resource):
+        return Changes(at=START, puts=puts)
+    return Changes(at=START, epoch=harness.epoch(), puts=puts)
+
+
+async def _docs(handle: Recorded, scope: Scope) -> dict[str, Doc]:
+    found = await handle.load(scope)
+    return dict(found.resource_docs if isinstance(scope, Resource) else found.docs)
+
+
+class WorkingMemory(Law):
+    """Versioned documents of a thread and of a resource, written whole or not at all."""
+
+    number = 9
+    title = "Working memory"
+
+    def test_every_write_gives_a_new_version(self, harness: Harness) -> None:
+        """From 1 up, one at a time, also for an equal body, for a removal, and for a put after it; slot by slot."""
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            room = harness.fresh()
+            for scope in (Thread(room + "r", "t"), Resource(room + "s")):
+                for version, body in enumerate(["1", "1", '{"a":1}', None, None, "2", ""], start=1):
+                    receipt = await one.commit(scope, _put(harness, scope, Put("working_memory", body)))
+                    harness.expect("the next version", [version], list(receipt.versions))
+                    expected = {"working_memory": Doc(version, body)}
+                    harness.expect("what was put", expected, await _docs(two, scope))
+                receipt = await one.commit(scope, _put(harness, scope, Put("info", "3"), Put("working_memory", "4")))
+                harness.expect("each slot counts for itself, in the order given", [1, 8], list(receipt.versions))
+                expected = {"info": Doc(1, "3"), "working_memory": Doc(8, "4")}
+                harness.expect("both slots", expected, await _docs(two, scope))
+
+        harness.run(check)
+
+    def test_if_version_is_compare_and_set(self, harness: Harness) -> None:
+        """Written only at that version, 0 for none; else VersionMoved names slot and version; nothing is written."""
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            room = harness.fresh()
+            for scope in (Thread(room + "r", "t"), Resource(room + "s")):
+                for version in range(4):
+                    for wrong in {0, 1, 2, 3, 4, 9} - {version}:
+                        before = await two.load(scope, ALL)
+                        error = await harness.refused(
+                            "another version is VersionMoved",
+                            VersionMoved,
+                            one.commit(scope, _put(harness, scope, Put("working_memory", '"no"', wrong))),
+                        )
+                        harness.expect("it names the slot and its version", ("working_memory", version), error.args)
+                        harness.expect("nothing was written", before, await two.load(scope, ALL))
+                    receipt = await two.commit(
+                        scope, _put(harness, scope, Put("working_memory", str(version), version))
+                    )
+                    harness.expect("written at its version", [version + 1], list(receipt.versions))
+                removed = await one.commit(scope, _put(harness, scope, Put("working_memory", None, 4)))
+                harness.expect("removed at its version", [5], list(removed.versions))
+                promise = "a removed document is not one that was never there"
+                await harness.refused(
+                    promise, VersionMoved, one.commit(scope, _put(harness, scope, Put("working_memory", "1", 0)))
+                )
+
+        harness.run(check)
+
+    def test_a_refused_put_takes_its_commit_along(self, harness: Harness) -> None:
+        """One condition of several fails: no message, no other document, no thread, no time is written."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            scope = Thread(harness.fresh() + "r", "t")
+            good, bad = Put("info", "1"), Put("working_memory", "1", 7)
+            for there in (False, True):
+                if there:
+                    await handle.commit(scope, appending(harness, START, record("a"), puts=(Put("info", "0"),)))
+                before = await handle.load(scope, ALL)
+                for puts, resource_puts in [
+                    ((good, bad), ()),
+                    ((good,), (good, bad)),
+                    ((bad,), (good,)),
+                    ((), (bad, good)),
+                ]:
+                    changes = appending(
+                        harness, START + 9, record("b"), puts=puts, resource_puts=resource_puts, drop_after=0
+                    )
+                    error = await harness.refused("VersionMoved", VersionMoved, handle.commit(scope, changes))
+                    harness.expect("the slot and its version", ("working_memory", 0), error.args)
+                    harness.expect("nothing of the commit is written", before, await handle.load(scope, ALL))
+
+        harness.run(check)
+
+    def test_of_many_writers_at_one_version_one_wins(self, harness: Harness) -> None:
+        """Tasks on two handles race with the same `if_version`, in both scopes."""
+
+        async def check(scope: Scope) -> None:
+            handles = [await harness.open(), await harness.open()] if not harness.handles else harness.handles
+            for version in range(3):
+                outcomes = await asyncio.gather(
+                    *[
+                        handles[writer % 2].commit(
+                            scope, _put(harness, scope, Put("working_memory", str(writer), version))
+                        )
+                        for writer in range(harness.profile.tasks)
+                    ],
+                    return_exceptions=True,
+                )
+                winners = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Receipt)]
+                harness.expect("exactly one writer wins", 1, len(winners))
+                for outcome in outcomes:
+                    if not isinstance(outcome, Receipt):
+                        moved = isinstance(outcome, VersionMoved) and outcome.version == version + 1
+                        harness.require("the others see the new version", moved, "VersionMoved", repr(outcome))
+                expected = {"working_memory": Doc(version + 1, str(winners[0]))}
+                harness.expect("the winner's body", expected, await _docs(handles[0], scope))
+
+        for _ in range(harness.profile.rounds):
+            harness.history.clear()
+            room = harness.fresh()
+            harness.run(check, Thread(room + "r", "t"))
+            harness.run(check, Resource(room + "s"))
+
+    def test_unconditional_puts_are_all_counted(self, harness: Harness) -> None:
+        """N writers x M puts without a condition: the version is N*M, each version was given once."""
+
+        async def check() -> None:
+            handles = [await harness.open(), await harness.open()]
+            room = harness.fresh()
+            for scope in (Thread(room + "r", "t"), Resource(room + "s")):
+                writers, times = harness.profile.tasks, 5
+
+                async def write(writer: int, scope: Scope = scope, times: int = times) -> list[int]:
+                    given: list[int] = []
+                    for number in range(times):
+                        put = Put("working_memory", f"[{writer},{number}]")
+                        given += (await handles[writer % 2].commit(scope, _put(harness, scope, put))).versions
+                    return given
+
+                given = await asyncio.gather(*[write(writer) for writer in range(writers)])
+                everything = sorted(version for part in given for version in part)
+                harness.expect("each version once", list(range(1, writers * times + 1)), everything)
+                for part in given:
+                    harness.expect("each writer's versions rise", sorted(part), part)
+                version = (await _docs(handles[0], scope))["working_memory"].version
+                harness.expect("the version at the end", writers * times, version)
+
+        harness.run(check)
+
+    def test_scopes_do_not_share_documents(self, harness: Harness) -> None:
+        """A thread's document is not its resource's, not its neighbour's, not its info, and outlives messages."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            room = harness.fresh()
+            thread, other = Thread(room + "r", "t"), Thread(room + "r", "u")
+            resource = Resource(room + "r")
+            changes = appending(
+                harness,
+                START,
+                record("a"),
+                puts=(Put("working_memory", '"thread"'), Put("info", '"info"')),
+                resource_puts=(Put("working_memory", '"resource"'),),
+            )
+            await handle.commit(thread, changes)
+            await handle.commit(other, _put(harness, other, Put("working_memory", '"other"')))
+            mine = {"working_memory": Doc(1, '"thread"'), "info": Doc(1, '"info"')}
+            shared = {"working_memory": Doc(1, '"resource"')}
+            found = await handle.load(thread)
+            harness.expect("the thread's documents", (mine, shared), (dict(found.docs), dict(found.resource_docs)))
+            found = await handle.load(other)
+            theirs = {"working_memory": Doc(1, '"other"')}
+            harness.expect("a neighbour's", (theirs, shared), (dict(found.docs), dict(found.resource_docs)))
+            found = await handle.load(resource)
+            harness.expect("the resource's", ({}, shared), (dict(found.docs), dict(found.resource_docs)))
+            harness.expect("the resource has no tail", ("", 0), tuple(found.tail))
+            await handle.commit(thread, Changes(at=START, epoch=harness.epoch(), drop_after=0))
+            await handle.commit(thread, appending(harness, START, record("b")))
+            harness.expect("messages come and go, documents stay", mine, await _docs(handle, thread))
+            await handle.delete(thread)
+            await handle.delete(other)
+            harness.expect("the resource's document lives without threads", shared, await _docs(handle, resource))
+            missing = await handle.load(thread)
+            harness.expect("a missing thread shows its resource's documents", shared, dict(missing.resource_docs))
+            harness.expect("and none of its own", {}, dict(missing.docs))
+
+        harness.run(check)
+
+    def test_working_memory_is_not_metadata(self, harness: Harness) -> None:
+        """Through the handles: neither shows in the other, and writing one leaves the version of the other."""
+
+        async def check() -> None:
+            resource = Memory(await harness.open()).resource(harness.fresh() + "r")
+            thread = await resource.create_thread("t", title="Title", metadata={"plan": "gold"})
+            await thread.working_memory.put({"name": "Ann"})
+            await resource.working_memory.put({"name": "resource"})
+            info = await thread.rename("Renamed")
+            harness.expect("metadata after working memory", ({"plan": "gold"}, "Renamed"), (info.metadata, info.title))
+            mine = await thread.working_memory.get()
+            harness.expect("working memory after metadata", (1, {"name": "Ann"}), (mine.version, mine.value))
+            ours = await resource.working_memory.get()
+            harness.expect("of the resource", (1, {"name": "resource"}), (ours.version, ours.value))
+            await thread.append("a message")
+            harness.expect("appending leaves the title", "Renamed", (await thread.info()).title)
+            cleared = await thread.working_memory.clear(if_version=1)
+            again = await thread.working_memory.get()
+            harness.expect("cleared: no value, the version goes on", (2, None), (again.version, again.value))
+            harness.expect("as clear() said", 2, cleared.version)
+
+        harness.run(check)
+
+    def test_a_merge_patch_does_what_the_rfc_says(self, harness: Harness) -> None:
+        """The cases of RFC 7396, and random patches against a plain description of it, in both scopes."""
+
+        async def cases() -> None:
+            resource = Memory(await harness.open()).resource(harness.fresh() + "r")
+            for number, (value, patch, result) in enumerate(RFC_7396):
+                for holder in (resource.thread(f"t{number}").working_memory, resource.working_memory):
+                    before = await holder.put(value)
+                    patched = await holder.patch(patch)
+                    harness.expect(f"{value} patched by {patch}", result, patched.value)
+                    found = await holder.get()
+                    harness.expect("stored as returned", (before.version + 1, result), (found.version, found.value))
+
+        harness.run(cases)
+        leaf = st.one_of(st.none(), st.integers(0, 3), st.just("x"), st.just([1]))
+        documents = st.recursive(leaf, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3))
+        patches = st.dictionaries(st.sampled_from("abc"), documents, max_size=3)
+
+        async def check(case: tuple[Any, list[dict[str, Any]]]) -> None:
+            value, given = case
+            holder = Memory(harness.handles[0]).thread(harness.fresh() + "r", "t").working_memory
+            if value is not None:
+                await holder.put(value)
+            for patch in given:
+                value = _merged(value, patch)
+                harness.expect("a merge patch", value, (await holder.patch(patch)).value)
+            harness.expect("all merge patches", value, (await holder.get()).value)
+
+        harness.explore(st.tuples(documents, st.lists(patches, min_size=1, max_size=3)), check, share=0.5)
+
+    def test_disjoint_patches_are_all_there(self, harness: Harness) -> None:
+        """N tasks on two handles patch a key each, several times; the end holds all of them, at version N*M."""
+
+        async def check() -> None:
+            memories = [Memory(await harness.open()), Memory(await harness.open())]
+            room = harness.fresh()
+            writers, times = harness.profile.tasks, 3
+
+            def holder(writer: int, whose: str) -> WorkingMemoryHandle:
+                resource = memories[writer % 2].resource(room + whose)
+                return resource.working_memory if whose == "r" else resource.thread("t").working_memory
+
+            for whose in ("r", "s"):
+
+                async def patch(writer: int, whose: str = whose) -> None:
+                    for number in range(times):
+                        await holder(writer, whose).patch({f"writer{writer}": number, "nested": {f"w{writer}": number}})
+
+                await asyncio.gather(*[patch(writer) for writer in range(writers)])
+                found = await holder(0, whose).get()
+                expected: dict[str, Any] = {f"writer{writer}": times - 1 for writer in range(writers)}
+                expected["nested"] = {f"w{writer}": times - 1 for writer in range(writers)}
+                harness.expect("every patch is there", expected, found.value)
+                harness.expect("every patch gave a version", writers * times, found.version)
+
+        harness.run(check)
+
+    def test_programs_of_puts_answer_as_the_model(self, harness: Harness) -> None:
+        """Random puts with and without conditions, in threads and resources, beside appends and deletions."""
+
+        async def check(program: Program) -> None:
+            await compare(harness, program)
+
+        harness.explore(programs(("puts", "resource"), harness.profile.steps), check, share=0.5)
+        kinds: Kinds = ("append", "puts", "resource", "delete", "erase")
+        harness.explore(programs(kinds, harness.profile.steps), check, share=0.5)
+
+
+def _merged(value: Any, patch: Any) -> Any:
+    """The pseudocode of RFC 7396, section 2."""
+    if not isinstance(patch, dict):
+        return patch
+    result = {} if not isinstance(value, dict) else dict(value)
+    for key in patch:
+        if patch[key] is None:
+            result = {kept: item for kept, item in result.items() if kept != key}
+        else:
+            result = {**result, key: _merged(result.get(key), patch[key])}
+    return result
