@@ -288,7 +288,10 @@ def test_law_7_what_cannot_be_kept_is_refused_with_its_path_and_the_remedy(messa
     ("change", "text"),
     [
         ({"role": 5}, r"^role: Input should be a valid string$"),
-        ({"parts": [TextPart.model_construct(text=5)]}, r"^parts\.0\.text\.text: Input should be a valid string$"),
+        (
+            {"parts": [TextPart(text="a").model_copy(update={"text": 5})]},
+            r"^parts\.0\.text\.text: Input should be a valid string$",
+        ),
         (
             {"parts": [UnknownPart.model_construct(type="tool_call")]},
             r"^parts\.0\.tool_call\.tool_call_id: Field required$",
