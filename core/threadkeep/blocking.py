@@ -419,7 +419,8 @@ class WorkingMemoryHandle:
     def patch(self, patch: dict[str, Any]) -> WorkingMemory:
         """Apply a JSON merge patch (RFC 7396) as one atomic step, however many others patch at the same time.
 
-        Raises InvalidContent, LimitExceeded, ReadOnly; VersionMoved only after 1,000 lost races.
+        Raises InvalidContent (also for a patch that is no object: that would replace everything), LimitExceeded,
+        ReadOnly; VersionMoved only after 1,000 lost races.
         """
         work = self._inner.patch(patch)
         return self._portal.call(work)

@@ -159,7 +159,7 @@ class _Loop:
     @property
     def is_here(self) -> bool:
         """Whether this is the loop's own thread."""
-        return self.thread.ident == threading.get_ident()
+        return threading.current_thread() is self.thread
 
     def stop(self) -> None:
         """End the loop, soon; its tasks are cancelled."""
