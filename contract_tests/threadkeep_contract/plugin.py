@@ -100,13 +100,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section(f"the contract: {suite}")
         for (_, number, title), found in sorted(item for item in laws.items() if item[0][0] == suite):
             broken = sorted({report.nodeid for report, _ in found if report.failed})
-            kept = {report.nodeid for report, _ in found} - set(broken)
-            verdict = (
-                f"BROKEN by {len(broken)} of {len(broken) + len(kept)}" if broken else f"kept ({len(kept)} checks)"
+            declining = {report.nodeid for report, reasons in found if reasons} - set(broken)
+            kept = {report.nodeid for report, _ in found} - set(broken) - declining
+            verdict = f"kept ({len(kept)} checks)"
+            if broken:
+                verdict = f"BROKEN by {len(broken)} of {len(broken) + len(kept) + len(declining)} checks"
+            elif not kept:
+                verdict = "NOT OFFERED"
+            terminalreporter.write_line(
+                f"law {number:2} {title}: {verdict}", red=bool(broken), green=not broken and bool(kept)
             )
-            terminalreporter.write_line(f"law {number:2} {title}: {verdict}", red=bool(broken), green=not broken)
             for nodeid in broken:
                 terminalreporter.write_line(f"       {nodeid}", red=True)
             declined = {what: reason for _, part in found for what, reason in part.items()}
             for what, reason in sorted(declined.items()):
-                terminalreporter.write_line(f"       NOT OFFERED: {what}: {reason}", yellow=True, bold=True)
+                terminalreporter.write_line(f"       NOT OFFERED: {what} ({reason})", yellow=True, bold=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -138,8 +139,8 @@ class Report:
 
 _STYLES: Final[dict[Status, str]] = {"kept": "green", "broken": "bold red", "not offered": "bold yellow"}
 
-Progress: TypeAlias = Callable[[type[Law], str], None]
-"""Told of each check before it begins."""
+Progress: TypeAlias = Callable[[int, int, type[Law], str], None]
+"""Told of each check before it begins: how many are done, how many there are, its law and its name."""
 
 
 def judge(
@@ -154,7 +155,8 @@ def judge(
     """Run the checks of the given laws (None: all) on the store of a URL, and report.
 
     `database` keeps failing examples in `.hypothesis/examples` of the working directory and tries them again first.
-    Raises InvalidInput for a profile or law that there is none of, InvalidURL and its kinds, and PluginError.
+    Raises InvalidInput for a profile or law that there is none of, InvalidURL and its kinds, PluginError, and
+    StoreError where the store cannot be opened at all.
     """
     if profile not in PROFILES:
         raise InvalidInput(f"there is no profile {profile!r}; take one of {', '.join(PROFILES)}")
@@ -162,18 +164,29 @@ def judge(
     for number in numbers:
         if number not in HOMES:
             raise InvalidInput(f"there is no law {number}; laws count from 1 to {max(HOMES)}")
-    open_store(url)
-    verdicts = []
-    for number in numbers:
-        law = law_of(number)
-        findings = []
-        for check in checks(law):
-            if progress is not None:
-                progress(law, check)
-            harness = Harness(url, PROFILES[profile], seed, check=check, database=database)
-            findings.append(_find(law, check, harness))
-        verdicts.append(Verdict(law.number, law.title, tuple(findings)))
+    _probe(url)
+    plan = [(law, check) for law in map(law_of, numbers) for check in checks(law)]
+    findings: dict[int, list[Finding]] = {number: [] for number in numbers}
+    for done, (law, check) in enumerate(plan):
+        if progress is not None:
+            progress(done, len(plan), law, check)
+        harness = Harness(url, PROFILES[profile], seed, check=check, database=database)
+        findings[law.number].append(_find(law, check, harness))
+    verdicts = [Verdict(number, law_of(number).title, tuple(found)) for number, found in findings.items()]
     return Report(without_password(url), profile, seed, tuple(verdicts))
+
+
+def _probe(url: str) -> None:
+    """Open the store once: one that cannot be opened is not judged, and raises what it raises."""
+
+    async def probe() -> None:
+        store = open_store(url)
+        try:
+            await store.open()
+        finally:
+            await store.close()
+
+    asyncio.run(probe())
 
 
 def _find(law: type[Law], check: str, harness: Harness) -> Finding:

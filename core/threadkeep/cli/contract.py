@@ -1,0 +1,72 @@
+"""`threadkeep contract`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from threadkeep.cli.output import notice
+from threadkeep.errors import InvalidInput, PluginError, StoreError
+
+if TYPE_CHECKING:
+    from threadkeep_contract.report import Report
+
+
+@click.command
+@click.argument("url")
+@click.option(
+    "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file too."
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["quick", "default", "deep"]),
+    default="default",
+    show_default=True,
+    help="How much is tried.",
+)
+@click.option("--law", "laws", type=click.IntRange(1, 13), multiple=True, help="Only this law; may be repeated.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed of the random examples.")
+@click.pass_context
+def command(ctx: click.Context, url: str, file: Path | None, profile: str, laws: tuple[int, ...], seed: int) -> None:
+    """Judge the store at URL by the thirteen laws of the contract.
+
+    Says of each law whether it is kept, broken, with the smallest failing history as Python that runs, or not offered,
+    with the store's reason. The exit status is 1 where a law is broken. What the checks write into the store has
+    resource ids of its own, and stays there: give a store for tests.
+    """
+    from rich.console import Console
+
+    try:
+        report = _judged(url, laws, profile, seed)
+    except (InvalidInput, PluginError, StoreError) as error:
+        raise click.UsageError(" ".join(str(error).split())) from error
+    Console().print(report)
+    if file is not None:
+        file.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        notice(f"wrote {file}")
+    if not report.kept:
+        ctx.exit(1)
+
+
+def _judged(url: str, laws: tuple[int, ...], profile: str, seed: int) -> Report:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from threadkeep_contract.report import judge
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("opening the store")
+        return judge(
+            url,
+            laws or None,
+            profile,
+            seed,
+            database=True,
+            progress=lambda done, total, law, check: bar.update(
+                task, completed=done, total=total, description=f"law {law.number} {law.title}: {check}"
+            ),
+        )
