@@ -87,8 +87,8 @@ def test_a_forged_place_that_no_list_has_is_refused_before_the_store_sees_it(use
     async def check(memory: Memory) -> None:
         thread = memory.thread("ann", "t")
         tail = (await thread.append("hello")).tail
+        cursor = forged(("list of threads", "ann", "created", None, {}), *place)
         with pytest.raises(InvalidInput):
-            cursor = forged(("list of threads", "ann", "created", None, {}), *place)
             await memory.resource("ann").threads_page(cursor=cursor)
         query = ("list of messages", "ann", "t", False)
         assert (await thread.messages_page(cursor=forged(query, *tail))).items == []

@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Final
 
-from threadkeep.errors import ReadOnly, TailMoved, ThreadNotFound, VersionMoved
+from threadkeep.errors import InvalidContent, ReadOnly, TailMoved, ThreadNotFound, VersionMoved
 from threadkeep.limits import canonical_json
 from threadkeep.messages import new_id
 from threadkeep.store import Changes, Put, Scope, Thread, Window
@@ -53,6 +53,8 @@ class WorkingMemoryHandle:
 
         Raises VersionMoved, InvalidContent, LimitExceeded, ReadOnly. A thread that is not there is created.
         """
+        if value is None:
+            raise InvalidContent("None is no working memory; clear() removes what is there")
         return await self._write("put", value, if_version, None)
 
     async def clear(self, *, if_version: int | None = None) -> WorkingMemory:
@@ -62,10 +64,14 @@ class WorkingMemoryHandle:
     async def patch(self, patch: dict[str, Any]) -> WorkingMemory:
         """Apply a JSON merge patch (RFC 7396) as one atomic step, however many others patch at the same time.
 
-        Raises InvalidContent, LimitExceeded, ReadOnly; VersionMoved only after 1,000 lost races.
+        Raises InvalidContent (also for a patch that is no object: that would replace everything), LimitExceeded,
+        ReadOnly; VersionMoved only after 1,000 lost races.
         """
         if self._read_only:
             raise ReadOnly("patch")
+        canonical_json(patch, "patch")
+        if not isinstance(patch, dict):
+            raise InvalidContent(f"a patch must be a JSON object, not {type(patch).__name__}; put() replaces the value")
         for attempt in range(MAX_ATTEMPTS):
             now, epoch = await self._load()
             try:
