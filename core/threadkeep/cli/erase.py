@@ -25,9 +25,14 @@ def command(url: str, resource_id: str, thread_id: str | None, yes: bool) -> Non
 
     What is removed cannot be brought back. Removing what is not there is no error.
     """
-    if not yes and not sys.stdin.isatty():
+    if not yes and not at_terminal():
         raise click.UsageError("there is no terminal to ask at; give --yes to erase without being asked")
     asyncio.run(_erase(existing_memory(url), resource_id, thread_id, yes))
+
+
+def at_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
 
 
 async def _erase(memory: Memory, resource_id: str, thread_id: str | None, yes: bool) -> None:
