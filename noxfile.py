@@ -95,8 +95,7 @@ def tests(session: nox.Session) -> None:
     """The tests, beside the installed distribution. Arguments after `--` go to pytest."""
     session.install(".[all]", *_group("test"))
     where = session.posargs or [
-        "-n",
-        "auto",
+        *("-n", "auto", "--dist", "loadgroup"),
         "--ignore=adapters/tests/test_contract.py",
         "--ignore=core/tests/test_docs.py",
     ]
@@ -111,7 +110,16 @@ def contract(session: nox.Session) -> None:
         if scheme not in STORES:
             session.error(f"no store is registered for {scheme}://; there are {', '.join(STORES)}")
         session.run(
-            "pytest", "-n", "auto", *NO_SKIPS, *_depth(session), "adapters/tests/test_contract.py", "-k", scheme
+            "pytest",
+            "-n",
+            "auto",
+            "--dist",
+            "worksteal",
+            *NO_SKIPS,
+            *_depth(session),
+            "adapters/tests/test_contract.py",
+            "-k",
+            scheme,
         )
 
 
