@@ -349,6 +349,21 @@ def test_a_message_with_calls_and_results_becomes_several_in_an_order_that_model
         to_openai(message)
 
 
+def test_messages_and_chat_messages_share_nothing_that_changes() -> None:
+    chat: dict[str, Any] = {
+        "role": "assistant",
+        "content": [{"type": "refusal", "refusal": "no"}],
+        "audio": {"id": "a"},
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": {"k": []}}}],
+    }
+    before = json.dumps(chat, sort_keys=True)
+    message = from_openai(chat)
+    for held in (chat, to_openai(message)):
+        held["content"][0]["refusal"] = held["audio"]["id"] = "changed"
+        held["tool_calls"][0]["function"]["arguments"]["k"].append(1)
+    assert json.dumps(to_openai(message), sort_keys=True) == before
+
+
 def test_several_texts_stay_several() -> None:
     message = Message(role="user", parts=[TextPart(text="a"), TextPart(text="b")])
     assert to_openai(message)["content"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]

@@ -220,6 +220,16 @@ def test_fault_37_an_assistants_last_message_may_have_grown(ids: Mode, after: li
 
 
 @both
+def test_a_message_that_was_only_thought_grows_without_thinking_twice(ids: Mode) -> None:
+    thought = ReasoningPart(text="hm")
+    ours = [Message(role="assistant", parts=[thought])]
+    theirs = resent([ours[0].model_copy(update={"parts": [thought, TextPart(text="a")]})], ids)
+    found = reconcile(ours, theirs, ids)
+    assert found.grown is not None
+    assert found.grown.parts == [thought, TextPart(text="a")]
+
+
+@both
 def test_only_the_last_stored_message_of_an_assistant_grows(ids: Mode) -> None:
     def grow(thread: list[Message], index: int) -> list[Message]:
         theirs = resent(thread, ids)
@@ -243,6 +253,10 @@ def test_only_the_last_stored_message_of_an_assistant_grows(ids: Mode) -> None:
     other = resent(thread[:2], ids)
     other[1] = other[1].model_copy(update={"parts": [TextPart(text="B"), RESULT]})
     diverges(thread[:2], other, 1)
+    answered = [said("user", "a"), said("tool", "b")]
+    theirs = grow(answered, 1)
+    theirs[1] = theirs[1].model_copy(update={"role": "assistant"})
+    diverges(answered, theirs, 1)
     renamed = [said("user", "a"), said("assistant", "b").model_copy(update={"name": "ann"})]
     theirs = grow(renamed, 1)
     theirs[1] = theirs[1].model_copy(update={"name": "bob"})

@@ -93,8 +93,8 @@ def test_an_id_that_comes_again_is_not_taken_for_the_call_that_was_cut_off() -> 
 
 
 def test_a_result_is_not_kept_for_a_call_that_comes_later() -> None:
-    assert pair_safe([user(), result("1"), user(), call("1")])[1:][-1].tool_calls
-    assert results(pair_safe([user(), result("1"), user(), call("1")])) == 0
+    thread = [user(), result("1"), user(), call("1")]
+    assert pair_safe(thread) == [thread[0], *thread[2:]]
 
 
 def test_results_of_one_call_message_go_together() -> None:
@@ -107,6 +107,11 @@ def test_results_of_one_call_message_go_together() -> None:
 def test_a_message_that_goes_takes_what_would_stand_alone_with_it() -> None:
     mixed, rest = result("0", "1"), [user(), call("2")]
     assert pair_safe([call("1", "3"), mixed, result("3"), *rest]) == rest
+
+
+def test_a_message_that_goes_takes_the_nearest_call_of_an_id_that_comes_again() -> None:
+    first, rest = [call("1"), result("1"), user()], [user()]
+    assert pair_safe([*first, call("1"), result("0", "1"), *rest]) == [*first, *rest]
 
 
 def test_a_late_result_goes_alone_and_the_newest_messages_stay() -> None:

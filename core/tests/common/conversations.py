@@ -11,7 +11,7 @@ from typing import Any
 
 VARIABLE = "THREADKEEP_CONVERSATIONS"
 
-_TESTS = Path(__file__).resolve().parent
+_TESTS = Path(__file__).resolve().parents[1]
 _BESIDE = _TESTS.parents[1].parent / "shared" / "data" / "airline_conversations.jsonl"
 SHIPPED = _TESTS / "data" / "conversations.jsonl"
 
