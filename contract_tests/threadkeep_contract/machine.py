@@ -8,7 +8,9 @@ like plain data, and the part of it that one scope sees can be played alone and 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
+from random import Random
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
@@ -373,6 +375,7 @@ async def compare_resources(harness: Harness, handle: Recorded, player: Player, 
 # How programs are drawn
 
 _BODIES: Final = ('{"a":1}', '{"a":2,"b":"x"}', "[]", '""')
+_COUNTS: Final = (0, 1, 1, 2, 3, 100)
 _LATER: Final = (0, 0, 1, 1_000_000, 5_000_000, -3_000_000)
 
 Kind: TypeAlias = Literal["append", "conditions", "drop", "puts", "resource", "load", "delete", "erase", "list"]
@@ -381,67 +384,65 @@ Kinds: TypeAlias = tuple[Kind, ...]
 EVERYTHING: Final[Kinds] = ("append", "conditions", "drop", "puts", "resource", "load", "delete", "erase", "list")
 
 
-def _slot_puts(least: int) -> SearchStrategy[tuple[SlotPut, ...]]:
-    slot_put = st.builds(
-        SlotPut,
-        st.integers(0, len(SLOTS) - 1),
-        st.sampled_from((*_BODIES, None)),
-        st.sampled_from((None, None, 0, 0, -1, 1)),
+def _slot_puts(chance: Random, least: int) -> tuple[SlotPut, ...]:
+    return tuple(
+        SlotPut(chance.randrange(len(SLOTS)), chance.choice((*_BODIES, None)), chance.choice((None, None, 0, 0, -1, 1)))
+        for _ in range(chance.randint(least, 2))
     )
-    return st.lists(slot_put, min_size=least, max_size=2).map(tuple)
 
 
-def _commits(kinds: Kinds, spots: int) -> Mapping[str, SearchStrategy[Any]]:
+def _commit(chance: Random, kinds: Kinds) -> Commit:
     conditions: list[Condition] = ["", "", "", "now", "now", "old", "missing", "other epoch", "other position"]
-    puts = _slot_puts(0)
-    nothing: SearchStrategy[tuple[SlotPut, ...]] = st.just(())
-    one = st.tuples(st.integers(0, 3), st.sampled_from((0, 0, 0, 1)))
-    conditional = st.sampled_from(conditions if "conditions" in kinds else [""])
-    return {
-        "spot": st.integers(0, spots - 1),
-        "handle": st.integers(0, 1),
-        "append": st.lists(one, max_size=4).map(tuple) if "append" in kinds else st.just(()),
-        "later": st.sampled_from(_LATER),
-        "if_tail": conditional,
-        "if_epoch": st.sampled_from(["", "", "", "", "now", "missing", "old"])
-        if "conditions" in kinds
-        else st.just(""),
-        "drop": st.sampled_from((None, None, None, 0, 1, 2, 9, -2)) if "drop" in kinds else st.none(),
-        "puts": puts if "puts" in kinds else nothing,
-        "resource_puts": puts if {"puts", "resource"} <= set(kinds) else nothing,
-        "seen": st.sampled_from(conditions),
-    }
+    commit = Commit(0, 0, later=chance.choice(_LATER), seen=chance.choice(conditions))
+    if "append" in kinds:
+        count = chance.choice((0, 1, 1, 1, 2, 2, 3, 4))
+        append = tuple((chance.randrange(4), chance.choice((0, 0, 0, 1))) for _ in range(count))
+        commit = replace(commit, append=append)
+    if "conditions" in kinds:
+        epochs: list[Condition] = ["", "", "", "", "", "now", "missing", "old"]
+        commit = replace(commit, if_tail=chance.choice(conditions), if_epoch=chance.choice(epochs))
+    if "drop" in kinds:
+        commit = replace(commit, drop=chance.choice((None, None, None, 0, 1, 2, 9, -2)))
+    if "puts" in kinds:
+        commit = replace(commit, puts=_slot_puts(chance, 0))
+        if "resource" in kinds:
+            commit = replace(commit, resource_puts=_slot_puts(chance, 0))
+    return commit
 
 
-def operations(kinds: Kinds, spots: int) -> SearchStrategy[Operation]:
-    """One operation of the given kinds, on a pool of so many spots."""
-    where = {"spot": st.integers(0, spots - 1), "handle": st.integers(0, 1)}
-    commits = _commits(kinds, spots)
-    choices: list[SearchStrategy[Operation]] = [st.builds(Commit, **commits)] * 3
-    if "load" in kinds:
-        count = st.sampled_from((0, 1, 1, 2, 3, 100))
-        choices += [
-            st.builds(Load, **where, before=count, after=count),
-            st.builds(Load, **where, message=st.integers(0, 4), before=count, after=count),
-            st.builds(Load, **where, back=st.integers(-2, 5), before=count, after=count),
-        ]
-    else:
-        choices.append(st.builds(Load, **where, before=st.just(100)))
-    if "resource" in kinds:
-        choices += [
-            st.builds(PutResource, **where, puts=_slot_puts(1)),
-            st.builds(LoadResource, **where),
-        ]
-    if "delete" in kinds:
-        choices.append(st.builds(Delete, **where))
-    if "erase" in kinds:
-        choices.append(st.builds(Erase, **where))
-    if "list" in kinds:
-        slots = st.sampled_from(((), SLOTS, SLOTS[:1]))
-        orders: SearchStrategy[Order] = st.sampled_from(("created", "active"))
-        limits = st.sampled_from((1, 2, 100))
-        choices.append(st.builds(List, **where, order=orders, limit=limits, follow=st.booleans(), slots=slots))
-    return st.one_of(choices)
+def _operation(chance: Random, kinds: Kinds) -> Operation:
+    choices = ["commit", "commit", "commit", "load"]
+    choices += [kind for kind in ("load", "load", "resource", "delete", "erase", "list") if kind in kinds]
+    match chance.choice(choices):
+        case "load" if "load" in kinds:
+            before, after = chance.choice(_COUNTS), chance.choice(_COUNTS)
+            message, back = chance.choice(((None, None), (chance.randrange(5), None), (None, chance.randint(-2, 5))))
+            return Load(0, 0, message, back, before, after)
+        case "load":
+            return Load(0, 0, before=100)
+        case "resource":
+            return chance.choice((LoadResource(0, 0), PutResource(0, 0, _slot_puts(chance, 1))))
+        case "delete":
+            return Delete(0, 0)
+        case "erase":
+            return Erase(0, 0)
+        case "list":
+            order: Order = chance.choice(("created", "active"))
+            slots = chance.choice(((), SLOTS, SLOTS[:1]))
+            return List(0, 0, order, chance.choice((1, 2, 100)), chance.choice((True, False)), slots)
+    return _commit(chance, kinds)
+
+
+@cache
+def catalogue(kinds: Kinds) -> tuple[Operation, ...]:
+    """Operations of the given kinds on the first spot, the simplest first, always the same.
+
+    Programs are drawn as numbers into it: one draw for an operation instead of ten makes examples an order of
+    magnitude cheaper, and a smaller number is a simpler operation, so they shrink well.
+    """
+    chance = Random(repr(kinds))
+    found = {_operation(chance, kinds) for _ in range(4000)}
+    return tuple(sorted(found, key=lambda operation: (len(repr(operation)), repr(operation))))
 
 
 @st.composite
@@ -451,12 +452,18 @@ def programs(
     steps: int,
     pool: SearchStrategy[tuple[Spot, ...]] | None = None,
 ) -> Program:
-    """Programs of about `steps` operations of the given kinds, over pools of confusable spots unless told otherwise."""
+    """Programs of up to `steps` operations of the given kinds, over pools of confusable spots unless told otherwise."""
     spots = draw(pools() if pool is None else pool)
-    # Lists of lists: Hypothesis draws one long list rarely, and shrinks both levels well.
-    block = st.lists(operations(kinds, len(spots)), min_size=1, max_size=max(2, steps // 3))
-    blocks = draw(st.lists(block, min_size=1, max_size=6))
-    return Program(spots, tuple(operation for block in blocks for operation in block)[: 2 * steps])
+    every = catalogue(kinds)
+    numbers = st.integers(0, len(every) * len(spots) * 2 - 1)
+    # Hypothesis draws lists without a least size short, and those with one do not shrink below it: some of each.
+    drawn = draw(st.lists(numbers, max_size=steps) | st.lists(numbers, min_size=steps // 2, max_size=steps))
+    operations = []
+    for number in drawn:
+        number, handle = divmod(number, 2)
+        number, spot = divmod(number, len(spots))
+        operations.append(replace(every[number], spot=spot, handle=handle))
+    return Program(spots, tuple(operations))
 
 
 async def observe(
@@ -464,14 +471,13 @@ async def observe(
 ) -> dict[int, str]:
     """Play the operations with these numbers in a clean room of their own.
 
-    Returns, by the operation's number in the whole program, what was called and what it gave, as text in which the
-    room's prefix is left out.
+    Returns, by the operation's number in the whole program, what it gave, as text in which the room's prefix is left
+    out.
     """
     player = Player(program.pool, harness.fresh())
     observed = {}
     for number, operation in enumerate(program.operations):
         if number in numbers:
             step, seen = await play(harness, handles, player, number, operation, None)
-            text = f"{step.verb}({', '.join(source(arg) for arg in step.args)}) -> {seen.error or source(seen.result)}"
-            observed[number] = text.replace(player.prefix, "")
+            observed[number] = f"{step.verb}: {seen.error or repr(seen.result)}".replace(player.prefix, "")
     return observed

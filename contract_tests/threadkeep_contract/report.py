@@ -150,11 +150,13 @@ def judge(
     seed: int = 0,
     *,
     database: bool = False,
+    until_broken: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Run the checks of the given laws (None: all) on the store of a URL, and report.
 
-    `database` keeps failing examples in `.hypothesis/examples` of the working directory and tries them again first.
+    `until_broken` leaves a law at the first check that finds it broken. `database` keeps failing examples in
+    `.hypothesis/examples` of the working directory and tries them again first.
     Raises InvalidInput for a profile or law that there is none of, InvalidURL and its kinds, PluginError, and
     StoreError where the store cannot be opened at all.
     """
@@ -168,6 +170,8 @@ def judge(
     plan = [(law, check) for law in map(law_of, numbers) for check in checks(law)]
     findings: dict[int, list[Finding]] = {number: [] for number in numbers}
     for done, (law, check) in enumerate(plan):
+        if until_broken and any(finding.status == "broken" for finding in findings[law.number]):
+            continue
         if progress is not None:
             progress(done, len(plan), law, check)
         harness = Harness(url, PROFILES[profile], seed, check=check, database=database)
