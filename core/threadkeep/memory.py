@@ -15,9 +15,9 @@ from threadkeep.guard import Guard
 from threadkeep.limits import canonical_json, check_id, sorted_json
 from threadkeep.messages import dump, new_id, to_micros
 from threadkeep.registry import open_store
-from threadkeep.store import After, Order, Resource, Store, Window
+from threadkeep.store import After, Order, Resource, Store, Thread, Window
 from threadkeep.thread import ThreadHandle
-from threadkeep.views import INFO, Page, ThreadInfo, read_memory, thread_info
+from threadkeep.views import INFO, Page, ThreadInfo, read_memory, snapshot_info, thread_info
 from threadkeep.working_memory import WorkingMemoryHandle
 
 FILTERED_ROWS: Final = 200
@@ -199,7 +199,8 @@ class ResourceHandle:
 
         First one of `kind` "resource" (resource_id, working_memory), then for each thread, in the order of creation,
         one of `kind` "thread" (the fields of ThreadInfo, working_memory) and one of `kind` "message" for each message
-        (thread_id, message). A working memory is {"version", "value"}.
+        (thread_id, message). A working memory is {"version", "value"}. A thread that is deleted before its turn is left
+        out; one that is deleted while its messages are read raises ThreadNotFound.
         """
         snapshot = await self._memory.store.load(self._scope, Window())
         yield {
@@ -208,14 +209,18 @@ class ResourceHandle:
             "working_memory": read_memory(snapshot.resource_docs).model_dump(),
         }
         async for info in self.threads():
-            thread = self.thread(info.thread_id)
+            thread_id = info.thread_id
+            snapshot = await self._memory.store.load(Thread(self.resource_id, thread_id), Window())
+            now = snapshot_info(self.resource_id, thread_id, snapshot)
+            if now is None:
+                continue
             yield {
                 "kind": "thread",
-                **info.model_dump(mode="json"),
-                "working_memory": (await thread.working_memory.get()).model_dump(),
+                **now.model_dump(mode="json"),
+                "working_memory": read_memory(snapshot.docs).model_dump(),
             }
-            async for message in thread.history():
-                yield {"kind": "message", "thread_id": info.thread_id, "message": dump(message)}
+            async for message in self.thread(thread_id, read_only=True).history():
+                yield {"kind": "message", "thread_id": thread_id, "message": dump(message)}
 
 
 class Admin:
@@ -237,10 +242,13 @@ class Admin:
 
     async def resources_page(self, *, limit: int = 50, cursor: str | None = None) -> Page[str]:
         """A page of resource ids, at most `limit` (1 to 1,000). Raises InvalidCursor, InvalidInput."""
+        check_page(limit)
         query = ("list of resources",)
         after = None if cursor is None else read_cursor(cursor, query, (str,))[0]
-        ids = list(await self._memory.store.resources(after, limit))
-        return Page(items=ids, cursor=make_cursor(query, (ids[-1],)) if len(ids) == limit else None)
+        asked = min(limit + 1, MAX_PAGE)
+        ids = list(await self._memory.store.resources(after, asked))
+        more = len(ids) == asked
+        return Page(items=ids[:limit], cursor=make_cursor(query, (ids[:limit][-1],)) if more else None)
 
     async def threads(self, *, order: Order = "created") -> AsyncIterator[ThreadInfo]:
         """All threads of all resources, resource by resource."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from threadkeep.arguments import MAX_COUNT, as_metadata, as_tail, check_count, check_instant, check_page, check_place
 from threadkeep.cursors import make_cursor, read_cursor
 from threadkeep.errors import (
-    InvalidContent,
     InvalidCursor,
     InvalidInput,
+    LimitExceeded,
     MessageNotFound,
     ReadOnly,
     TailMoved,
@@ -20,7 +20,7 @@ from threadkeep.errors import (
     ThreadNotFound,
     VersionMoved,
 )
-from threadkeep.limits import canonical_json, check_id, check_size
+from threadkeep.limits import canonical_json, check_id
 from threadkeep.messages import Message, as_messages, decode, encode, new_id
 from threadkeep.reconcile import Ids, reconcile
 from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Record, Snapshot, Tail, Thread, ThreadRow, Window
@@ -35,6 +35,7 @@ from threadkeep.views import (
     read_memory,
     snapshot_info,
     thread_info,
+    write_info,
 )
 from threadkeep.windows import pair_safe as cut_pair_safe
 from threadkeep.working_memory import WorkingMemoryHandle
@@ -94,7 +95,7 @@ class ThreadHandle:
 
     async def create(self, *, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> ThreadInfo:
         """Create the thread. Raises ThreadExists, InvalidContent, LimitExceeded, ReadOnly."""
-        body = self._info_body({"title": title, "metadata": as_metadata({} if metadata is None else metadata)})
+        body = write_info(self._limits, {"title": title, "metadata": as_metadata({} if metadata is None else metadata)})
         puts = () if body == "{}" else (Put(INFO, body),)
         changes = Changes(at=self._memory.now(), epoch=new_id(), puts=puts, if_epoch="")
         try:
@@ -217,31 +218,41 @@ class ThreadHandle:
 
         `ids` is "stable" where a message keeps its id from one request to the next, and "fresh" where clients make
         new ids each time; see `threadkeep.reconcile`. The assistant's last message may have grown, and is replaced.
+        More messages than one commit takes come in several; what a failure leaves out, the next request brings.
         Raises Diverged where the history is not the stored one continued, and as `commit`.
         """
         if self.read_only:
             raise ReadOnly("append_history")
         messages = as_messages(messages)
+        appended, most = 0, ALL
         while True:
             snapshot = await self._load(Window(before=ALL))
             stored = decode(snapshot.records)
             found = reconcile(stored, messages, ids)
             if found.grown is None and not found.new:
-                return HistoryReceipt(snapshot.tail, found.known, 0, len(found.beyond))
+                return HistoryReceipt(snapshot.tail, found.known, appended, len(found.beyond))
             grown = () if found.grown is None else (found.grown,)
             new = (*grown, *(found.new if ids == "stable" else _unused_ids(found.new, stored)))
             try:
                 receipt = await self.commit(
-                    new, if_tail=snapshot.tail, drop_from=None if found.grown is None else found.grown.id
+                    new[:most], if_tail=snapshot.tail, drop_from=None if found.grown is None else found.grown.id
                 )
             except (TailMoved, MessageNotFound):
+                continue
+            except LimitExceeded as error:
+                if error.limit not in ("commit_messages", "commit_bytes") or len(new[:most]) == 1:
+                    raise
+                most = len(new[:most]) // 2
+                continue
+            appended += len(new[:most]) - len(grown)
+            if len(new) > most:
                 continue
             placed = [
                 message.model_copy(update={"position": position})
                 for message, position in zip(new, receipt.positions, strict=True)
             ]
             known = found.known[: len(found.known) - len(grown)]
-            return HistoryReceipt(receipt.tail, (*known, *placed), len(found.new), 0)
+            return HistoryReceipt(receipt.tail, (*known, *placed), appended, 0)
 
     async def load(self, *, last: int = 20, pair_safe: bool = False) -> ThreadSnapshot:
         """The newest `last` messages, the thread and both working memories, at one instant and in one round trip.
@@ -372,11 +383,15 @@ class ThreadHandle:
         """
         if self.read_only:
             raise ReadOnly("fork")
+        if up_to is not None:
+            check_id("message id", up_to, self._limits)
         fork = ThreadHandle(self._memory, self.resource_id, new_id() if thread_id is None else thread_id)
         window = Window(before=ALL) if up_to is None else Window(up_to, before=ALL, after=1)
-        snapshot = await (self._load(window) if up_to is None else self._anchored(up_to, window))
+        snapshot = await self._load(window)
         if snapshot.tail == MISSING:
             raise ThreadNotFound(self.thread_id)
+        if up_to is not None and not snapshot.records:
+            raise MessageNotFound(up_to)
         body = read_info(snapshot.docs).body
         origin = {"thread_id": self.thread_id, "message_id": snapshot.records[-1].id if snapshot.records else None}
         body = {
@@ -395,7 +410,7 @@ class ThreadHandle:
                 at=self._memory.now(),
                 epoch=new_id(),
                 append=batch,
-                puts=(Put(INFO, self._info_body({**body, "incomplete": not done})), *(puts if done else ())),
+                puts=(Put(INFO, write_info(self._limits, {**body, "incomplete": not done})), *(puts if done else ())),
                 if_tail=tail,
                 if_epoch=tail.epoch,
             )
@@ -437,7 +452,7 @@ class ThreadHandle:
             if snapshot.tail == MISSING:
                 raise ThreadNotFound(self.thread_id)
             info: Info = read_info(snapshot.docs)
-            put = Put(INFO, self._info_body(change(info.body)), info.version)
+            put = Put(INFO, write_info(self._limits, change(info.body)), info.version)
             changes = Changes(
                 at=self._memory.now(), epoch=new_id(), puts=(put,), if_epoch=snapshot.tail.epoch, seen=snapshot.tail
             )
@@ -453,24 +468,10 @@ class ThreadHandle:
         row = ThreadRow(self.thread_id, receipt.tail, snapshot.created, max(snapshot.active, changes.at), docs)
         return thread_info(self.resource_id, row)
 
-    def _info_body(self, body: Mapping[str, Any]) -> str:
-        title, metadata = body.get("title"), body.get("metadata") or {}
-        if title is not None:
-            if not isinstance(title, str):
-                raise InvalidContent(f"a title must be a string or None, not {type(title).__name__}")
-            canonical_json(title, "title")
-            check_size("title_bytes", title, self._limits, "the title")
-        check_size("metadata_bytes", canonical_json(metadata, "metadata"), self._limits, "the metadata")
-        return canonical_json({name: value for name, value in body.items() if value != _EMPTY.get(name, ...)}, "info")
-
     def _memory_put(self, value: Any) -> tuple[Put, ...]:
         if value is KEEP:
             return ()
         return (Put(WORKING_MEMORY, None if value is None else canonical_json(value, "working memory")),)
-
-
-_EMPTY: Final[Mapping[str, Any]] = {"title": None, "metadata": {}, "archived": False, "incomplete": False}
-"""Fields of the info document, with the values that are left out because they say nothing."""
 
 
 def _unused_ids(new: Sequence[Message], stored: Sequence[Message]) -> list[Message]:

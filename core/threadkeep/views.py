@@ -9,6 +9,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from threadkeep.errors import InvalidContent
+from threadkeep.limits import Limits, canonical_json, check_size
 from threadkeep.messages import Message, from_micros
 from threadkeep.store import Doc, Snapshot, Tail, ThreadRow
 
@@ -79,6 +81,22 @@ def read_info(docs: Mapping[str, Doc]) -> Info:
     """A thread's info document; an empty one at version 0 where none was put."""
     doc = docs.get(INFO)
     return Info(doc.version, json.loads(doc.body)) if doc and doc.body else Info(doc.version if doc else 0, {})
+
+
+_SILENT: Final[Mapping[str, Any]] = {"title": None, "metadata": {}, "archived": False, "incomplete": False}
+"""Fields of the info document, with the values that are left out because they say nothing."""
+
+
+def write_info(limits: Limits, body: Mapping[str, Any]) -> str:
+    """The text of a thread's info document. Raises InvalidContent and LimitExceeded for its title and metadata."""
+    title, metadata = body.get("title"), body.get("metadata") or {}
+    if title is not None:
+        if not isinstance(title, str):
+            raise InvalidContent(f"a title must be a string or None, not {type(title).__name__}")
+        canonical_json(title, "title")
+        check_size("title_bytes", title, limits, "the title")
+    check_size("metadata_bytes", canonical_json(metadata, "metadata"), limits, "the metadata")
+    return canonical_json({name: value for name, value in body.items() if value != _SILENT.get(name, ...)}, "info")
 
 
 def read_memory(docs: Mapping[str, Doc]) -> WorkingMemory:
