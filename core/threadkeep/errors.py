@@ -10,9 +10,9 @@
     │   │   └── MissingExtra        the plugin is there, its driver is not
     │   ├── LimitExceeded           over a limit that the store declares
     │   └── ReadOnly                a write through a read-only handle
-    ├── NotFound
-    │   ├── ThreadNotFound
-    │   └── MessageNotFound
+    ├── NotFound                    what was named is not there; nothing was written
+    │   ├── ThreadNotFound          the resource has no thread with this id
+    │   └── MessageNotFound         the thread has no message with this id
     ├── Conflict                    the stored state is not what the call supposed; nothing was written
     │   ├── MessageConflict         the message id is there with another body
     │   ├── TailMoved               the thread's tail is not the one given
@@ -141,7 +141,7 @@ class ReadOnly(InvalidInput):
 
 
 class NotFound(ThreadkeepError, LookupError):
-    """What was named is not there."""
+    """What was named is not there. Nothing was written."""
 
 
 class ThreadNotFound(NotFound):

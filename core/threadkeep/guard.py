@@ -162,12 +162,14 @@ class Guard:
     def _check_changes(self, scope: Scope, changes: Changes) -> dict[str, Record]:
         limits = self.limits
         if isinstance(scope, Resource):
-            if changes != Changes(at=changes.at, puts=changes.puts):
+            if not changes.puts or changes != Changes(at=changes.at, puts=changes.puts):
                 raise InvalidInput("a commit to a resource has puts and nothing else")
         elif not changes.epoch:
             raise InvalidInput("a commit to a thread needs an epoch, in case it creates the thread")
-        if changes.drop_after is not None and changes.drop_after < 0:
-            raise InvalidInput(f"drop_after is a position or 0, not {changes.drop_after}")
+        if not is_int(changes.at, -MAX_POSITION, MAX_POSITION):
+            raise InvalidInput(f"the time of a commit is in whole microseconds since 1970, not {changes.at!r}")
+        if changes.drop_after is not None and not is_int(changes.drop_after, 0, MAX_POSITION):
+            raise InvalidInput(f"drop_after is a position or 0, not {changes.drop_after!r}")
         unique: dict[str, Record] = {}
         size = 0
         for record in changes.append:
