@@ -11,7 +11,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -81,10 +81,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Append the records, each on the tail just loaded (`if_tail`), again where it moved; answers one outcome each."""
+    """Append the records, each on the tail just loaded (`if_tail`), again where it moved; answers one outcome each.
+
+    Each is given up after `tries`: a sound store refuses one only where another writer's was taken.
+    """
 
     scope: Thread
     records: tuple[Record, ...]
+    tries: int
     start: int = 0
     kind: Literal["chain"] = "chain"
 
@@ -93,13 +97,14 @@ class Chain:
 class Patch:
     """Add `times` keys to the JSON object in a document, each by load and put with `if_version`, again where it moved.
 
-    The keys are called NAME-0, NAME-1 and so on.
+    The keys are called NAME-0, NAME-1 and so on. Each is given up after `tries`, as in `Chain`.
     """
 
     scope: Thread | Resource
     slot: str
     name: str
     times: int
+    tries: int
     start: int = 0
     kind: Literal["patch"] = "patch"
 
@@ -167,31 +172,39 @@ async def patiently(guard: Guard, step: Step) -> Outcome:
         await asyncio.sleep(0.01)
 
 
-async def _chain(guard: Guard, scope: Thread, record: Record) -> Outcome:
+async def _chain(guard: Guard, scope: Thread, record: Record, tries: int) -> Outcome:
     """Append one record on the tail just loaded, as often as it takes."""
-    while True:
-        seen = await patiently(guard, Step("load", scope))
-        if seen.snapshot is None:
-            return seen
-        changes = Changes(now(), f"epoch-{record.id}", append=(record,), if_tail=seen.snapshot.tail)
-        outcome = await patiently(guard, Step("commit", scope, changes))
-        if outcome.failure is None or outcome.failure.name != TailMoved.__name__:
-            return outcome
+
+    def change(seen: Snapshot) -> Changes:
+        return Changes(now(), f"epoch-{record.id}", append=(record,), if_tail=seen.tail)
+
+    return await _again(guard, scope, change, TailMoved.__name__, tries)
 
 
-async def _patch(guard: Guard, scope: Thread | Resource, slot: str, key: str) -> Outcome:
+async def _patch(guard: Guard, scope: Thread | Resource, slot: str, key: str, tries: int) -> Outcome:
     """Add one key to the JSON object in a document, as often as it takes."""
-    while True:
-        seen = await patiently(guard, Step("load", scope))
-        if seen.snapshot is None:
-            return seen
-        found = (seen.snapshot.docs if isinstance(scope, Thread) else seen.snapshot.resource_docs).get(slot)
+
+    def change(seen: Snapshot) -> Changes:
+        found = (seen.docs if isinstance(scope, Thread) else seen.resource_docs).get(slot)
         body = {**json.loads(found.body if found and found.body else "{}"), key: True}
         put = Put(slot, json.dumps(body), found.version if found else 0)
-        epoch = f"epoch-{key}" if isinstance(scope, Thread) else ""
-        outcome = await patiently(guard, Step("commit", scope, Changes(now(), epoch, puts=(put,))))
-        if outcome.failure is None or outcome.failure.name != VersionMoved.__name__:
-            return outcome
+        return Changes(now(), f"epoch-{key}" if isinstance(scope, Thread) else "", puts=(put,))
+
+    return await _again(guard, scope, change, VersionMoved.__name__, tries)
+
+
+async def _again(
+    guard: Guard, scope: Thread | Resource, change: Callable[[Snapshot], Changes], moved: str, tries: int
+) -> Outcome:
+    """Load, commit what `change` makes of it, and again where the commit is refused with the error named."""
+    for _ in range(tries):
+        outcome = await patiently(guard, Step("load", scope))
+        if outcome.snapshot is None:
+            break
+        outcome = await patiently(guard, Step("commit", scope, change(outcome.snapshot)))
+        if outcome.failure is None or outcome.failure.name != moved:
+            break
+    return outcome
 
 
 async def _open_and_do(url: str, step: Step) -> Outcome:
@@ -210,10 +223,10 @@ async def obey(guard: Guard, url: str, order: Order) -> AsyncIterator[Outcome]:
                 yield await patiently(guard, step)
         case Chain():
             for record in order.records:
-                yield await _chain(guard, order.scope, record)
+                yield await _chain(guard, order.scope, record, order.tries)
         case Patch():
             for index in range(order.times):
-                yield await _patch(guard, order.scope, order.slot, f"{order.name}-{index}")
+                yield await _patch(guard, order.scope, order.slot, f"{order.name}-{index}", order.tries)
         case Open():
             for outcome in await asyncio.gather(*(_open_and_do(url, order.step) for _ in range(order.times))):
                 yield outcome

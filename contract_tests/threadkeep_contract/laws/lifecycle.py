@@ -32,6 +32,29 @@ ALL = Window(before=10_000)
 HUGE: Final = (2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**40)
 """Numbers that are too large for somebody."""
 
+ODD: Final = (
+    "\0",
+    "a\0b",
+    "\n",
+    " ",
+    "'",
+    '"; --',
+    "%",
+    "_",
+    "*",
+    "\\",
+    "$ne",
+    "a.b",
+    "{}",
+    "-1",
+    "1e999",
+    "é",
+    "\x7f",
+    "\ufffe",
+    "\u202e",
+)
+"""Ids that somebody takes for something else."""
+
 Verb = Callable[[Guard], Awaitable[object]]
 
 
@@ -68,6 +91,18 @@ async def _settled(harness: Harness, promise: str, works: list[Awaitable[object]
         own = not isinstance(result, BaseException) or isinstance(result, ThreadkeepError)
         harness.require(promise, own, "results, or errors of threadkeep", result)
     return results
+
+
+async def _only_own(harness: Harness, what: str, work: Awaitable[object]) -> None:
+    """LawBroken where awaiting `work` raises anything that is not the library's own, however deep it derives from."""
+    try:
+        await work
+    except (ThreadkeepError, asyncio.CancelledError):
+        return
+    except BaseException as error:
+        raise harness.broken(
+            f"{what} raises nothing but errors of threadkeep", "none, or one of these", error
+        ) from error
 
 
 def _in_threads(harness: Harness, promise: str, works: list[Callable[[], Awaitable[Any]]]) -> list[Any]:
@@ -124,9 +159,9 @@ class Lifecycle(Law):
             thread = await _three(harness, handle)
             await asyncio.gather(*(handle.close() for _ in range(harness.profile.tasks)))
             await handle.close()
-            # A guard closes its store once: whether the store bears more is seen only beneath it.
-            await handle.store.close()
-            await asyncio.gather(*(handle.store.close() for _ in range(harness.profile.tasks)))
+            # A guard closes its store once: whether the store bears more is seen only with other guards.
+            await Guard(handle.store).close()
+            await asyncio.gather(*(Guard(handle.store).close() for _ in range(harness.profile.tasks)))
             harness.expect("closing again changes nothing", 3, await _count(watcher, thread))
 
         harness.run(run)
@@ -136,9 +171,9 @@ class Lifecycle(Law):
             handle = await harness.open()
             thread = await _three(harness, handle)
             await handle.open()
-            await handle.store.open()
+            await Guard(handle.store).open()
             harness.expect("opening again changes nothing", 3, await _count(handle, thread))
-            await asyncio.gather(*(handle.store.open() for _ in range(harness.profile.tasks)))
+            await asyncio.gather(*(Guard(handle.store).open() for _ in range(harness.profile.tasks)))
             harness.expect("opening again changes nothing", 3, await _count(handle, thread))
             for _ in range(harness.profile.rounds):
                 new = harness.handle()
@@ -352,6 +387,25 @@ class Lifecycle(Law):
                     promise = f"{source(after)} is a place like any other in a list by {order!r}"
                     harness.expect(promise, expected, [row.thread_id for row in rows])
                 harness.expect("nothing of this changed the thread", 3, await _count(handle, thread))
+
+        harness.run(run)
+
+    def test_nothing_but_errors_of_threadkeep_leaves_a_store(self, harness: Harness) -> None:
+        async def run() -> None:
+            handle = await harness.open()
+            for odd in (*ODD, "x" * handle.limits.id_bytes, "\U0001f9f5" * (handle.limits.id_bytes // 4)):
+                user = harness.fresh() + odd[: handle.limits.id_bytes // 8]
+                for thread in (Thread(user, odd), Thread(user, "thread")):
+                    verbs = _verbs(harness, thread)
+                    verbs["load around an id"] = lambda store, t=thread, o=odd: store.load(t, Window(o, 2, 2))  # type: ignore[misc]
+                    verbs["append"] = (
+                        lambda store, t=thread, o=odd: store.commit(  # type: ignore[misc]
+                            t,
+                            Changes(1, harness.epoch(), (record(o, o[:40]),), (Put(o[:40], "1"),), (Put(o[:40], "1"),)),
+                        )
+                    )
+                    for name, verb in {**verbs, **verbs}.items():
+                        await _only_own(harness, f"{name} with ids such as {odd[:20]!r}", verb(handle))
 
         harness.run(run)
 
