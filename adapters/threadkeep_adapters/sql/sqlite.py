@@ -203,17 +203,16 @@ class SQLiteStore(shared.SqlStore):
 
     def _delete(self, scope: Scope) -> None:
         connection = self._connected()
-        erases = isinstance(scope, Resource)
         before = connection.total_changes
         self._run(lambda: self._delete_steps(connection, scope, before))
-        changed = connection.total_changes > before
-        if erases:
-            ((owed,),) = connection.execute("PRAGMA user_version").fetchall()
-            if owed == _COMPACT_OWED:
-                self._compact(connection)
-        if changed:
+        if connection.total_changes > before:
             self._sweep_owed = True
-            self._sweep(connection, SWEEP_SECONDS)
+        try:
+            if isinstance(scope, Resource):
+                self._compact(connection)
+        finally:
+            if self._sweep_owed:
+                self._sweep(connection, SWEEP_SECONDS)
 
     def _delete_steps(
         self, connection: sqlite3.Connection, scope: Scope, before: int
@@ -223,17 +222,21 @@ class SQLiteStore(shared.SqlStore):
             connection.execute(f"PRAGMA user_version = {_COMPACT_OWED}")
 
     def _compact(self, connection: sqlite3.Connection) -> None:
-        """Write the file anew.
+        """Write the file anew, if that is owed.
 
         Deleted rows are overwritten, and yet copies of them may stand in the gaps of pages: SQLite moves rows from
         page to page as its trees grow and shrink, and does not clear where they stood.
         """
         try:
+            if connection.execute("PRAGMA user_version").fetchone() != (_COMPACT_OWED,):
+                return
+            self._sweep_owed = True
             connection.execute("VACUUM")
             connection.execute("PRAGMA user_version = 0")
         except sqlite3.Error as error:
             raise OutcomeUnknown(
-                f"the resource is erased, but the file could not be rewritten, and may still hold copies: {error}"
+                "the resource is erased, but the file could not be rewritten and may still hold copies; "
+                f"erase it again: {error}"
             ) from error
 
     def _sweep(self, connection: sqlite3.Connection, seconds: float) -> None:

@@ -76,7 +76,7 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def connect(place: Place, *, create: bool = False, sealed: bool = False) -> sqlite3.Connection:
-    """A connection. It reads nothing yet, so that a file of another program is still as it was."""
+    """A connection. It has written nothing yet, so that a file of another program is still as it was."""
     connection = sqlite3.connect(
         place.uri(create=create, sealed=sealed),
         timeout=place.timeout,
@@ -107,19 +107,23 @@ def open_first(place: Place) -> tuple[sqlite3.Connection, bool]:
         oldest = ".".join(str(part) for part in OLDEST_SQLITE)
         raise StoreError(f"SQLite {oldest} or newer is needed, and this Python has {sqlite3.sqlite_version}")
     place.check()
-    connection = connect(place, create=True)
     try:
-        _prepare(connection, found_version(connection), place.timeout)
+        return _open_writable(place), False
     except sqlite3.OperationalError as error:
-        connection.close()
         no_access = primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
         if no_access and place.is_sealed():
             return _open_sealed(place), True
         raise
+
+
+def _open_writable(place: Place) -> sqlite3.Connection:
+    connection = connect(place, create=True)
+    try:
+        _prepare(connection, found_version(connection), place.timeout)
     except BaseException:
         connection.close()
         raise
-    return connection, False
+    return connection
 
 
 def _open_sealed(place: Place) -> sqlite3.Connection:

@@ -27,11 +27,15 @@ class Place:
     synchronous: Literal["full", "normal"] = "full"
 
     def check(self) -> None:
-        """Raise StoreNotWritable where no file can be: no folder, or a folder in its place."""
+        """Raise StoreNotWritable where no file can be: no folder, a folder in its place, or no way to it."""
         path = Path(self.path)
-        if path.is_dir():
+        try:
+            is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+        except OSError as error:
+            raise StoreNotWritable(f"{self.path} cannot be reached: {error.strerror}") from error
+        if is_folder:
             raise StoreNotWritable(f"{self.path} is a folder; name a file, as in {FORMS}")
-        if not path.parent.is_dir():
+        if not has_folder:
             raise StoreNotWritable(f"the folder {path.parent} does not exist; create it, or correct the URL")
 
     def is_sealed(self) -> bool:
