@@ -184,6 +184,27 @@ def test_a_replay_that_was_killed_is_completed_by_running_it_again(workers: int,
     assert f"verified: {len(copies)} conversations" in told.stdout
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_ends_every_process_without_a_traceback(workers: int, tmp_path: Path) -> None:
+    copies = [
+        {**each, "thread_id": f"{index}.{copy}"} for copy in range(8) for index, each in enumerate(conversations())
+    ]
+    arguments = [str(_file(tmp_path / "many.jsonl", copies)), "--store", f"sqlite:///{tmp_path / 'threads.db'}"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "threadkeep", "replay", *arguments, "--workers", str(workers)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while _rows(tmp_path / "threads.db") < 1 and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert told.strip() == "Aborted!"
+
+
 def test_a_worker_process_that_dies_is_an_error_that_says_what_to_do(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

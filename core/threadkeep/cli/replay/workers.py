@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
@@ -56,9 +57,10 @@ def replay_in_processes(
     """
     processes: dict[Connection, SpawnProcess] = {}
     try:
-        for _ in range(workers):
-            connection, process = _start(url, kind)
-            processes[connection] = process
+        with _interrupts_ignored():
+            for _ in range(workers):
+                connection, process = _start(url, kind)
+                processes[connection] = process
         left = iter(recordings)
         busy = list(processes)
         first = True
@@ -82,6 +84,16 @@ def replay_in_processes(
             process.kill()
             process.join()
             connection.close()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started in here ignore Ctrl-C from their first moment: the parent alone decides what comes of it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(url: str, kind: Kind) -> tuple[Connection, SpawnProcess]:
@@ -121,8 +133,6 @@ def _died(process: SpawnProcess) -> click.ClickException:
 
 def _work(url: str, kind: Kind, connection: Connection) -> None:
     """What a worker process does: conversations come in through the connection, counts go out; None is the end."""
-    # The terminal's Ctrl-C goes to every process; the parent alone decides what comes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         with asyncio.Runner() as runner:
