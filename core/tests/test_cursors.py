@@ -82,7 +82,7 @@ def test_a_place_of_other_kinds_is_refused(place: Any) -> None:
         read_cursor(make_cursor(QUERY, place), QUERY, (int, str))
 
 
-@pytest.mark.parametrize("place", [(10**30, "t"), (0, ""), (0, "\ud800"), (0, "x" * 2000)])
+@pytest.mark.parametrize("place", [(10**18, "t"), (10**30, "t"), (0, ""), (0, "\ud800"), (0, "x" * 2000)])
 def test_a_forged_place_that_no_list_has_is_refused_before_the_store_sees_it(use: Use, place: Any) -> None:
     async def check(memory: Memory) -> None:
         thread = memory.thread("ann", "t")

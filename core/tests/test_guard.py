@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from threadkeep.arguments import MAX_PAGE
+from threadkeep.arguments import MAX_PAGE, MAX_TIME, MIN_TIME
 from threadkeep.errors import (
     InvalidContent,
     InvalidId,
@@ -234,7 +234,7 @@ def test_a_page_has_bounds(limit: Any) -> None:
 def test_a_place_or_order_of_threads_that_is_none_is_refused() -> None:
     async def check(guard: Guard, _: Counting) -> None:
         wrong: Any
-        for wrong in (2**53, -(2**53), True, 1.5, "1"):
+        for wrong in (MAX_TIME + 1, MIN_TIME - 1, True, 1.5, "1"):
             with pytest.raises(InvalidInput, match="time in microseconds"):
                 await guard.threads(Resource("ann"), After(wrong, "t"))
         for wrong in ("updated", "", None, ["created"]):
@@ -294,12 +294,17 @@ def test_a_commit_to_a_resource_without_puts_leaves_no_trace() -> None:
         ({"puts": (Put("s", "1", -1),)}, "if_version is a version from 0 up"),
         ({"puts": (Put("s", "1", True),)}, "if_version is a version from 0 up"),
         ({"at": 1.5}, "microseconds"),
-        ({"at": 2**53}, "microseconds"),
+        ({"at": MAX_TIME + 1}, "microseconds"),
+        ({"at": MIN_TIME - 1}, "microseconds"),
         ({"at": True}, "microseconds"),
     ],
 )
 def test_a_commit_that_makes_no_sense_never_reaches_the_store(fields: dict[str, Any], says: str) -> None:
     refused(changes(**fields), InvalidInput, says)
+
+
+def test_a_commit_may_have_any_time_that_a_datetime_has() -> None:
+    taken(changes(at=MIN_TIME), changes(at=MAX_TIME), changes(at=0))
 
 
 def test_a_document_that_is_no_text_is_refused() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from threadkeep.errors import InvalidContent, InvalidInput
 from threadkeep.limits import Limits, check_id
+from threadkeep.messages import to_micros
 from threadkeep.store import Tail
 
 MAX_PAGE: Final = 1000
@@ -17,7 +18,11 @@ MAX_COUNT: Final = 2**31 - 1
 """The largest number of records in a window, and more than a thread has."""
 
 MAX_POSITION: Final = 2**53 - 1
-"""The largest position, version or time that is looked for; every backend and JSON reader has integers up to here."""
+"""The largest position or version that is looked for; every backend and JSON reader has integers up to here."""
+
+MIN_TIME: Final = to_micros(datetime.min.replace(tzinfo=UTC))
+MAX_TIME: Final = to_micros(datetime.max.replace(tzinfo=UTC))
+"""The years 1 to 9999, in microseconds since 1970 UTC: what a datetime can say."""
 
 
 def is_int(value: object, least: int, most: int) -> bool:

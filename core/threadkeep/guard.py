@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from threadkeep.arguments import MAX_COUNT, MAX_POSITION, check_page, is_int
+from threadkeep.arguments import MAX_COUNT, MAX_POSITION, MAX_TIME, MIN_TIME, check_page, is_int
 from threadkeep.errors import (
     InvalidContent,
     InvalidInput,
@@ -129,7 +129,7 @@ class Guard:
             raise InvalidInput(f"threads are listed by 'created' or 'active', not {order!r}")
         if after is not None:
             check_id("thread_id", after.thread_id, self.limits)
-            if not is_int(after.at, -MAX_POSITION, MAX_POSITION):
+            if not is_int(after.at, MIN_TIME, MAX_TIME):
                 raise InvalidInput(f"a place in a list of threads has a time in microseconds, not {after.at!r}")
         if not self._opened or self._closed:
             await self.open()
@@ -166,8 +166,10 @@ class Guard:
                 raise InvalidInput("a commit to a resource has puts and nothing else")
         elif not changes.epoch:
             raise InvalidInput("a commit to a thread needs an epoch, in case it creates the thread")
-        if not is_int(changes.at, -MAX_POSITION, MAX_POSITION):
-            raise InvalidInput(f"the time of a commit is in whole microseconds since 1970, not {changes.at!r}")
+        if not is_int(changes.at, MIN_TIME, MAX_TIME):
+            raise InvalidInput(
+                f"the time of a commit is in whole microseconds since 1970, of the years 1 to 9999, not {changes.at!r}"
+            )
         if changes.drop_after is not None and not is_int(changes.drop_after, 0, MAX_POSITION):
             raise InvalidInput(f"drop_after is a position or 0, not {changes.drop_after!r}")
         unique: dict[str, Record] = {}

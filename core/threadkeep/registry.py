@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Final
 
 import pluggy
 
 from threadkeep import hooks
-from threadkeep.errors import InvalidURL, MissingExtra, PluginError, UnknownScheme
+from threadkeep.errors import InvalidURL, MissingExtra, PluginError, ThreadkeepError, UnknownScheme
 from threadkeep.guard import Guard
+from threadkeep.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from threadkeep.store import Store
 
 DEFAULT_URL: Final = "sqlite:///threadkeep.db"
 URL_VARIABLE: Final = "THREADKEEP_URL"
@@ -30,6 +28,7 @@ _EXTRAS: Final[dict[str, str]] = {}
 """Scheme -> extra, for schemes whose store comes with this distribution and whose driver does not."""
 
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"//[^/?#@:]*:([^/?#]+)@")
 
 
 def installed_schemes() -> dict[str, list[EntryPoint]]:
@@ -55,22 +54,22 @@ def scheme_of(url: str) -> str:
 
 
 _registered: dict[str, object] = {}
+_managers: dict[str, pluggy.PluginManager] = {}
+"""By scheme. Each plugin has a manager of its own, so that what is wrong with one cannot answer for another."""
 
 
 def register(scheme: str, plugin: object) -> None:
     """Let a plugin of this process, a module or object with the hooks, answer to a URL scheme.
 
-    For tests and notebooks; what is installed registers by entry point. Raises PluginError where the hooks are wrong.
+    For tests and notebooks; what is installed registers by entry point. Where the scheme was registered before, the
+    later plugin answers. Raises PluginError where the hooks are wrong, and InvalidURL for a scheme that no URL has.
     """
-    _register(_plugins(), plugin, scheme)
+    if not _SCHEME.fullmatch(f"{scheme}://") or str(scheme) != str(scheme).lower():
+        raise InvalidURL(
+            f"a scheme is a lower-case letter, then such letters, digits, '+', '-' or '.', and not {scheme!r}"
+        )
+    _manage(scheme, plugin, f"for {scheme}://")
     _registered[scheme] = plugin
-
-
-@cache
-def _plugins() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("threadkeep")
-    manager.add_hookspecs(hooks)
-    return manager
 
 
 def load_plugin(scheme: str) -> object:
@@ -89,9 +88,8 @@ def load_plugin(scheme: str) -> object:
         named = ", ".join(f"{claim.value} of {_distribution(claim)}" for claim in claims)
         raise PluginError(f"{scheme}:// is claimed by more than one plugin: {named}; uninstall all but one")
     claim = claims[0]
-    manager = _plugins()
     try:
-        module = claim.load()
+        module: object = claim.load()
     except ModuleNotFoundError as error:
         missing = error.name or str(error)
         if missing.partition(".")[0] == claim.module.partition(".")[0]:
@@ -99,22 +97,24 @@ def load_plugin(scheme: str) -> object:
         raise MissingExtra(scheme, missing, _hint(scheme) or f"install it beside {_distribution(claim)}") from error
     except Exception as error:
         raise PluginError(f"the plugin {claim.value} of {_distribution(claim)} does not import: {error}") from error
-    _register(manager, module, f"{claim.value} of {_distribution(claim)}")
+    _manage(scheme, module, f"{claim.value} of {_distribution(claim)}")
     return module
 
 
-def _register(manager: pluggy.PluginManager, module: object, name: str) -> None:
-    if manager.is_registered(module):
+def _manage(scheme: str, plugin: object, name: str) -> None:
+    if scheme in _managers and _managers[scheme].is_registered(plugin):
         return
-    manager.register(module, name=name)
+    manager = pluggy.PluginManager("threadkeep")
+    manager.add_hookspecs(hooks)
     try:
+        manager.register(plugin, name=name)
         manager.check_pending()
-        callers = manager.get_hookcallers(module) or []
+        callers = manager.get_hookcallers(plugin) or []
         if "open_store" not in {caller.name for caller in callers}:
             raise PluginError("it has no open_store hook marked with threadkeep.hooks.hookimpl")
     except (pluggy.PluginValidationError, PluginError) as error:
-        manager.unregister(module)
         raise PluginError(f"the plugin {name} is not usable: {error}") from error
+    _managers[scheme] = manager
 
 
 def _distribution(claim: EntryPoint) -> str:
@@ -127,10 +127,10 @@ def _hint(scheme: str) -> str:
 
 
 def _caller(url: str, hook: str) -> pluggy.HookCaller:
-    module = load_plugin(scheme_of(url))
-    manager = _plugins()
-    others = [plugin for plugin in manager.get_plugins() if plugin is not module]
-    return manager.subset_hook_caller(hook, others)
+    scheme = scheme_of(url)
+    load_plugin(scheme)
+    caller: pluggy.HookCaller = getattr(_managers[scheme].hook, hook)
+    return caller
 
 
 def open_store(url: str | None = None) -> Guard:
@@ -139,10 +139,36 @@ def open_store(url: str | None = None) -> Guard:
     Raises InvalidURL and its kinds, and PluginError.
     """
     url = (os.environ.get(URL_VARIABLE) or DEFAULT_URL) if url is None else url
-    store: Store | None = _caller(url, "open_store")(url=url)
+    open_by_hook = _caller(url, "open_store")
+    try:
+        store: object = open_by_hook(url=url)
+    except InvalidURL as error:
+        said = _without_password(url, str(error))
+        if said == str(error):
+            raise
+        raise InvalidURL(said) from None
+    except ThreadkeepError:
+        raise
+    except Exception as error:  # noqa: BLE001  # raised again as an error of this library, which alone may leave
+        said = f"{type(error).__name__}: {error}"
+        shown = _without_password(url, said)
+        # The cause would show the password again.
+        raise PluginError(f"the plugin for {scheme_of(url)}:// failed on the URL: {shown}") from (
+            error if shown == said else None
+        )
     if store is None:
         raise PluginError(f"the plugin for {scheme_of(url)}:// did not take the URL")
+    if not isinstance(store, Store):
+        raise PluginError(
+            f"the plugin for {scheme_of(url)}:// gave {type(store).__name__}, which is no threadkeep.store.Store"
+        )
     return Guard(store)
+
+
+def _without_password(url: str, text: str) -> str:
+    """A text about a URL, in which the URL's password is not shown."""
+    found = _PASSWORD.search(url)
+    return text.replace(found[1], "***") if found else text
 
 
 def store_exists(url: str) -> bool | None:
