@@ -187,7 +187,7 @@ def test_a_replay_that_was_killed_is_completed_by_running_it_again(workers: int,
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_ends_every_process_without_a_traceback(workers: int, tmp_path: Path) -> None:
     copies = [
-        {**each, "thread_id": f"{index}.{copy}"} for copy in range(8) for index, each in enumerate(conversations())
+        {**each, "thread_id": f"{index}.{copy}"} for copy in range(40) for index, each in enumerate(conversations()[:6])
     ]
     arguments = [str(_file(tmp_path / "many.jsonl", copies)), "--store", f"sqlite:///{tmp_path / 'threads.db'}"]
     running = subprocess.Popen(
