@@ -1,0 +1,158 @@
+"""Write the reference pages in docs/ from the code: `python scripts/generate_docs.py [--check]`.
+
+Errors, limits, hooks and commands are described where they are defined; these pages carry that over.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import click
+
+from threadkeep import cli, errors, hooks, limits
+
+DOCS: Final = Path(__file__).parent.parent / "docs"
+WIDTH: Final = 110
+"""Columns of the commands' help text."""
+
+
+def attribute_docs(source: str, name: str) -> dict[str, str]:
+    """The docstrings under the attributes of a class, or of a module where `name` is empty."""
+    body: list[ast.stmt] = ast.parse(source).body
+    if name:
+        body = next(node.body for node in body if isinstance(node, ast.ClassDef) and node.name == name)
+    found = {}
+    for node, after in pairwise(body):
+        target = (
+            node.target
+            if isinstance(node, ast.AnnAssign)
+            else node.targets[0]
+            if isinstance(node, ast.Assign)
+            else None
+        )
+        if isinstance(target, ast.Name) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            found[target.id] = inspect.cleandoc(str(after.value.value))
+    return found
+
+
+def error_classes() -> list[type[errors.ThreadkeepError]]:
+    """Every error, parents first, in the order of the module."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    return [kind for kind in kinds if issubclass(kind, errors.ThreadkeepError)]
+
+
+def errors_page() -> Iterator[str]:
+    """docs/errors.md."""
+    tree = re.search(r"^ *ThreadkeepError$.*?(?=\n\n)", errors.__doc__ or "", re.MULTILINE | re.DOTALL)
+    if tree is None:
+        raise SystemExit("the docstring of errors.py has no tree that begins with ThreadkeepError")
+    yield "# Errors"
+    yield (
+        "All errors of threadkeep are in `threadkeep.errors`. Only these leave a store; the driver's own error is "
+        "their `__cause__`."
+    )
+    yield f"```\n{inspect.cleandoc(tree.group(0))}\n```"
+    yield "What to do next is `error.action`, and `error.retryable` says whether the same call may simply be repeated:"
+    docs = attribute_docs(inspect.getsource(errors), "Action")
+    yield "\n".join(f"- `Action.{action.name}`: {docs[action.name]}" for action in errors.Action)
+    for kind in error_classes():
+        parents = [base.__name__ for base in kind.__bases__ if base is not Exception]
+        above = f"A kind of {' and '.join(f'`{parent}`' for parent in parents)}. " if parents else ""
+        yield f"## {kind.__name__}"
+        yield inspect.cleandoc(kind.__doc__ or "")
+        yield f"{above}Next: `Action.{kind.action.name}`."
+
+
+def limits_page() -> Iterator[str]:
+    """docs/limits.md."""
+    yield "# Limits"
+    yield (
+        "Each store declares its limits as `store.limits`; a memory shows those of its store as `memory.store.limits`. "
+        "The values here are the least that any store may declare (law 11). At the limit a call works; above it, it "
+        "raises [LimitExceeded](errors.md#limitexceeded), which names the limit, and nothing is written."
+    )
+    docs = attribute_docs(inspect.getsource(limits), "Limits")
+    for limit in fields(limits.Limits):
+        yield f"## {limit.name}"
+        yield f"{docs[limit.name]} At least {limit.default:,}."
+    yield "# Bounds that no store widens"
+    docs = attribute_docs(inspect.getsource(limits), "")
+    for name in ("MAX_DEPTH", "MAX_INT_DIGITS"):
+        yield f"## {name}"
+        yield f"{getattr(limits, name):,}. {docs[name]}"
+
+
+def hook_names() -> list[str]:
+    """Every hook that a plugin may implement."""
+    return [name for name, value in vars(hooks).items() if hasattr(value, "threadkeep_spec")]
+
+
+def hooks_page() -> Iterator[str]:
+    """docs/hooks.md."""
+    yield "# Hooks"
+    yield inspect.cleandoc(hooks.__doc__ or "")
+    yield "An implementation is marked with `threadkeep.hooks.hookimpl`; [here](write-a-store.md) is a whole plugin."
+    for name in hook_names():
+        hook = getattr(hooks, name)
+        yield f"## {name}"
+        yield f"```python\ndef {name}{inspect.signature(hook)}\n```".replace("'", "")
+        yield inspect.cleandoc(hook.__doc__ or "")
+
+
+def commands_page() -> Iterator[str]:
+    """docs/commands.md."""
+    yield "# Commands"
+    yield f"```\n{help_text(cli.main, 'threadkeep', None)}\n```"
+    parent = click.Context(cli.main, info_name="threadkeep")
+    for name in cli.main.list_commands(parent):
+        command = cli.main.get_command(parent, name)
+        if command is None:
+            raise SystemExit(f"the command {name} is listed and is not there")
+        yield f"## threadkeep {name}"
+        yield f"```\n{help_text(command, name, parent)}\n```"
+
+
+def help_text(command: click.Command, name: str, parent: click.Context | None) -> str:
+    """What `--help` prints, at a width of its own."""
+    with click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH) as ctx:
+        return command.get_help(ctx)
+
+
+PAGES: Final[dict[str, tuple[Callable[[], Iterator[str]], ModuleType]]] = {
+    "errors.md": (errors_page, errors),
+    "limits.md": (limits_page, limits),
+    "hooks.md": (hooks_page, hooks),
+    "commands.md": (commands_page, cli),
+}
+"""Each page, what writes it, and the module that it is written from."""
+
+
+def page_text(name: str) -> str:
+    """The page as it should be."""
+    write, module = PAGES[name]
+    note = f"<!-- Written by scripts/generate_docs.py from {module.__name__}; change that. -->"
+    first, *rest = write()
+    return "\n\n".join([first, note, *rest]) + "\n"
+
+
+def main() -> None:
+    """Write the pages; with --check, exit with an error where one is not what would be written."""
+    for name in PAGES:
+        text = page_text(name)
+        if "--check" not in sys.argv[1:]:
+            (DOCS / name).write_text(text, encoding="utf-8")
+        elif (DOCS / name).read_text(encoding="utf-8") != text:
+            raise SystemExit(f"docs/{name} is out of date; run python scripts/generate_docs.py")
+
+
+if __name__ == "__main__":
+    main()
