@@ -64,6 +64,8 @@ class Saboteur(Store):
 class Row:
     """A thread without its records and documents. `newest` is the largest position that its epoch ever gave."""
 
+    owner: Key
+    """The resource, as it goes into keys."""
     resource_id: str
     thread_id: str
     epoch: str
@@ -293,7 +295,8 @@ class DictStore(Saboteur):
         return row
 
     def born(self, thread: Thread, changes: Changes) -> Row:
-        return Row(thread.resource_id, thread.thread_id, changes.epoch, changes.at, changes.at)
+        owner = self.ids(Resource(thread.resource_id))
+        return Row(owner, thread.resource_id, thread.thread_id, changes.epoch, changes.at, changes.at)
 
     def write_log(self, thread: Thread, row: Row, changes: Changes) -> list[int]:
         if changes.drop_after is not None:
@@ -361,8 +364,8 @@ class DictStore(Saboteur):
 
     def listed(self, resource: Resource, order: Order) -> list[Row]:
         """The threads of a resource, in no order."""
-        ids = self.ids(resource)
-        return [row for row in self.rows() if self.ids(Resource(row.resource_id)) == ids]
+        owner = self.ids(resource)
+        return [row for row in self.rows() if row.owner == owner]
 
     def ordered(self, rows: list[Row], order: Order) -> list[Row]:
         return sorted(rows, key=lambda row: self.place(row, order), reverse=order == "active")
@@ -406,7 +409,7 @@ def _texts(value: object) -> Iterator[str]:
         case str():
             yield value
         case Row():
-            yield from (value.resource_id, value.thread_id, value.epoch)
+            yield from (*value.owner, value.resource_id, value.thread_id, value.epoch)
         case dict():
             yield from _texts(list(value.items()))
         case list() | tuple() | set():

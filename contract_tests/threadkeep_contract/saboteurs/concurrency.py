@@ -17,7 +17,7 @@ from threadkeep_contract.saboteurs.base import DictStore
 from threadkeep_contract.saboteurs.file import FileStore
 
 
-class TailCheckedThenWritten(DictStore):
+class CheckThenInsert(DictStore):
     """The conditions are checked in one request and the commit is written in the next one."""
 
     fault = "check-then-insert"
@@ -33,7 +33,7 @@ class TailCheckedThenWritten(DictStore):
             return self.write(scope, changes)
 
 
-class TailEpochOnly(DictStore):
+class TailComparesEpochOnly(DictStore):
     """`if_tail` compares the epoch alone: whoever appended meanwhile is not seen."""
 
     fault = "tail-compares-epoch-only"
@@ -135,7 +135,29 @@ class WholeRecordRewritten(DictStore):
             return self.write(scope, changes)
 
 
-class CreateRaceStartsAnew(DictStore):
+class AllDocumentsRewritten(DictStore):
+    """A put reads all documents of its scope, changes one and writes all back: a rename is undone."""
+
+    fault = "all-documents-rewritten"
+    caught_by = 5
+    seen_in = "Mastra Redis, #16216, PR #21041: saving messages undid a rename"
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        if not changes.puts:
+            return await super().commit(scope, changes)
+        await self.request()
+        with self.lock:
+            read = dict(self.docs(scope))
+        await asyncio.sleep(0)
+        with self.lock:
+            self.check(scope, changes)
+            given = {put.slot for put in changes.puts}
+            kept = {slot: doc for slot, doc in self.docs(scope).items() if slot in given}
+            self.values[self.docs_key(scope)] = {**read, **kept}
+            return self.write(scope, changes)
+
+
+class CreateRaceOverwrites(DictStore):
     """Whether the thread is there is asked first; of two first writers the second creates it over the first."""
 
     fault = "create-race-overwrites"

@@ -178,6 +178,8 @@ class PatternMatchInLists(DictStore):
     seen_in = "LlamaIndex Redis: KEYS with a pattern"
 
     def listed(self, resource: Resource, order: Order) -> list[Row]:
+        if not set(resource.resource_id) & set("*?["):
+            return super().listed(resource, order)
         return [row for row in self.rows() if fnmatch.fnmatchcase(row.resource_id, resource.resource_id)]
 
 

@@ -98,28 +98,6 @@ class ThreadDocumentsUnderResource(DictStore):
         return ("docs", "", scope.resource_id) if isinstance(scope, Thread) else super().docs_key(scope)
 
 
-class AllDocumentsRewritten(DictStore):
-    """A put reads all documents of its scope, changes one and writes all back: a rename is undone."""
-
-    fault = "all-documents-rewritten"
-    caught_by = 9
-    seen_in = "Mastra Redis, #16216, PR #21041: saving messages undid a rename"
-
-    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
-        if not changes.puts:
-            return await super().commit(scope, changes)
-        await self.request()
-        with self.lock:
-            read = dict(self.docs(scope))
-        await asyncio.sleep(0)
-        with self.lock:
-            self.check(scope, changes)
-            given = {put.slot for put in changes.puts}
-            kept = {slot: doc for slot, doc in self.docs(scope).items() if slot in given}
-            self.values[self.docs_key(scope)] = {**read, **kept}
-            return self.write(scope, changes)
-
-
 class ResourceDocumentsNeedThread(DictStore):
     """A resource's documents are joined to its threads: a missing thread shows none."""
 
