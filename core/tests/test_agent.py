@@ -242,6 +242,20 @@ def test_the_model_never_sees_a_result_without_its_call() -> None:
     with_memory(work)
 
 
+def test_a_call_whose_run_died_does_not_block_the_thread() -> None:
+    async def work(memory: Memory) -> None:
+        await memory.thread(**ALICE).append("Look", calls("1"))
+
+        def answer(request: ModelRequest) -> str:
+            return ", ".join(f"{message.role} {len(message.tool_results)}" for message in request.messages)
+
+        reply = await Agent(model=ScriptedModel(answer), memory=memory).generate("Hello?", **ALICE)
+        assert reply.text == "user 0, assistant 0, tool 1, user 0"
+        assert len(await stored(memory)) == 4
+
+    with_memory(work)
+
+
 @pytest.mark.parametrize("wrong", [None, "", 7, b"x", True])
 def test_wrong_ids_are_refused_before_anything_is_written(wrong: Any) -> None:
     async def work(memory: Memory) -> None:

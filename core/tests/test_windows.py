@@ -1,4 +1,4 @@
-"""Windows: no tool result without its call (law 8; faults 44 and 45), and the calls that a turn still waits for."""
+"""Windows: no tool result without its call (law 8), and the calls that a turn still waits for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from threadkeep.formats.openai import messages_from_openai
 from threadkeep.messages import Message, TextPart, ToolCallPart, ToolResultPart
-from threadkeep.windows import pair_safe, pending_calls
+from threadkeep.windows import NO_RESULT, pair_safe, pending_calls, settle
 
 
 def user(text: str = "go") -> Message:
@@ -172,3 +172,19 @@ def test_the_calls_of_real_conversations_are_pending_until_their_results_come() 
             if message.role == "tool":
                 left = next((i for i, m in enumerate(later) if m.role != "tool"), len(later))
             assert len(pending_calls(thread[:end])) == left
+
+
+def test_a_call_that_was_left_behind_is_settled_where_its_result_would_stand() -> None:
+    thread = [user(), call("1", "2"), result("2"), user(), call("1"), result("1"), Message.assistant("ok")]
+    settled = settle(thread)
+    assert [message for message in settled if message in thread] == thread
+    made = settled[3]
+    assert [(part.tool_call_id, part.result, part.is_error) for part in made.tool_results] == [("1", NO_RESULT, True)]
+    assert len(settled) == len(thread) + 1
+    assert settle(settled) == settled
+
+
+def test_real_conversations_have_nothing_to_settle() -> None:
+    for conversation in conversations():
+        messages = messages_from_openai(conversation["messages"])
+        assert settle(messages) == messages

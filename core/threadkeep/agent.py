@@ -21,7 +21,7 @@ from threadkeep.model import Model, ModelRequest, TextDelta
 from threadkeep.store import Tail
 from threadkeep.thread import ThreadHandle
 from threadkeep.tools import Tool, run_call, tool
-from threadkeep.windows import pair_safe, pending_calls
+from threadkeep.windows import pair_safe, pending_calls, settle
 
 TURN_MESSAGES: Final = 1000
 """Stored messages after a repeated request that are looked at for its answer."""
@@ -261,7 +261,7 @@ class Agent:
 
     async def _ask(self, turn: _Turn) -> AsyncIterator[TextDelta | Message]:
         """One call of the model: its text as it comes, then its message."""
-        request = ModelRequest(self.instructions, [*turn.context, *turn.said], tuple(self.tools.values()))
+        request = ModelRequest(self.instructions, [*settle(turn.context), *turn.said], tuple(self.tools.values()))
         message: Message | None = None
         told = False
         try:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from threadkeep.messages import Message, ToolCallPart, ToolResultPart
+
+NO_RESULT: Final = "The call was interrupted, and no result of it is known."
+"""What a model is told in place of a result that is missing."""
 
 
 def pair_safe(messages: Sequence[Message]) -> list[Message]:
@@ -46,8 +50,33 @@ def pending_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
     answered is pending again.
     """
     start = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1) + 1
+    return [call for _, call in _unanswered(messages[start:])]
+
+
+def settle(messages: Sequence[Message]) -> list[Message]:
+    """The messages, with a result of error for each call that has none, after the results of its message.
+
+    A run that ended between a call and its result leaves such a call behind when the user goes on, and providers
+    refuse a call without a result. For what goes to a model: the results made up here are not stored.
+    """
+    waiting: dict[int, list[ToolCallPart]] = {}
+    for index, call in _unanswered(messages):
+        while index + 1 < len(messages) and messages[index + 1].role == "tool":
+            index += 1
+        waiting.setdefault(index, []).append(call)
+    settled: list[Message] = []
+    for index, message in enumerate(messages):
+        settled.append(message)
+        for call in waiting.get(index, ()):
+            part = ToolResultPart(tool_call_id=call.tool_call_id, name=call.name, result=NO_RESULT, is_error=True)
+            settled.append(Message(role="tool", parts=[part]))
+    return settled
+
+
+def _unanswered(messages: Sequence[Message]) -> list[tuple[int, ToolCallPart]]:
+    """The calls that no result answers, with the index of their message."""
     waiting: list[tuple[int, ToolCallPart]] = []
-    for index, message in enumerate(messages[start:]):
+    for index, message in enumerate(messages):
         for part in message.parts:
             if isinstance(part, ToolCallPart):
                 waiting.append((index, part))
@@ -57,4 +86,4 @@ def pending_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
                     newest = max(place for place, _ in same)
                     answered = next(entry for entry in same if entry[0] == newest)
                     waiting = [entry for entry in waiting if entry is not answered]
-    return [call for _, call in waiting]
+    return waiting
