@@ -162,6 +162,10 @@ IDS: Final[tuple[tuple[str, str, str], ...]] = (
         ]
     ],
     *[
+        ("a blank id falls back to a default", *pair)
+        for pair in [(" ", "\t"), (" ", "default"), ("\n", "None"), ("\u00a0", "\u3000"), ("\u200b", "\ufeff")]
+    ],
+    *[
         ("marks that do not show are dropped", *pair)
         for pair in [
             ("abc", "\u200fabc"),

@@ -7,6 +7,7 @@ like plain data, and the part of it that one scope sees can be played alone and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -165,7 +166,7 @@ class Player:
                 return Step("commit", (scope, self._changes(number, operation)))
             case PutResource():
                 versions = self._resource_versions.get(scope.resource_id, {})
-                return Step("commit", (resource, Changes(at=START, puts=_puts(operation.puts, versions))))
+                return Step("commit", (resource, Changes(at=START, puts=_puts(operation.puts, versions, self.prefix))))
             case Load():
                 anchor: int | str | None = None
                 if operation.message is not None:
@@ -231,7 +232,7 @@ class Player:
         ids = self.pool[operation.spot].message_ids
         records: list[Record] = []
         for message, variant in operation.append:
-            made = record(ids[message % len(ids)], f"text {variant}")
+            made = record(ids[message % len(ids)], f"text {variant} in {self.prefix}")
             if made.id not in [other.id for other in records]:
                 records.append(made)
         if_epoch = self._tail(seen, operation.if_epoch)
@@ -240,8 +241,8 @@ class Player:
             at=START + operation.later,
             epoch=f"{self.prefix}epoch{number}",
             append=tuple(records),
-            puts=_puts(operation.puts, seen.versions),
-            resource_puts=_puts(operation.resource_puts, versions),
+            puts=_puts(operation.puts, seen.versions, self.prefix),
+            resource_puts=_puts(operation.resource_puts, versions, self.prefix),
             drop_after=None if operation.drop is None else max(0, seen.tail.position - operation.drop),
             if_tail=self._tail(seen, operation.if_tail),
             if_epoch=None if if_epoch is None else if_epoch.epoch,
@@ -264,11 +265,12 @@ class Player:
                 return Tail(seen.tail.epoch or f"{self.prefix}another", seen.tail.position + 1)
 
 
-def _puts(puts: Sequence[SlotPut], versions: Mapping[str, int]) -> tuple[Put, ...]:
+def _puts(puts: Sequence[SlotPut], versions: Mapping[str, int], prefix: str) -> tuple[Put, ...]:
     made = {}
     for slot, body, off_by in puts:
         name = SLOTS[slot]
-        made[name] = Put(name, body, None if off_by is None else max(0, versions.get(name, 0) + off_by))
+        placed = None if body is None else body.replace(PREFIX, prefix)
+        made[name] = Put(name, placed, None if off_by is None else max(0, versions.get(name, 0) + off_by))
     return tuple(made.values())
 
 
@@ -317,11 +319,7 @@ async def play(
         error = raised
     seen = outcome(result, error)
     if model is not None:
-        should, refused = None, None
-        try:
-            should = getattr(model, step.verb)(*step.args)
-        except ThreadkeepError as raised:
-            refused = raised
+        should, refused = _by_model(model, step)
         if outcome(should, refused) != seen:
             raise harness.broken(
                 f"{step.verb} answers as the port says",
@@ -374,7 +372,7 @@ async def compare_resources(harness: Harness, handle: Recorded, player: Player, 
 
 # How programs are drawn
 
-_BODIES: Final = ('{"a":1}', '{"a":2,"b":"x"}', "[]", '""')
+_BODIES: Final = (f'{{"in":"{PREFIX}"}}', '{"a":2,"b":"x"}', "[]", '""')
 _COUNTS: Final = (0, 1, 1, 2, 3, 100)
 _LATER: Final = (0, 0, 1, 1_000_000, 5_000_000, -3_000_000)
 
@@ -471,13 +469,41 @@ async def observe(
 ) -> dict[int, str]:
     """Play the operations with these numbers in a clean room of their own.
 
-    Returns, by the operation's number in the whole program, what it gave, as text in which the room's prefix is left
-    out.
+    Returns, by the operation's number in the whole program, what it gave, as text without the room's prefix and
+    without digests. Contents name their room, so that what leaks from one room into another is seen.
     """
     player = Player(program.pool, harness.fresh())
     observed = {}
     for number, operation in enumerate(program.operations):
         if number in numbers:
-            step, seen = await play(harness, handles, player, number, operation, None)
-            observed[number] = f"{step.verb}: {seen.error or repr(seen.result)}".replace(player.prefix, "")
+            _, seen = await play(harness, handles, player, number, operation, None)
+            observed[number] = _anonymous(seen, player.prefix)
     return observed
+
+
+def imagine(program: Program, numbers: Collection[int]) -> dict[int, str]:
+    """As `observe`, by the model."""
+    player, model = Player(program.pool, _IMAGINED), Model()
+    observed = {}
+    for number, operation in enumerate(program.operations):
+        if number in numbers:
+            step = player.step(number, operation)
+            result, error = _by_model(model, step)
+            player.observe(operation, step, result, error)
+            observed[number] = _anonymous(outcome(result, error), _IMAGINED)
+    return observed
+
+
+_IMAGINED: Final = "000000000000000"
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+
+
+def _anonymous(seen: Outcome, prefix: str) -> str:
+    return _DIGEST.sub("", seen.error or repr(seen.result)).replace(prefix, "")
+
+
+def _by_model(model: Model, step: Step) -> tuple[object, ThreadkeepError | None]:
+    try:
+        return getattr(model, step.verb)(*step.args), None
+    except ThreadkeepError as error:
+        return None, error

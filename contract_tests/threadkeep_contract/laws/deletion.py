@@ -174,6 +174,41 @@ class Deletion(Law):
             harness.history.clear()
             harness.run(check, pair.second, pair.first)
 
+    def test_large_scopes_are_deleted_whole(self, harness: Harness) -> None:
+        """More threads, and more messages, than one batch of a backend takes; and a truncation of as many."""
+
+        async def check() -> None:
+            handle = await harness.open()
+            room = harness.fresh()
+            length, many = harness.profile.length, harness.profile.bystanders
+            step = min(100, handle.limits.commit_messages)
+            for way in ("delete", "erase", "truncate"):
+                scope = Thread(f"{room}{way}", "long")
+                ids = [f"m{number}" for number in range(length)]
+                for start in range(0, length, step):
+                    await handle.commit(scope, appending(harness, START, *map(record, ids[start : start + step])))
+                if way == "delete":
+                    await handle.delete(scope)
+                elif way == "erase":
+                    for number in range(many):
+                        await handle.commit(
+                            Thread(scope.resource_id, f"t{number}"), appending(harness, START, record("a"))
+                        )
+                    await handle.delete(Resource(scope.resource_id))
+                    harness.expect("no thread is left", [], list(await handle.threads(Resource(scope.resource_id))))
+                else:
+                    await handle.commit(scope, Changes(at=START, epoch=harness.epoch(), drop_after=0))
+                harness.history.clear()
+                harness.expect("no message is left", [], list((await handle.load(scope, ALL)).records))
+                again = [record(message_id, "another body") for message_id in ids]
+                first = length + 1 if way == "truncate" else 1
+                for start in range(0, length, step):
+                    receipt = await handle.commit(scope, appending(harness, START, *again[start : start + step]))
+                    positions = [first + start + number for number in range(len(receipt.positions))]
+                    harness.expect("every id is free", positions, list(receipt.positions))
+
+        harness.run(check)
+
     def test_deleting_is_idempotent(self, harness: Harness) -> None:
         """What is not there can be deleted, again and again, and creates nothing."""
 

@@ -20,7 +20,7 @@ from typing import Any
 from threadkeep.errors import InvalidCursor, InvalidId, MessageConflict, TailMoved, ThreadNotFound, VersionMoved
 from threadkeep.memory import Memory
 from threadkeep.store import Changes, Put, Resource, Scope, Tail, Thread, Window
-from threadkeep_contract.confusable import PAIRS, Spot
+from threadkeep_contract.confusable import PAIRS, PREFIX, Spot
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import (
@@ -36,6 +36,7 @@ from threadkeep_contract.machine import (
     Program,
     PutResource,
     SlotPut,
+    imagine,
     observe,
     programs,
 )
@@ -70,12 +71,19 @@ async def _handles(harness: Harness) -> Sequence[Recorded]:
     return harness.handles[:2]
 
 
-async def interfere(harness: Harness, program: Program, parts: Sequence[set[int]], what: str) -> None:
-    """Play a program, then each part of it alone in another clean room; LawBroken where one observed a difference."""
+async def interfere(
+    harness: Harness, program: Program, parts: Sequence[set[int]], what: str, spare: bool = False
+) -> None:
+    """Play a program, then each part of it alone in another clean room; LawBroken where one observed a difference.
+
+    With `spare`, a part that observed just what the model says it observes alone is not played a second time.
+    """
     handles = await _handles(harness)
     together = await observe(harness, handles, program, set(range(len(program.operations))))
     for part in parts:
         if len(part) == len(program.operations):
+            continue
+        if spare and imagine(program, part) == {number: together[number] for number in part}:
             continue
         alone = await observe(harness, handles, program, part)
         for number in sorted(part):
@@ -87,7 +95,7 @@ async def interfere(harness: Harness, program: Program, parts: Sequence[set[int]
 
 def _meeting(program_of_two: tuple[Spot, Spot]) -> Program:
     """Everything that two scopes can do beside each other, once."""
-    put = (SlotPut(1, '{"a":1}', None),)
+    put = (SlotPut(1, f'{{"in":"{PREFIX}"}}', None),)
 
     def first(spot: int) -> list[Operation]:
         other = 1 - spot
@@ -104,6 +112,7 @@ def _meeting(program_of_two: tuple[Spot, Spot]) -> Program:
         return [
             Commit(spot, 0, append=((2, 0),), later=1, if_tail="now", puts=(SlotPut(1, "[]", 0),)),
             Load(spot, 1, message=0, before=9, after=9),
+            Load(other, 1, message=2, before=9, after=9),
             Load(other, 0, message=1, before=9, after=9),
             List(other, 0, order="active"),
             Commit(spot, 1, append=((3, spot), (2, 0)), later=2, drop=1, seen="now"),
@@ -142,7 +151,7 @@ class Isolation(Law):
                 parts = [_of_thread(program, 0), _of_thread(program, 1)]
             else:
                 parts = [_of_resource(program, spot.resource_id) for spot in (pair.first, pair.second)]
-            harness.run(interfere, harness, program, parts, f"each of two scopes ({pair.carelessness})")
+            harness.run(interfere, harness, program, parts, f"each of two scopes ({pair.carelessness})", True)
 
     def test_a_resource_observes_only_its_own_operations(self, harness: Harness) -> None:
         """Interleavings over several resources and their threads, and each resource's own part alone."""

@@ -10,8 +10,8 @@ a tool call from its result when `pair_safe` is asked for. List order is total a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 from hypothesis import strategies as st
 
@@ -26,6 +26,8 @@ from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, Program, compare, programs
 
 ALL = Window(before=10**6)
+
+Between: TypeAlias = Callable[[ThreadRow], Awaitable[object]]
 
 
 async def _fill(harness: Harness, handle: Recorded, scope: Thread, count: int) -> list[str]:
@@ -42,9 +44,12 @@ def _ids(records: Sequence[Stored]) -> list[str]:
 
 
 async def _walk(
-    handle: Recorded, resource: Resource, order: Order, limit: int, between: Sequence[Any] = ()
+    handle: Recorded, resource: Resource, order: Order, limit: int, between: Sequence[Between] = ()
 ) -> list[ThreadRow]:
-    """All pages of a list of threads; before the second page and each later one, an entry of `between` is awaited."""
+    """All pages of a list of threads.
+
+    Before the second page and each later one, an entry of `between` is called with the last row and awaited.
+    """
     rows: list[ThreadRow] = []
     after: After | None = None
     pending = list(between)
@@ -56,7 +61,7 @@ async def _walk(
         last = page[-1]
         after = After(last.created if order == "created" else last.active, last.thread_id)
         if pending:
-            await pending.pop(0)()
+            await pending.pop(0)(last)
 
 
 class Reading(Law):
@@ -207,18 +212,17 @@ class Reading(Law):
                 expected.sort()
                 ids = [thread_id for _, thread_id in expected]
 
-                async def touch(resource: Resource = resource, ids: list[str] = ids) -> None:
-                    for thread_id in (ids[0], ids[6], ids[-1]):
+                async def touch(last: ThreadRow, resource: Resource = resource, ids: list[str] = ids) -> None:
+                    for thread_id in (ids[0], last.thread_id, ids[6], ids[-1]):
                         scope = Thread(resource.resource_id, thread_id)
                         await two.commit(scope, Changes(at=START + 10**9, epoch=harness.epoch()))
 
-                async def create(resource: Resource = resource) -> None:
-                    await two.commit(
-                        Thread(resource.resource_id, "new"), Changes(at=START + 10**9, epoch=harness.epoch())
-                    )
+                async def create(last: ThreadRow, resource: Resource = resource) -> None:
+                    scope = Thread(resource.resource_id, "new")
+                    await two.commit(scope, Changes(at=START + 10**9, epoch=harness.epoch()))
 
-                async def delete(resource: Resource = resource, ids: list[str] = ids) -> None:
-                    await two.delete(Thread(resource.resource_id, ids[0]))
+                async def delete(last: ThreadRow, resource: Resource = resource) -> None:
+                    await two.delete(Thread(resource.resource_id, last.thread_id))
 
                 rows = await _walk(one, resource, "created", limit, (touch, create, delete, create))
                 found = [row.thread_id for row in rows if row.thread_id != "new"]
@@ -247,12 +251,22 @@ class Reading(Law):
                 rows = await _walk(one, resource, "active", limit)
                 harness.expect("by activity, newest first", ids, [row.thread_id for row in rows])
 
-                async def touch(resource: Resource = resource, ids: list[str] = ids) -> None:
-                    for place, at in ((0, 10**9), (7, 10**9), (11, 10**9), (3, -(10**9))):
-                        scope = Thread(resource.resource_id, ids[place])
+                moved: set[str] = set()
+
+                async def touch(
+                    last: ThreadRow, resource: Resource = resource, ids: list[str] = ids, moved: set[str] = moved
+                ) -> None:
+                    # The thread that the next page begins after is touched too; a clock that is behind moves nothing.
+                    for thread_id, at in (
+                        (ids[0], 10**9),
+                        (last.thread_id, 10**9),
+                        (ids[7], 10**9),
+                        (ids[9], -(10**9)),
+                    ):
+                        moved |= {thread_id} if at > 0 else set()
+                        scope = Thread(resource.resource_id, thread_id)
                         await two.commit(scope, Changes(at=START + at, epoch=harness.epoch()))
 
-                moved = {ids[0], ids[7], ids[11]}
                 rows = await _walk(one, resource, "active", limit, (touch, touch))
                 found = [row.thread_id for row in rows]
                 harness.expect("no thread comes twice", sorted(set(found)), sorted(found))

@@ -187,6 +187,29 @@ class WorkingMemory(Law):
 
         harness.run(check)
 
+    def test_writers_of_two_documents_do_not_undo_each_other(self, harness: Harness) -> None:
+        """Tasks put two slots of one scope at once, in both scopes: each slot has its own last body and version."""
+
+        async def check(scope: Scope) -> None:
+            handles = harness.handles or [await harness.open(), await harness.open()]
+            writers = 4
+            puts = [Put(slot, str(number)) for number in range(writers) for slot in ("info", "working_memory")]
+            await asyncio.gather(
+                *[handles[number % 2].commit(scope, _put(harness, scope, put)) for number, put in enumerate(puts)]
+            )
+            found = await _docs(handles[0], scope)
+            harness.expect(
+                "each document counts its own writers",
+                {"info": writers, "working_memory": writers},
+                {slot: doc.version for slot, doc in found.items()},
+            )
+
+        for _ in range(harness.profile.rounds):
+            harness.history.clear()
+            room = harness.fresh()
+            harness.run(check, Thread(room + "r", "t"))
+            harness.run(check, Resource(room + "s"))
+
     def test_scopes_do_not_share_documents(self, harness: Harness) -> None:
         """A thread's document is not its resource's, not its neighbour's, not its info, and outlives messages."""
 
