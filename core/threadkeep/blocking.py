@@ -180,7 +180,8 @@ class ResourceHandle:
 
         First one of `kind` "resource" (resource_id, working_memory), then for each thread, in the order of creation,
         one of `kind` "thread" (the fields of ThreadInfo, working_memory) and one of `kind` "message" for each message
-        (thread_id, message). A working memory is {"version", "value"}.
+        (thread_id, message). A working memory is {"version", "value"}. A thread that is deleted before its turn is left
+        out; one that is deleted while its messages are read raises ThreadNotFound.
         """
         work = self._inner.export()
         return self._portal.iterate(work)
@@ -311,6 +312,7 @@ class ThreadHandle:
 
         `ids` is "stable" where a message keeps its id from one request to the next, and "fresh" where clients make
         new ids each time; see `threadkeep.reconcile`. The assistant's last message may have grown, and is replaced.
+        More messages than one commit takes come in several; what a failure leaves out, the next request brings.
         Raises Diverged where the history is not the stored one continued, and as `commit`.
         """
         work = self._inner.append_history(messages, ids=ids)
