@@ -104,7 +104,7 @@ def hooks_page() -> Iterator[str]:
     for name in hook_names():
         hook = getattr(hooks, name)
         yield f"## {name}"
-        yield f"```python\ndef {name}{inspect.signature(hook)}\n```".replace("'", "")
+        yield f"```\ndef {name}{inspect.signature(hook)}\n```".replace("'", "")
         yield inspect.cleandoc(hook.__doc__ or "")
 
 
