@@ -2,8 +2,8 @@
 
 A victim works through a script of commits and deletions in a resource of its own. The reference model says what the
 resource looks like after each of the steps. When the victim has been killed, the store has to look like that after some
-step (law 4), which is none before the last one that was acknowledged (law 6). Every other victim is killed in the
-middle of its work, the rest as soon as they have acknowledged all of it.
+step (law 4), which is none before the last one that was acknowledged (law 6). Of three victims two are killed in the
+middle of their work, and one as soon as it has acknowledged all of it; some work one after the other, some at once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def appending(user: str) -> tuple[Step, ...]:
             Thread(user, f"thread{number // 20}"),
             Changes(number + 1, f"epoch{number // 20}", (record(f"{number}-a"), record(f"{number}-b"))),
         )
-        for number in range(STEPS)
+        for number in range(10 * STEPS)
     )
 
 
@@ -124,33 +124,34 @@ def _steps_done(steps: Sequence[Step], user: str, seen: object, acknowledged: in
 
 
 async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]:
-    """Kill as many processes as the profile says, some at a time, each at a random moment of its work."""
+    """Kill as many processes as the profile says, each at a random moment of its work."""
     chance = random.Random(harness.seed)
     handle = await harness.open()
-    left = harness.profile.kills
-    while left > 0:
-        count = min(left, harness.profile.processes)
-        left -= count
-        users = [harness.fresh() + "user" for _ in range(count)]
-        async with workers(harness.url, count) as victims:
-            scripts = [
-                script(user)[: chance.randrange(1, FEW) if number % 2 else None] for number, user in enumerate(users)
+    team = harness.profile.processes
+    for first in range(0, harness.profile.kills, team):
+        numbers = range(first, min(first + team, harness.profile.kills))
+        users = [harness.fresh() + "user" for _ in numbers]
+        scripts = [
+            script(user)[: chance.randrange(1, FEW) if number % 3 == 2 else None]
+            for number, user in zip(numbers, users, strict=True)
+        ]
+        async with workers(harness.url, len(numbers)) as victims:
+            kills = [
+                _kill(victim, steps, LONGEST * chance.random()) for victim, steps in zip(victims, scripts, strict=True)
             ]
-            await asyncio.gather(
-                *(
-                    _kill(victim, steps, LONGEST * chance.random())
-                    for victim, steps in zip(victims, scripts, strict=True)
-                )
-            )
-            acknowledged = [len(victim.outcomes) for victim in victims]
-            for victim in victims:
-                for outcome in victim.outcomes:
-                    if outcome.failure is not None:
-                        raise harness.broken("a process at work alone meets no error", "none", outcome.failure.error())
-        for user, steps, count in zip(users, scripts, acknowledged, strict=True):
+            if first // team % 2:
+                await asyncio.gather(*kills)
+            else:
+                for kill in kills:
+                    await kill
+        for user, steps, victim in zip(users, scripts, victims, strict=True):
+            for outcome in victim.outcomes:
+                if outcome.failure is not None:
+                    raise harness.broken("a process meets no error", "none", outcome.failure.error())
+            told = len(victim.outcomes)
             seen = await look(handle, user)
-            done = _steps_done(steps, user, seen, count)
-            yield Survivor(user, steps, count, done, f"after {count} acknowledged steps: {source(seen)[:2000]}")
+            done = _steps_done(steps, user, seen, told)
+            yield Survivor(user, steps, told, done, f"after {told} acknowledged steps: {source(seen)[:2000]}")
 
 
 async def _kill(victim: Worker, steps: tuple[Step, ...], seconds: float) -> None:

@@ -154,6 +154,8 @@ async def check_histories(harness: Harness, handle: Recorded, team: Team) -> Non
             apply(model, start)
         plans = [_steps(chance, thread, writer, turn) for writer in range(writers)]
         answers = await team.together([Run(plan) for plan in plans])
+        for plan, outcomes in zip(plans, answers, strict=True):
+            harness.require("a store serves those that share it", len(plan) == len(outcomes), "answers", told(outcomes))
         events = [
             Event(writer, step, outcome)
             for writer, (plan, outcomes) in enumerate(zip(plans, answers, strict=True))

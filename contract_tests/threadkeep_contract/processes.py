@@ -43,6 +43,7 @@ class Worker:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._killed = False
+        self._ended = False
         self.outcomes: list[Outcome] = []
         self._send(json.dumps(url).encode())
 
@@ -64,11 +65,16 @@ class Worker:
 
     async def _line(self) -> bytes:
         """The next whole line, or nothing where the output has ended."""
+        if self._ended:
+            return b""
         try:
             line = await asyncio.wait_for(self._lines.get(), HANG)
         except TimeoutError:
             raise self._broken(f"a worker process has said nothing for {HANG:.0f} seconds") from None
-        return line if line.endswith(b"\n") else b""
+        if line.endswith(b"\n"):
+            return line
+        self._ended = True
+        return b""
 
     def _broken(self, what: str) -> LawBroken:
         self._errors.seek(0)

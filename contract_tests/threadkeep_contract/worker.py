@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -23,10 +23,10 @@ from threadkeep.guard import Guard
 from threadkeep.registry import open_store, register, scheme_of
 from threadkeep.store import Changes, Put, Receipt, Record, Resource, Snapshot, Thread, Window
 
-READY = "ready"
-DONE = "done"
+READY: Final = "ready"
+DONE: Final = "done"
 
-_PATIENCE = 10.0
+_PATIENCE: Final = 10.0
 """Seconds for which a verb that was answered with StoreUnavailable is repeated."""
 
 
@@ -69,10 +69,18 @@ class Outcome:
     snapshot: Snapshot | None = None
     failure: Failure | None = None
 
+    @property
+    def unavailable(self) -> bool:
+        """Whether the store could not do it for now, and has written nothing."""
+        return self.failure is not None and self.failure.name == StoreUnavailable.__name__
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Do the steps, one after the other; answers one outcome each. `start` is a monotonic time to wait for."""
+    """Do the steps, one after the other; answers one outcome each, up to the first that finds no store to do it.
+
+    `start` is a time of the monotonic clock to wait for, in nanoseconds.
+    """
 
     steps: tuple[Step, ...]
     start: int = 0
@@ -161,14 +169,14 @@ async def perform(guard: Guard, step: Step) -> Outcome:
 
 
 async def patiently(guard: Guard, step: Step) -> Outcome:
-    """As `perform`; StoreUnavailable, which says that nothing was written, is answered by trying again."""
+    """As `perform`; StoreUnavailable, which says that nothing was written, is answered by trying again for a while."""
     last = time.monotonic() + _PATIENCE
     first = None
     while True:
         outcome = await perform(guard, step)
         first = first or outcome.began
-        if outcome.failure is None or outcome.failure.name != StoreUnavailable.__name__ or time.monotonic() > last:
-            return Outcome(first, outcome.ended, outcome.receipt, outcome.snapshot, outcome.failure)
+        if not outcome.unavailable or time.monotonic() > last:
+            return replace(outcome, began=first)
         await asyncio.sleep(0.01)
 
 
@@ -220,7 +228,10 @@ async def obey(guard: Guard, url: str, order: Order) -> AsyncIterator[Outcome]:
     match order:
         case Run():
             for step in order.steps:
-                yield await patiently(guard, step)
+                outcome = await patiently(guard, step)
+                yield outcome
+                if outcome.unavailable:
+                    break
         case Chain():
             for record in order.records:
                 yield await _chain(guard, order.scope, record, order.tries)
