@@ -13,6 +13,7 @@ import pytest
 from threadkeep import Memory
 
 Use: TypeAlias = Callable[[Callable[[Memory], Awaitable[None]]], None]
+Before: TypeAlias = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -33,3 +34,24 @@ def use(url: str) -> Use:
         asyncio.run(main())
 
     return run
+
+
+@pytest.fixture
+def before() -> Before:
+    """Lets an action run right before the nth call of a verb reaches the store: `before(memory, verb, n, action)`."""
+
+    def arrange(memory: Memory, verb: str, nth: int, action: Callable[[], Awaitable[object]]) -> None:
+        store = memory.store.store
+        call = getattr(store, verb)
+        count = 0
+
+        async def watched(*arguments: object) -> object:
+            nonlocal count
+            count += 1
+            if count == nth:
+                await action()
+            return await call(*arguments)
+
+        setattr(store, verb, watched)
+
+    return arrange

@@ -13,6 +13,7 @@ from threadkeep.errors import Diverged, InvalidContent, InvalidInput
 from threadkeep.messages import TextPart, new_id
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
+Before = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
 
 
 def turn(n: int) -> list[Message]:
@@ -130,6 +131,20 @@ def test_a_grown_message_from_many_at_once_is_stored_once(use: Use) -> None:
             )
             assert await thread.messages() == [*grown, *turn(1)]
             await thread.delete()
+
+    use(check)
+
+
+def test_a_grown_message_that_another_drops_right_before_is_appended_as_new(use: Use, before: Before) -> None:
+    async def check(memory: Memory) -> None:
+        thread = memory.thread("ann", "t")
+        await thread.append_history(conversation(1), ids="stable")
+        grown = conversation(1)
+        grown[1] = grown[1].model_copy(update={"parts": [*grown[1].parts, TextPart(text="and more")]})
+        before(memory, "load", 2, lambda: memory.thread("ann", "t").drop_from("a0"))
+        receipt = await thread.append_history(grown, ids="stable")
+        assert receipt.new == 1
+        assert await thread.messages() == grown
 
     use(check)
 

@@ -25,6 +25,7 @@ from threadkeep.messages import TextPart
 from threadkeep.store import MISSING, Tail
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
+Before = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
 
 
 async def texts(memory: Memory, thread_id: str = "t") -> list[str]:
@@ -294,6 +295,54 @@ def test_an_edit_in_a_race_with_a_delete_never_brings_the_thread_back(use: Use) 
             for outcome in outcomes:
                 assert not isinstance(outcome, BaseException) or isinstance(outcome, ThreadNotFound), outcome
             assert not await thread.exists()
+
+    use(check)
+
+
+@pytest.mark.parametrize("metadata", [None, {"a": 1}])
+def test_an_edit_of_a_thread_that_is_deleted_right_before_it_is_written_finds_none(
+    use: Use, before: Before, metadata: Any
+) -> None:
+    async def check(memory: Memory) -> None:
+        thread = await memory.resource("ann").create_thread("t", metadata=metadata)
+        before(memory, "commit", 1, memory.thread("ann", "t").delete)
+        with pytest.raises(ThreadNotFound):
+            await thread.rename("title")
+        assert not await thread.exists()
+
+    use(check)
+
+
+def test_an_edit_of_a_thread_that_is_made_anew_right_before_it_is_written_edits_the_new_one(
+    use: Use, before: Before
+) -> None:
+    async def check(memory: Memory) -> None:
+        thread = await memory.resource("ann").create_thread("t", metadata={"old": 1})
+
+        async def anew() -> None:
+            await memory.thread("ann", "t").delete()
+            await memory.resource("ann").create_thread("t", metadata={"new": 1})
+
+        before(memory, "commit", 1, anew)
+        info = await thread.rename("title")
+        assert (info.title, info.metadata) == ("title", {"new": 1})
+        assert info == await thread.info()
+
+    use(check)
+
+
+def test_a_message_that_is_dropped_by_another_right_before_takes_nothing_else_along(use: Use, before: Before) -> None:
+    async def check(memory: Memory) -> None:
+        thread = memory.thread("ann", "t")
+        await thread.append("kept", Message.user("old", id="m"))
+
+        async def edit() -> None:
+            await memory.thread("ann", "t").commit(["edited by another"], drop_from="m")
+
+        before(memory, "commit", 1, edit)
+        with pytest.raises(MessageNotFound):
+            await thread.commit(["mine"], drop_from="m")
+        assert await texts(memory) == ["kept", "edited by another"]
 
     use(check)
 

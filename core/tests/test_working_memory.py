@@ -16,6 +16,7 @@ from threadkeep.views import WorkingMemory
 from threadkeep.working_memory import WorkingMemoryHandle, merge_patch
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
+Before = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
 In = Callable[[Memory], WorkingMemoryHandle]
 
 
@@ -278,6 +279,24 @@ def test_the_first_write_creates_the_thread_and_a_patch_never_brings_one_back(us
             await asyncio.gather(thread.working_memory.patch({"new": True}), memory.thread("ann", "t").delete())
             assert (await thread.working_memory.get()).value in (None, {"new": True})
             await thread.delete()
+
+    use(check)
+
+
+@pytest.mark.parametrize("value", [{"old": True}, None])
+def test_a_patch_of_a_thread_that_is_made_anew_right_before_it_is_written_patches_the_new_one(
+    use: Use, before: Before, value: Any
+) -> None:
+    async def check(memory: Memory) -> None:
+        thread = memory.thread("ann", "t")
+        await thread.commit(working_memory=value)
+
+        async def anew() -> None:
+            await memory.thread("ann", "t").delete()
+            await memory.thread("ann", "t").working_memory.put({"new": True})
+
+        before(memory, "commit", 1, anew)
+        assert (await thread.working_memory.patch({"patched": True})).value == {"new": True, "patched": True}
 
     use(check)
 
