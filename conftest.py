@@ -1,10 +1,15 @@
-"""`--no-skips`: the mode of continuous integration, in which a test that does not run is a failure."""
+"""What holds for all tests: `--no-skips`, with which a test that does not run is a failure, and Hypothesis' profile."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A deadline and the check for slow generation time the machine, which other tests are using at the same moment.
+settings.register_profile("threadkeep", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("threadkeep")
 
 _NOT_RUN = "{} did not run ({}), and with --no-skips everything has to"
 
