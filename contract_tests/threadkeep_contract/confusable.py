@@ -61,6 +61,11 @@ def placed(resource_id: str, prefix: str) -> str:
     return before + prefix + resource_id[len(before) :]
 
 
+def just_before(start: str) -> str:
+    """A text that sorts before every id that begins with `start`, a room's prefix, and after those of other rooms."""
+    return f"{start[:-1]}{chr(ord(start[-1]) - 1)}\U0010ffff"
+
+
 def _forms(text: str) -> list[tuple[str, str]]:
     forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")]
     return [(forms[0], form) for form in dict.fromkeys(forms[1:]) if form != forms[0]]

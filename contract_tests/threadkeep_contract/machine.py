@@ -32,7 +32,7 @@ from threadkeep.store import (
     ThreadRow,
     Window,
 )
-from threadkeep_contract.confusable import PREFIX, Spot, lead, pools
+from threadkeep_contract.confusable import PREFIX, Spot, just_before, lead, pools
 from threadkeep_contract.harness import Harness, record
 from threadkeep_contract.history import Recorded, source
 from threadkeep_contract.model import Model
@@ -360,7 +360,7 @@ async def compare_resources(harness: Harness, handle: Recorded, player: Player, 
         low = start + player.prefix
         seen: list[str] = []
         while True:
-            page = await handle.resources(seen[-1] if seen else low, 2)
+            page = await handle.resources(seen[-1] if seen else just_before(low), 2)
             seen += [resource_id for resource_id in page if resource_id.startswith(low)]
             if len(page) < 2 or not page[-1].startswith(low):
                 break
@@ -453,14 +453,14 @@ def programs(
     """Programs of up to `steps` operations of the given kinds, over pools of confusable spots unless told otherwise."""
     spots = draw(pools() if pool is None else pool)
     every = catalogue(kinds)
-    numbers = st.integers(0, len(every) * len(spots) * 2 - 1)
-    # Hypothesis draws lists without a least size short, and those with one do not shrink below it: some of each.
-    drawn = draw(st.lists(numbers, max_size=steps) | st.lists(numbers, min_size=steps // 2, max_size=steps))
+    # Number 0 is no operation. A list of a fixed length is drawn as long as it may be, and shrinks to zeros.
+    numbers = st.integers(0, len(every) * len(spots) * 2)
     operations = []
-    for number in drawn:
-        number, handle = divmod(number, 2)
-        number, spot = divmod(number, len(spots))
-        operations.append(replace(every[number], spot=spot, handle=handle))
+    for drawn in draw(st.lists(numbers, min_size=steps, max_size=steps)):
+        if drawn:
+            number, handle = divmod(drawn - 1, 2)
+            number, spot = divmod(number, len(spots))
+            operations.append(replace(every[number], spot=spot, handle=handle))
     return Program(spots, tuple(operations))
 
 

@@ -42,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
+    from threadkeep.errors import ThreadkeepError
+    from threadkeep.registry import open_store
     from threadkeep_contract.suite import LAW_OF, LawsAreFinal, verify, verify_mark
 
     name = getattr(item, "originalname", item.name)
@@ -49,16 +51,18 @@ def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
     if law is None:
         delattr(item, _ATTRIBUTE)
         return
-    if not (suite.url or config.getoption("store_url")):
+    url = suite.url or config.getoption("store_url")
+    if not url:
         raise pytest.UsageError(
             f"{suite.__name__} has no store to judge: give --store-url=URL, as in --store-url=memory://contract, "
             "or set `url` in your subclass of ContractSuite"
         )
     try:
+        open_store(url)
         verify(suite)
         for mark in item.iter_markers():
             verify_mark(item.nodeid, mark.name, f"law {law.number} ({law.title})", "a mark")
-    except LawsAreFinal as error:
+    except (LawsAreFinal, ThreadkeepError) as error:
         raise pytest.UsageError(str(error)) from None
 
 
@@ -73,6 +77,9 @@ def pytest_runtest_makereport(
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped. Laws are final: nothing in the contract may be skipped."
+    elif call.excinfo is not None and call.excinfo.typename == "LawBroken":
+        # What was promised, seen and done says it all; a traceback through the suite would bury it.
+        report.longrepr = str(call.excinfo.value)
     from threadkeep_contract.suite import LAW_OF
 
     law = LAW_OF[getattr(item, "originalname", item.name)]
@@ -81,6 +88,7 @@ def pytest_runtest_makereport(
         "suite": suite.__name__,
         "law": law.number,
         "title": law.title,
+        "checks": sum(found is law for found in LAW_OF.values()),
         "declined": dict(harness.declined) if harness is not None else {},
     }
     report.user_properties = [*report.user_properties, (_PROPERTY, note)]
@@ -88,30 +96,29 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    laws: dict[tuple[str, int, str], list[Any]] = {}
+    laws: dict[tuple[str, int], list[Any]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, note in getattr(report, "user_properties", ()):
                 if name == _PROPERTY:
-                    key = (note["suite"], note["law"], note["title"])
-                    laws.setdefault(key, []).append((report, note["declined"]))
-    suites = sorted({suite for suite, _, _ in laws})
-    for suite in suites:
+                    laws.setdefault((note["suite"], note["law"]), []).append((report, note))
+    for suite in sorted({suite for suite, _ in laws}):
         terminalreporter.section(f"the contract: {suite}")
-        for (_, number, title), found in sorted(item for item in laws.items() if item[0][0] == suite):
+        for (_, number), found in sorted(item for item in laws.items() if item[0][0] == suite):
+            note = found[0][1]
+            run = {report.nodeid for report, _ in found}
             broken = sorted({report.nodeid for report, _ in found if report.failed})
-            declining = {report.nodeid for report, reasons in found if reasons} - set(broken)
-            kept = {report.nodeid for report, _ in found} - set(broken) - declining
-            verdict = f"kept ({len(kept)} checks)"
+            declining = {report.nodeid for report, note in found if note["declined"]} - set(broken)
+            all_run = len(run) == note["checks"]
+            verdict = f"kept ({len(run)} checks)" if all_run else f"kept ({len(run)} of {note['checks']} checks run)"
             if broken:
-                verdict = f"BROKEN by {len(broken)} of {len(broken) + len(kept) + len(declining)} checks"
-            elif not kept:
+                verdict = f"BROKEN by {len(broken)} of {len(run)} checks"
+            elif run == declining:
                 verdict = "NOT OFFERED"
-            terminalreporter.write_line(
-                f"law {number:2} {title}: {verdict}", red=bool(broken), green=not broken and bool(kept)
-            )
+            colour = {"red": True} if broken else {"yellow": True} if run == declining else {"green": True}
+            terminalreporter.write_line(f"law {number:2} {note['title']}: {verdict}", **colour)
             for nodeid in broken:
                 terminalreporter.write_line(f"       {nodeid}", red=True)
-            declined = {what: reason for _, part in found for what, reason in part.items()}
+            declined = {what: reason for _, note in found for what, reason in note["declined"].items()}
             for what, reason in sorted(declined.items()):
                 terminalreporter.write_line(f"       NOT OFFERED: {what} ({reason})", yellow=True, bold=True)

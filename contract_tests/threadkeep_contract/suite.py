@@ -86,6 +86,7 @@ LAWS: Final[tuple[type[Law], ...]] = tuple(
 LAW_OF: Final[dict[str, type[Law]]] = {name: law for law in LAWS for name in checks(law)}
 """Check -> its law."""
 
+_REMEDY: Final = "Laws are final: remove it, and name what the store cannot keep in its `not_offered`, with the reason"
 _FORBIDDEN_MARKS: Final = frozenset({"skip", "skipif", "xfail"})
 
 
@@ -93,10 +94,7 @@ def verify(suite: type[ContractSuite]) -> None:
     """LawsAreFinal where a subclass of ContractSuite, by itself or through a mixin, changes what is judged."""
     for name, law in LAW_OF.items():
         if inspect.getattr_static(suite, name, None) is not vars(law)[name]:
-            raise LawsAreFinal(
-                f"{suite.__name__}.{name} replaces a check of law {law.number} ({law.title}). Laws are final: remove it, "
-                "and name what the store cannot keep in its `not_offered`, with the reason"
-            )
+            raise LawsAreFinal(f"{suite.__name__}.{name} replaces a check of law {law.number} ({law.title}). {_REMEDY}")
     if inspect.getattr_static(suite, "harness") is not vars(ContractSuite)["harness"]:
         raise LawsAreFinal(f"{suite.__name__}.harness replaces what all laws (1 to 13) are checked with; remove it")
     if inspect.getattr_static(suite, "__test__", True) is not True:
@@ -109,7 +107,4 @@ def verify(suite: type[ContractSuite]) -> None:
 def verify_mark(where: str, mark: str, laws: str, attribute: str) -> None:
     """LawsAreFinal for a mark that skips."""
     if mark in _FORBIDDEN_MARKS:
-        raise LawsAreFinal(
-            f"{where}: the mark {mark!r} ({attribute}) takes {laws} out of the run. Laws are final: remove it, and name "
-            "what the store cannot keep in its `not_offered`, with the reason"
-        )
+        raise LawsAreFinal(f"{where}: the mark {mark!r} ({attribute}) takes {laws} out of the run. {_REMEDY}")

@@ -22,7 +22,7 @@ from threadkeep.limits import canonical_json
 from threadkeep.memory import Memory
 from threadkeep.messages import Message, dump, parse_message
 from threadkeep.store import Changes, Doc, Put, Resource, Thread, Window
-from threadkeep_contract.confusable import IDS, lead
+from threadkeep_contract.confusable import IDS, just_before, lead
 from threadkeep_contract.harness import Harness, Law, appending, raw_record
 from threadkeep_contract.machine import START
 
@@ -271,7 +271,7 @@ class Fidelity(Law):
             low = harness.fresh()
             resource_id = lead(one) + low + one[len(lead(one)) :]
             await handle.commit(Resource(resource_id), Changes(at=START, puts=(Put("working_memory", "1"),)))
-            page = await handle.resources(lead(one) + low, 1)
+            page = await handle.resources(just_before(lead(one) + low), 1)
             harness.expect("a resource id in the list of resources", [resource_id], list(page))
 
         for _, *pair in IDS:

@@ -1,0 +1,133 @@
+"""What checks are given: hangs and stray errors are broken laws, failures shrink, rooms are clean."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import strategies as st
+
+from threadkeep.errors import StoreError, TailMoved
+from threadkeep.store import Changes, Clause, Tail, Thread, Window
+from threadkeep_contract.harness import PROFILES, Harness, LawBroken, appending, record
+
+
+@pytest.fixture
+def harness() -> Iterator[Harness]:
+    made = Harness("memory://harness", PROFILES["quick"])
+    yield made
+    made.close()
+
+
+def test_a_call_that_never_ends_is_a_broken_law(harness: Harness) -> None:
+    async def waits() -> None:
+        handle = await harness.open()
+        await harness.history.note(handle.name, "load", (), asyncio.Event().wait)
+
+    with pytest.raises(LawBroken, match=r"still running: handle1\.load"):
+        harness.run(waits, seconds=0.2)
+
+
+def test_a_store_that_blocks_the_loop_is_a_broken_law() -> None:
+    harness = Harness("memory://harness", PROFILES["quick"])
+
+    async def blocks() -> None:
+        time.sleep(1.5)  # noqa: ASYNC251 - a store that blocks its event loop is what is tried here
+
+    began = time.monotonic()
+    with pytest.raises(LawBroken, match="every call ends"):
+        harness.run(blocks, seconds=0.2)
+    assert time.monotonic() - began < 1
+    harness.close()
+
+
+def test_an_error_that_was_not_expected_is_a_broken_law(harness: Harness) -> None:
+    async def fails() -> None:
+        raise StoreError("disk on fire")
+
+    with pytest.raises(LawBroken, match="disk on fire") as caught:
+        harness.run(fails)
+    assert isinstance(caught.value.__cause__, StoreError)
+
+
+def test_refused_wants_the_error_that_was_named(harness: Harness) -> None:
+    async def check(changes: Changes) -> TailMoved:
+        handle = await harness.open()
+        return await harness.refused("late", TailMoved, handle.commit(Thread(harness.fresh(), "t"), changes))
+
+    stale = appending(harness, 1, record("a"), if_tail=Tail("x", 1))
+    assert harness.run(check, stale).position == 0
+    with pytest.raises(LawBroken, match="expected: TailMoved"):
+        harness.run(check, appending(harness, 1, record("a")))
+
+
+def test_an_exploration_shows_its_smallest_failure(harness: Harness) -> None:
+    async def check(count: int) -> None:
+        handle = harness.handles[0] if harness.handles else await harness.open()
+        scope = Thread(harness.fresh(), "t")
+        for number in range(count):
+            await handle.commit(scope, appending(harness, 1, record(f"m{number}")))
+        found = await handle.load(scope, Window(before=99))
+        harness.require("threads stay short", len(found.records) < 3, "at most 2", len(found.records))
+
+    with pytest.raises(LawBroken) as caught:
+        harness.explore(st.integers(0, 30), check)
+    assert caught.value.seen == "3"
+    assert caught.value.history.count(".commit(") == 3
+
+
+def test_a_failure_that_does_not_come_back_is_a_failure(harness: Harness) -> None:
+    calls = 0
+
+    def check(_: int) -> None:
+        nonlocal calls
+        calls += 1
+        harness.require("it works", calls != 3, "yes", "no")
+
+    with pytest.raises(LawBroken, match="it works"):
+        harness.explore(st.integers(), check)
+
+
+def test_shrinking_ends(harness: Harness) -> None:
+    harness.profile = replace(harness.profile, shrink_seconds=0.3)
+
+    def check(values: list[int]) -> None:
+        time.sleep(0.05)
+        harness.require("sums are small", sum(values) < 10, "small", "large")
+
+    began = time.monotonic()
+    with pytest.raises(LawBroken, match="sums are small"):
+        harness.explore(st.lists(st.integers(0, 10**6), min_size=20), check)
+    assert time.monotonic() - began < 5
+
+
+def test_prefixes_are_unique_and_of_one_length(harness: Harness) -> None:
+    """Of one length, so that none is the beginning of another followed by an id."""
+    prefixes = [harness.fresh() for _ in range(1000)]
+    assert len(set(prefixes)) == 1000
+    assert {len(prefix) for prefix in prefixes} == {15}
+    assert all(prefix.isdecimal() for prefix in prefixes)
+
+
+def test_what_is_not_offered_is_kept_with_its_reason(harness: Harness) -> None:
+    assert not harness.offers(Clause.PROCESSES)
+    assert harness.declined == {"processes": "each process has its own memory"}
+
+
+def test_handles_of_one_url_are_one_store(harness: Harness) -> None:
+    async def check() -> None:
+        one, two = await harness.open(), await harness.open()
+        scope = Thread(harness.fresh(), "t")
+        await one.commit(scope, appending(harness, 1, record("a")))
+        assert [entry.id for entry in (await two.load(scope, Window(before=1))).records] == ["a"]
+
+    harness.run(check)
+
+
+def test_profiles_grow() -> None:
+    quick, default, deep = (PROFILES[name] for name in ("quick", "default", "deep"))
+    for name in ("examples", "steps", "rounds", "tasks", "kills", "length", "bystanders"):
+        assert getattr(quick, name) < getattr(default, name) < getattr(deep, name), name

@@ -1,0 +1,188 @@
+"""`judge` and `threadkeep contract`: every law gets a verdict, and a broken one shows how."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from threadkeep import registry
+from threadkeep.cli import main
+from threadkeep.errors import InvalidInput, StoreError, UnknownScheme
+from threadkeep.hooks import hookimpl
+from threadkeep.store import Scope, Snapshot, Store, Window
+from threadkeep_adapters.inprocess import InProcessStore
+from threadkeep_contract.laws import HOMES, checks, law
+from threadkeep_contract.report import judge, without_password
+
+
+class OldestFirst(InProcessStore):
+    """The last n are the first n."""
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        if window.anchor is None and window.before:
+            return await super().load(scope, Window(0, after=window.before))
+        return await super().load(scope, window)
+
+
+class Unreachable(InProcessStore):
+    async def open(self) -> None:
+        raise StoreError("nobody home")
+
+
+class Plugin:
+    def __init__(self, kind: type[InProcessStore]) -> None:
+        self.kind = kind
+
+    @hookimpl
+    def open_store(self, url: str) -> Store:
+        return self.kind(url)
+
+
+registry.register("oldest", Plugin(OldestFirst))
+registry.register("unreachable", Plugin(Unreachable))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rendered(report: object) -> str:
+    console = Console(width=200, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(report)
+    return captured.get()
+
+
+def test_a_sound_store_is_accepted() -> None:
+    report = judge("memory://report", laws=[2, 3], profile="quick")
+    assert report.kept
+    assert [(verdict.number, verdict.status) for verdict in report.verdicts] == [(2, "kept"), (3, "kept")]
+    assert report.law(2).not_offered == {
+        "durability": "memory is gone when the last store of its name is closed, or the process ends"
+    }
+    assert "law 2 NOT OFFERED durability: memory is gone" in rendered(report)
+    with pytest.raises(KeyError):
+        report.law(1)
+
+
+def test_a_broken_law_shows_its_smallest_history() -> None:
+    report = judge("oldest://x", laws=[8], profile="quick")
+    assert not report.kept
+    verdict = report.law(8)
+    assert verdict.status == "broken"
+    found = {finding.check: finding for finding in verdict.broken}
+    smallest = found["test_windows_answer_as_the_model"]
+    assert smallest.violation
+    assert smallest.history.count(".commit(") <= 2
+    text = rendered(report)
+    assert "law 8 BROKEN test_windows_answer_as_the_model" in text
+    assert "open_store('oldest://x')" in text
+    exec(compile(smallest.history, "history", "exec"), {})
+    plain = json.loads(json.dumps(report.to_json()))
+    assert plain["kept"] is False
+    assert plain["laws"][0]["status"] == "broken"
+    assert any(check.get("history") == smallest.history for check in plain["laws"][0]["checks"])
+
+
+def test_until_broken_stops_at_the_first_broken_check() -> None:
+    findings = judge("oldest://x", laws=[8], profile="quick", until_broken=True).law(8).findings
+    assert [finding.status for finding in findings].count("broken") == 1
+    assert findings[-1].status == "broken"
+
+
+def test_a_seed_and_a_profile_are_reported() -> None:
+    plain = judge("memory://report", laws=[13], profile="quick", seed=7).to_json()
+    assert (plain["profile"], plain["seed"], plain["url"]) == ("quick", 7, "memory://report")
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(InvalidInput, match="there is no profile 'slow'; take one of quick, default, deep"):
+        judge("memory://x", profile="slow")
+    with pytest.raises(InvalidInput, match="there is no law 14"):
+        judge("memory://x", laws=[14])
+    with pytest.raises(UnknownScheme):
+        judge("nosuch://x")
+    with pytest.raises(StoreError, match="nobody home"):
+        judge("unreachable://x")
+
+
+def test_a_password_is_not_repeated() -> None:
+    assert without_password("postgresql://ann:secret@host:5/db?x=1") == "postgresql://ann:***@host:5/db?x=1"
+    assert without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+@pytest.mark.parametrize("number", HOMES)
+def test_every_law_has_its_prose_its_checks_and_its_page(number: int) -> None:
+    found = law(number)
+    module = sys.modules[found.__module__]
+    assert found.number == number
+    assert f"Law {number}," in (module.__doc__ or "")
+    assert checks(found)
+    for check in checks(found):
+        assert getattr(found, check).__doc__, f"{check} does not say what it checks"
+    pages = sorted((Path(__file__).parents[2] / "docs" / "laws").glob(f"{number:02}-*.md"))
+    assert len(pages) == 1
+    page = pages[0].read_text(encoding="utf-8")
+    assert page.startswith(f"# Law {number}: {found.title}\n")
+
+
+def test_no_two_laws_have_a_check_of_one_name() -> None:
+    names = [check for number in HOMES for check in checks(law(number))]
+    assert len(set(names)) == len(names)
+
+
+def invoke(arguments: Sequence[str]) -> tuple[int, str]:
+    result = CliRunner().invoke(main, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_the_command_accepts_and_writes_json(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    code, output = invoke(
+        ["contract", "memory://command", "--law", "3", "--law", "2", "--profile", "quick", "--json", str(file)]
+    )
+    assert code == 0
+    assert "No duplication" in output
+    assert [one["number"] for one in json.loads(file.read_text(encoding="utf-8"))["laws"]] == [2, 3]
+
+
+def test_the_command_rejects_with_status_1() -> None:
+    code, output = invoke(["contract", "oldest://x", "--law", "8", "--profile", "quick"])
+    assert code == 1
+    assert "BROKEN" in output
+    assert "asyncio.run(main())" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nosuch://x"], "no store is installed for nosuch://"),
+        (["unreachable://x"], "nobody home"),
+        (["memory://x", "--law", "14"], "14"),
+        (["memory://x", "--profile", "slow"], "slow"),
+        ([], "URL"),
+    ],
+)
+def test_the_command_refuses_bad_usage_with_status_2(arguments: list[str], said: str) -> None:
+    code, output = invoke(["contract", *arguments])
+    assert code == 2
+    assert said in output
+
+
+def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("threadkeep_contract") or name == "hypothesis"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    code, output = invoke(["contract", "memory://x"])
+    assert code != 0
+    assert 'pip install "threadkeep[contract]"' in output
