@@ -14,6 +14,7 @@ from threadkeep.messages import parse_message
 from threadkeep.thread import HISTORY_PAGE
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
+Before = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
 
 
 async def lines(memory: Memory, resource_id: str = "ann", *, read_only: bool = False) -> list[dict[str, Any]]:
@@ -91,6 +92,18 @@ def test_a_thread_that_is_deleted_meanwhile_is_left_out_or_missed_but_never_cut_
             if line["kind"] == "message" and line["thread_id"] == "long":
                 break
         await long.delete()
+        with pytest.raises(ThreadNotFound):
+            await rest(walk)
+
+    use(check)
+
+
+def test_a_thread_that_is_deleted_between_its_line_and_its_messages_is_missed(use: Use, before: Before) -> None:
+    async def check(memory: Memory) -> None:
+        await memory.thread("ann", "t").append("hello")
+        before(memory, "load", 3, memory.thread("ann", "t").delete)
+        walk = memory.resource("ann").export()
+        assert [(await anext(walk))["kind"] for _ in range(2)] == ["resource", "thread"]
         with pytest.raises(ThreadNotFound):
             await rest(walk)
 
