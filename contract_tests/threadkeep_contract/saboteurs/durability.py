@@ -17,7 +17,7 @@ from threadkeep_contract.saboteurs.file import FileStore
 WRITE_BEHIND: Final = 0.05
 """Seconds for which an acknowledged commit waits in memory."""
 
-LOCK_PATIENCE: Final = 3.0
+LOCK_PATIENCE: Final = 1.0
 """Seconds for which a commit waits for the lock that another one holds."""
 
 

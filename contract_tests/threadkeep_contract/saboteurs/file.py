@@ -46,8 +46,8 @@ CREATE TABLE IF NOT EXISTS docs (
 
 _OF_THREAD: Final = "resource_id = ? AND thread_id = ?"
 
-_LARGEST: Final = 2**62
-"""Larger than any position, time or count that is ever stored; SQLite takes integers below 2**63."""
+_BEYOND: Final = 2**62
+"""Larger than any position."""
 
 
 class FileStore(Saboteur):
@@ -145,7 +145,7 @@ class FileStore(Saboteur):
             rows = connection.execute(
                 f"SELECT thread_id, created, active FROM threads WHERE resource_id = ? {edge}"
                 f" ORDER BY {order}{way}, thread_id{way} LIMIT ?",
-                (resource.resource_id, *((_within(after.at), after.thread_id) if after else ()), limit),
+                (resource.resource_id, *(after or ()), limit),
             ).fetchall()
             self.meter.rows += len(rows)
             found = []
@@ -205,9 +205,9 @@ class FileStore(Saboteur):
     def window(self, connection: sqlite3.Connection, thread: Thread, window: Window) -> list[Stored]:
         match window.anchor:
             case None:
-                edge = _LARGEST
+                edge = _BEYOND
             case int(position):
-                edge = _within(position)
+                edge = position
             case str(record_id):
                 known = self.known(connection, thread, record_id)
                 if known is None:
@@ -215,11 +215,9 @@ class FileStore(Saboteur):
                 edge = known[0]
         select = f"SELECT position, at, id, digest, body FROM records WHERE {_OF_THREAD} AND position"
         below = connection.execute(
-            f"{select} < ? ORDER BY position DESC LIMIT ?", (*_key(thread), edge, _within(window.before))
+            f"{select} < ? ORDER BY position DESC LIMIT ?", (*_key(thread), edge, window.before)
         ).fetchall()
-        above = connection.execute(
-            f"{select} >= ? ORDER BY position LIMIT ?", (*_key(thread), edge, _within(window.after))
-        )
+        above = connection.execute(f"{select} >= ? ORDER BY position LIMIT ?", (*_key(thread), edge, window.after))
         return [Stored(*row) for row in (*reversed(below), *above)]
 
     # Conditions.
@@ -261,7 +259,7 @@ class FileStore(Saboteur):
         )
         if changes.drop_after is not None:
             connection.execute(
-                f"DELETE FROM records WHERE {_OF_THREAD} AND position > ?", (*_key(scope), _within(changes.drop_after))
+                f"DELETE FROM records WHERE {_OF_THREAD} AND position > ?", (*_key(scope), changes.drop_after)
             )
         positions = [self.add(connection, scope, record, changes.at) for record in changes.append]
         versions = self.put(connection, scope, changes.puts)
@@ -300,7 +298,3 @@ class FileStore(Saboteur):
 
 def _key(scope: Scope) -> tuple[str, str]:
     return (scope.resource_id, scope.thread_id if isinstance(scope, Thread) else "")
-
-
-def _within(number: int) -> int:
-    return max(-_LARGEST, min(number, _LARGEST))

@@ -141,14 +141,14 @@ class TiedThreadsSkipped(DictStore):
 
 
 class PageRepeatsCursor(DictStore):
-    """A page of threads begins with the last thread of the page before."""
+    """A page of threads begins with the last thread of the page before. (Not one of a single row: that never ends.)"""
 
     fault = "page-repeats-its-cursor"
     caught_by = 8
     seen_in = "cursors compared with >= where > is meant"
 
     def page(self, rows: list[Row], after: After | None, limit: int, order: Order) -> list[Row]:
-        last = [row for row in rows if self.place(row, order) == after]
+        last = [row for row in rows if limit > 1 and self.place(row, order) == after]
         return (last + super().page(rows, after, limit, order))[:limit]
 
 
