@@ -287,9 +287,11 @@ def decode(stored: Sequence[Stored]) -> list[Message]:
         raise StoreDamaged(f"a stored message cannot be read: {error.errors(include_url=False)[0]['msg']}") from error
     if len(messages) != len(stored):
         raise StoreDamaged(f"{len(stored)} stored messages read as {len(messages)}")
-    for message, entry in zip(messages, stored, strict=True):
+    for message, (position, at, _, _, _) in zip(messages, stored, strict=True):
         # Messages are frozen for everyone else; these are not yet given to anyone.
-        message.__dict__.update(position=entry.position, stored_at=from_micros(entry.at))
+        fields = message.__dict__
+        fields["position"] = position
+        fields["stored_at"] = EPOCH + timedelta(0, 0, at)
         message.__pydantic_fields_set__.update(_PLACED)
     return messages
 

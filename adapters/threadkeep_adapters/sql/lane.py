@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
+_Settle: TypeAlias = "Callable[[asyncio.Future[Any], Any], None]"
 _Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
 
 
@@ -80,25 +81,25 @@ def _stop(queue: _Queue, threads: int) -> None:
 
 
 def _serve(queue: _Queue) -> None:
-    while (job := queue.jobs.get()) is not None:
-        _do(*job)
-        # A job holds a loop and a result, which are not to live on while this thread waits.
+    get, lock = queue.jobs.get, queue.lock
+    while (job := get()) is not None:
+        loop, future, work = job
         del job
-        with queue.lock:
+        settle, outcome = _do(work) if not future.cancelled() else (_succeed, None)
+        with lock:
             queue.idle += 1
+        # The loop may have ended without waiting.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, future, outcome)
+        # Nothing of a job is to live on while this thread waits for the next.
+        del loop, future, work, settle, outcome
 
 
-def _do(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], work: Callable[[], Any]) -> None:
-    if future.cancelled():
-        return
-    settle: Callable[[asyncio.Future[Any], Any], None] = _succeed
+def _do(work: Callable[[], Any]) -> tuple[_Settle, Any]:
     try:
-        outcome = work()
+        return _succeed, work()
     except BaseException as error:  # noqa: BLE001 -- it is raised again where the call is awaited
-        settle, outcome = _fail, error
-    # The loop may have ended without waiting.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(settle, future, outcome)
+        return _fail, error
 
 
 def _succeed(future: asyncio.Future[Any], result: Any) -> None:

@@ -1,0 +1,41 @@
+"""Timing several ways of doing one thing in one run, turn by turn, so that what disturbs one disturbs all."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeAlias
+
+Way: TypeAlias = Callable[[int], Awaitable[object]]
+"""Does the thing once; takes the number of the round."""
+
+
+async def interleaved(ways: Mapping[str, Way], rounds: int, warmup: int = 20) -> dict[str, list[float]]:
+    """Seconds per way and round. The order changes from round to round; the first `warmup` rounds are not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
+    gc.collect()
+    gc.freeze()
+    for number in range(warmup + rounds):
+        order = order[1:] + order[:1]
+        for name in order:
+            started = time.perf_counter()
+            await ways[name](number)
+            elapsed = time.perf_counter() - started
+            if number >= warmup:
+                times[name].append(elapsed)
+    gc.unfreeze()
+    return times
+
+
+def medians(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The median of each way, in seconds."""
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown."""
+    lines = [f"\n{title}\n", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
