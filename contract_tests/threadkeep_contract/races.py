@@ -74,7 +74,7 @@ def by_tasks(harness: Harness, race: Race) -> None:
         handles = [await harness.open() for _ in range(HANDLES)]
         await race(harness, handles[0], Tasks(harness, handles))
 
-    harness.run(run)
+    harness.run(run, seconds=2 * harness.profile.seconds)
 
 
 def by_processes(harness: Harness, race: Race) -> None:
@@ -87,7 +87,7 @@ def by_processes(harness: Harness, race: Race) -> None:
         async with workers(harness.url, harness.profile.processes) as team:
             await race(harness, handle, Processes(harness, team))
 
-    harness.run(run, seconds=2 * harness.profile.seconds)
+    harness.run(run, seconds=5 * harness.profile.seconds)
 
 
 def committing(scope: Thread, changes: Changes) -> Run:

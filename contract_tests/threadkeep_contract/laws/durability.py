@@ -129,22 +129,27 @@ class Durability(Law):
 
         harness.run(run)
 
-    def test_what_a_process_left_is_there(self, harness: Harness) -> None:
+    def test_what_processes_left_is_there(self, harness: Harness) -> None:
         if not _both(harness):
             return
 
         async def run() -> None:
             handle = await harness.open()
-            user = harness.fresh() + "user"
-            steps = mixed(user)[:30]
-            async with workers(harness.url, 1) as (worker,):
-                for outcome in await worker.outcomes_of(Run(steps)):
-                    if outcome.failure is not None:
-                        raise harness.broken("a process at work alone meets no error", "none", outcome.failure.error())
-                expected = look_at_model(model_after(steps), user)
-                promise = "what another process has been told is seen at once"
-                harness.expect(promise, expected, await look(handle, user))
-            harness.expect("what a process was told is there after its end", expected, await look(handle, user))
+            async with workers(harness.url, harness.profile.processes) as team:
+                scripts = {harness.fresh() + "user": worker for worker in team}
+                for user, worker in scripts.items():
+                    worker.give(Run(mixed(user)[:30]))
+                for worker in team:
+                    for outcome in await worker.rest():
+                        if outcome.failure is not None:
+                            raise harness.broken("a process meets no error", "none", outcome.failure.error())
+                expected = {user: look_at_model(model_after(mixed(user)[:30]), user) for user in scripts}
+                for user in scripts:
+                    promise = "what other processes have been told is seen at once"
+                    harness.expect(promise, expected[user], await look(handle, user))
+            for user in scripts:
+                promise = "what processes were told is there after their end"
+                harness.expect(promise, expected[user], await look(handle, user))
 
         harness.run(run)
 
