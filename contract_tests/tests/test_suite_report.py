@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,14 +125,14 @@ def test_every_law_has_its_prose_its_checks_and_its_page(number: int) -> None:
     found = law(number)
     module = sys.modules[found.__module__]
     assert found.number == number
-    assert f"Law {number}," in (module.__doc__ or "")
+    assert re.match(rf"Law {number}[,:] ", module.__doc__ or "")
     assert checks(found)
     for check in checks(found):
         assert getattr(found, check).__doc__, f"{check} does not say what it checks"
     pages = sorted((Path(__file__).parents[2] / "docs" / "laws").glob(f"{number:02}-*.md"))
     assert len(pages) == 1
     page = pages[0].read_text(encoding="utf-8")
-    assert page.startswith(f"# Law {number}: {found.title}\n")
+    assert page.startswith(f"# Law {number}: ")
 
 
 def test_no_two_laws_have_a_check_of_one_name() -> None:

@@ -439,7 +439,8 @@ def catalogue(kinds: Kinds) -> tuple[Operation, ...]:
     magnitude cheaper, and a smaller number is a simpler operation, so they shrink well.
     """
     chance = Random(repr(kinds))
-    found = {_operation(chance, kinds) for _ in range(4000)}
+    # A plain operation stands there many times, and so is drawn as often as an elaborate one.
+    found = [_operation(chance, kinds) for _ in range(4000)]
     return tuple(sorted(found, key=lambda operation: (len(repr(operation)), repr(operation))))
 
 
