@@ -286,3 +286,30 @@ class CacheOfOneProcess(FileStore):
             yield connection
         if mode == "IMMEDIATE":
             self.caches.pop(self.path, None)
+
+
+class BusyWriteSwallowed(FileStore):
+    """When somebody else is writing, the commit is acknowledged and not written."""
+
+    fault = "busy-write-swallowed"
+    caught_by = 5
+    seen_in = "writes whose error is logged and not raised"
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        self.meter.trips += 1
+        await asyncio.sleep(0)
+        try:
+            with self.transaction("IMMEDIATE NOW") as connection:
+                self.check(connection, scope, changes)
+                return self.write(connection, scope, changes)
+        except sqlite3.OperationalError:
+            with self.transaction("DEFERRED") as connection:
+                tail = self.tail(connection, scope) if isinstance(scope, Thread) else MISSING
+            return Receipt(tail, [tail.position + place for place in range(1, len(changes.append) + 1)])
+
+    @contextmanager
+    def transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
+        patience = 0 if mode.endswith("NOW") else self.wait
+        self.connection.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
+        with super().transaction(mode.removesuffix(" NOW")) as connection:
+            yield connection
