@@ -2,8 +2,9 @@
 
 A victim works through a script of commits and deletions in a resource of its own. The reference model says what the
 resource looks like after each of the steps. When the victim has been killed, the store has to look like that after some
-step (law 4), which is none before the last one that was acknowledged (law 6). Of three victims two are killed in the
-middle of their work, and one as soon as it has acknowledged all of it; some work one after the other, some at once.
+step (law 4), which is none before the last one that was acknowledged (law 6). Victims are killed at a random moment of
+their work, or as soon as others see what they have not acknowledged yet, or as soon as they have acknowledged all of
+it; some work one after the other, some at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,12 +48,10 @@ def mixed(user: str) -> tuple[Step, ...]:
 
 
 def appending(user: str) -> tuple[Step, ...]:
-    """Two messages a commit, in threads of 20 commits."""
+    """Two messages a commit, all in one thread."""
     return tuple(
         Step(
-            "commit",
-            Thread(user, f"thread{number // 20}"),
-            Changes(number + 1, f"epoch{number // 20}", (record(f"{number}-a"), record(f"{number}-b"))),
+            "commit", Thread(user, "thread"), Changes(number + 1, "epoch", tuple(record(f"{number}-{k}") for k in "ab"))
         )
         for number in range(10 * STEPS)
     )
@@ -132,13 +132,20 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
         numbers = range(first, min(first + team, harness.profile.kills))
         users = [harness.fresh() + "user" for _ in numbers]
         scripts = [
-            script(user)[: chance.randrange(1, FEW) if number % 3 == 2 else None]
+            script(user)[: chance.randrange(1, FEW) if script is mixed and number % 3 == 2 else None]
             for number, user in zip(numbers, users, strict=True)
         ]
         async with workers(harness.url, len(numbers)) as victims:
-            kills = [
-                _kill(victim, steps, LONGEST * chance.random()) for victim, steps in zip(victims, scripts, strict=True)
-            ]
+            kills = []
+            for number, user, victim, steps in zip(numbers, users, victims, scripts, strict=True):
+                seconds = LONGEST * chance.random()
+                if len(steps) < FEW:
+                    moment = _all_acknowledged(victim)
+                elif script is appending and number % 3 < 2:
+                    moment = _seen(victim, handle, Thread(user, "thread"))
+                else:
+                    moment = _random(victim, seconds)
+                kills.append(_kill(victim, steps, moment))
             if first // team % 2:
                 await asyncio.gather(*kills)
             else:
@@ -154,10 +161,27 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
             yield Survivor(user, steps, told, done, f"after {told} acknowledged steps: {source(seen)[:2000]}")
 
 
-async def _kill(victim: Worker, steps: tuple[Step, ...], seconds: float) -> None:
+async def _kill(victim: Worker, steps: tuple[Step, ...], moment: Awaitable[None]) -> None:
     victim.give(Run(steps))
-    if len(steps) < FEW:
-        await victim.rest()
-    elif await victim.outcome() is not None:
-        await asyncio.sleep(seconds)
+    await moment
     await victim.kill()
+
+
+async def _random(victim: Worker, seconds: float) -> None:
+    """Some time after its first acknowledged step."""
+    if await victim.outcome() is not None:
+        await asyncio.sleep(seconds)
+
+
+async def _all_acknowledged(victim: Worker) -> None:
+    """When it has acknowledged everything."""
+    await victim.rest()
+
+
+async def _seen(victim: Worker, handle: Guard, thread: Thread) -> None:
+    """When the thread has just been seen to grow, after the victim's first acknowledged step."""
+    await victim.outcome()
+    before = now = (await Guard.load(handle, thread)).tail
+    last = time.monotonic() + 1
+    while now == before and time.monotonic() < last:
+        now = (await Guard.load(handle, thread)).tail
