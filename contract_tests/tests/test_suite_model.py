@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
 from threadkeep.store import MISSING, After, Changes, Doc, Put, Resource, Tail, Thread, Window
 from threadkeep_contract.harness import record
-from threadkeep_contract.machine import EVERYTHING, Commit, Program, catalogue, imagine, programs
+from threadkeep_contract.machine import imagine
 from threadkeep_contract.model import Model
+from threadkeep_contract.operations import EVERYTHING, Commit, Program, catalogue, programs
 
 T, U, R = Thread("r", "t"), Thread("r", "u"), Resource("r")
 

@@ -127,8 +127,6 @@ def test_every_law_has_its_prose_its_checks_and_its_page(number: int) -> None:
     assert found.number == number
     assert re.match(rf"Law {number}[,:] ", module.__doc__ or "")
     assert checks(found)
-    for check in checks(found):
-        assert getattr(found, check).__doc__, f"{check} does not say what it checks"
     pages = sorted((Path(__file__).parents[2] / "docs" / "laws").glob(f"{number:02}-*.md"))
     assert len(pages) == 1
     page = pages[0].read_text(encoding="utf-8")

@@ -118,7 +118,8 @@ class Harness:
         self._check = check
         self._database = database
         self._handles: list[Recorded] = []
-        self._token = 10**8 + secrets.randbelow(9 * 10**8)
+        self.token = str(10**8 + secrets.randbelow(9 * 10**8))
+        """What the prefixes of all clean rooms of this harness begin with, and nothing else in it holds."""
         self._count = 0
         self._explored = 0
         self._loop: _LoopThread | None = None
@@ -131,12 +132,12 @@ class Harness:
         Digits, because a store that reads ids as numbers or folds their case must not be helped by the prefix.
         """
         self._count += 1
-        return f"{self._token}{self._count:06}"
+        return f"{self.token}{self._count:06}"
 
     def epoch(self) -> str:
         """A fresh epoch."""
         self._count += 1
-        return f"epoch{self._token}{self._count:06}"
+        return f"epoch{self.token}{self._count:06}"
 
     # Handles and time
 

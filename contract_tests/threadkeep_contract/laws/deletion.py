@@ -33,7 +33,8 @@ from threadkeep.store import (
 from threadkeep_contract.confusable import PAIRS, Spot
 from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import EVERYTHING, START, Program, compare, programs
+from threadkeep_contract.machine import START, compare
+from threadkeep_contract.operations import EVERYTHING, Program, programs
 
 ALL = Window(before=10**6)
 

@@ -16,7 +16,8 @@ from threadkeep.store import Changes, Clause, Put, Thread, Window
 from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
 from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START, Program, compare, programs
+from threadkeep_contract.machine import START, compare
+from threadkeep_contract.operations import Program, programs
 
 ALL = Window(before=10**6)
 

@@ -19,13 +19,13 @@ from typing import Any
 
 from threadkeep.errors import InvalidCursor, InvalidId, MessageConflict, TailMoved, ThreadNotFound, VersionMoved
 from threadkeep.memory import Memory
-from threadkeep.store import Changes, Put, Resource, Scope, Tail, Thread, Window
+from threadkeep.store import Changes, Put, Resource, Scope, Snapshot, Tail, Thread, Window
 from threadkeep_contract.confusable import PAIRS, PREFIX, Spot
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import (
+from threadkeep_contract.machine import START, imagine, observe
+from threadkeep_contract.operations import (
     EVERYTHING,
-    START,
     Commit,
     Delete,
     Erase,
@@ -36,8 +36,6 @@ from threadkeep_contract.machine import (
     Program,
     PutResource,
     SlotPut,
-    imagine,
-    observe,
     programs,
 )
 
@@ -183,9 +181,8 @@ class Isolation(Law):
                 Changes(at=START, epoch="e", drop_after=0, if_tail=Tail("x", 2)),
             ]
             seen: list[Any] = [
-                await handle.load(scope, Window(before=9)),
-                await handle.load(scope, Window("m1", 9, 9)),
-                await handle.load(scope, Window(1, 9, 9)),
+                _plain(await handle.load(scope, window))
+                for window in (Window(None, 9), Window("m1", 9, 9), Window(1, 9, 9))
             ]
             for change in changes:
                 try:
@@ -203,10 +200,13 @@ class Isolation(Law):
             await handle.commit(
                 theirs, appending(harness, START, record("m1"), record("m2"), puts=(Put("info", "{}"),))
             )
+            nothing, moved = Snapshot(), (TailMoved, ("", 0), str(TailMoved("", 0)))
+            unversioned = (VersionMoved, ("info", 0), str(VersionMoved("info", 0)))
+            expected = [nothing, nothing, nothing, moved, moved, unversioned, moved]
             foreign = await look(handle, Thread(room + "mine", "t"))
             missing = await look(handle, Thread(harness.fresh() + "mine", "t"))
-            for absent, present in zip(missing, foreign, strict=True):
-                harness.expect("a foreign thread looks like a missing one, to the letter", absent, present)
+            harness.expect("a foreign thread looks like a missing one, to the letter", missing, foreign)
+            harness.expect("a missing thread is empty, and has no tail or version", expected, foreign[: len(expected)])
 
         harness.run(check)
 
@@ -260,6 +260,10 @@ class Isolation(Law):
                 )
 
         harness.run(check)
+
+
+def _plain(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, records=tuple(snapshot.records), docs=dict(snapshot.docs))
 
 
 def _without_resource_puts(program: Program) -> Program:

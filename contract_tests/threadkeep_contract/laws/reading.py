@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from threadkeep.arguments import MAX_PAGE
 from threadkeep.errors import InvalidCursor, InvalidInput, MessageNotFound
 from threadkeep.memory import Memory, ResourceHandle
-from threadkeep.messages import Message, parse_message
+from threadkeep.messages import Message
 from threadkeep.store import After, Changes, Order, Put, Resource, Stored, Thread, ThreadRow, Window
 from threadkeep_contract.confusable import one_thread
+from threadkeep_contract.conversations import check_pairs, conversation
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START, Program, compare, programs
+from threadkeep_contract.machine import START, compare
+from threadkeep_contract.operations import Program, programs
 
 ALL = Window(before=10**6)
 
@@ -426,12 +428,12 @@ class Reading(Law):
         async def check(script: list[tuple[str, int]]) -> None:
             handle = harness.handles[0] if harness.handles else await harness.open()
             thread = Memory(handle).thread(harness.fresh() + "r", "t")
-            await thread.append(*_conversation(script))
+            await thread.append(*conversation(script))
             everything = await thread.messages()
             for last in range(len(everything) + 1):
                 snapshot = await thread.load(last=last, pair_safe=True)
-                _pairs(harness, everything, everything[len(everything) - last :], snapshot.messages)
-                _pairs(
+                check_pairs(harness, everything, everything[len(everything) - last :], snapshot.messages)
+                check_pairs(
                     harness,
                     everything,
                     everything[len(everything) - last :],
@@ -484,41 +486,3 @@ async def _paged(resource: ResourceHandle, order: Order) -> Any:
 
 def _ids_of(records: Sequence[Any]) -> list[str]:
     return [made.id for made in records]
-
-
-def _conversation(script: Sequence[tuple[str, int]]) -> list[Message]:
-    """Messages of a script: u(ser), a(ssistant with text and a call), c(all), r(esult), with the number of the call."""
-    messages = []
-    for number, (kind, call) in enumerate(script):
-        text = {"type": "text", "text": str(number)}
-        calling = {"type": "tool_call", "tool_call_id": f"call{call}", "name": "f", "arguments": "{}"}
-        result = {"type": "tool_result", "tool_call_id": f"call{call}", "result": number}
-        role, parts = {
-            "u": ("user", [text]),
-            "a": ("assistant", [text, calling]),
-            "c": ("assistant", [calling]),
-            "r": ("tool", [result]),
-        }[kind]
-        messages.append(parse_message({"id": f"m{number}", "role": role, "parts": parts}))
-    return messages
-
-
-def _pairs(harness: Harness, everything: list[Message], window: list[Message], shown: list[Message]) -> None:
-    """No result is shown without a call before it, nothing that is not in the window, and the order stays."""
-    called: set[str] = set()
-    for message in shown:
-        called |= {part.tool_call_id for part in message.tool_calls}
-        for part in message.tool_results:
-            harness.require(
-                "a result is shown with its call",
-                part.tool_call_id in called,
-                f"a call {part.tool_call_id} before the result in {message.id}",
-                [each.id for each in shown],
-            )
-    ids = [message.id for message in window]
-    harness.expect(
-        "a window is shown in order", [one for one in ids if one in {m.id for m in shown}], [m.id for m in shown]
-    )
-    kept = {message.id for message in shown}
-    plain = [message.id for message in window if not message.tool_calls and not message.tool_results]
-    harness.require("what has no result is shown", kept >= set(plain), plain, sorted(kept))

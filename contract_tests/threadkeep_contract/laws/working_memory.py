@@ -18,7 +18,8 @@ from threadkeep.store import Changes, Doc, Put, Receipt, Resource, Scope, Thread
 from threadkeep.working_memory import WorkingMemoryHandle
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START, Kinds, Program, compare, programs
+from threadkeep_contract.machine import START, compare
+from threadkeep_contract.operations import Kinds, Program, programs
 
 ALL = Window(before=10**6)
 
