@@ -84,7 +84,7 @@ def write_for_ever(url: str, name: str) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("options", ["", "?synchronous=normal"])
+@pytest.mark.parametrize("options", ["?timeout=60", "?timeout=60&synchronous=normal"])
 def test_what_was_acknowledged_survives_sigkill_and_nothing_is_torn(tmp_path: Path, options: str) -> None:
     path = tmp_path / "t.db"
     seen = 0
@@ -93,6 +93,7 @@ def test_what_was_acknowledged_survives_sigkill_and_nothing_is_torn(tmp_path: Pa
             subprocess.Popen(
                 [sys.executable, __file__, url_of(path, options), f"{attempt}.{number}"],
                 stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
             )
             for number in range(2)
@@ -105,8 +106,9 @@ def test_what_was_acknowledged_survives_sigkill_and_nothing_is_torn(tmp_path: Pa
         for child in children:
             child.send_signal(signal.SIGKILL)
         for child in children:
-            out, _ = child.communicate(timeout=30)
-            acknowledged += [line for line in out.split("\n")[:-1] if line]
+            out, err = child.communicate(timeout=60)
+            assert not err
+            acknowledged += out.split("\n")[:-1]
         stored = check_whole(path)
         assert set(acknowledged) <= set(stored)
         assert len(stored) > seen
