@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 OLDEST = (3, 11)
 SABOTEURS = "contract_tests/tests/test_saboteurs.py"
-"""Whether the laws reject broken stores is tried on the Python that runs nox: it takes minutes, and is the same on all."""
+"""That the laws reject broken stores is tried on the Python that runs nox; it takes minutes, and is the same on all."""
 IN_PARALLEL = ["-n", "auto", "--dist", "loadgroup"]
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
 
