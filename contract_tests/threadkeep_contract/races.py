@@ -77,15 +77,16 @@ def by_tasks(harness: Harness, race: Race) -> None:
     harness.run(run, seconds=2 * harness.profile.seconds)
 
 
-def by_processes(harness: Harness, race: Race) -> None:
-    """Run a race with worker processes, where the store offers that."""
+def by_processes(harness: Harness, *races: Race) -> None:
+    """Run races, one after the other, with one team of worker processes, where the store offers that."""
     if not harness.offers(Clause.PROCESSES):
         return
 
     async def run() -> None:
         handle = await harness.open()
         async with workers(harness.url, harness.profile.processes) as team:
-            await race(harness, handle, Processes(harness, team))
+            for race in races:
+                await race(harness, handle, Processes(harness, team))
 
     harness.run(run, seconds=5 * harness.profile.seconds)
 

@@ -185,13 +185,14 @@ async def _appends(harness: Harness, handle: Recorded, team: Team) -> None:
     positions = [stored.position for stored in after.records]
     harness.expect(f"{promise}, at positions that rise", sorted(set(positions)), positions)
     found = [stored.id for stored in after.records]
+    order = {name: index for index, name in enumerate(found)}
     for writer, answers in enumerate(outcomes):
         batches = []
         for number, outcome in enumerate(answers):
             receipt = _receipt(harness, promise, outcome)
             names = [f"{writer}/{number}/{index}" for index in range(size)]
             harness.expect(promise, [places.get(name) for name in names], list(receipt.positions))
-            first = found.index(names[0])
+            first = order.get(names[0], 0)
             harness.expect(promise, names, found[first : first + size])
             batches.append(first)
         harness.expect(promise, sorted(batches), batches)
@@ -399,71 +400,47 @@ class Concurrency(Law):
     def test_of_tasks_with_one_tail_exactly_one_wins(self, harness: Harness) -> None:
         by_tasks(harness, _one_tail)
 
-    def test_of_processes_with_one_tail_exactly_one_wins(self, harness: Harness) -> None:
-        by_processes(harness, _one_tail)
-
     def test_a_truncation_moves_the_tail_for_tasks(self, harness: Harness) -> None:
         by_tasks(harness, _tail_against_truncation)
-
-    def test_a_truncation_moves_the_tail_for_processes(self, harness: Harness) -> None:
-        by_processes(harness, _tail_against_truncation)
 
     def test_of_tasks_that_create_a_thread_exactly_one_does(self, harness: Harness) -> None:
         by_tasks(harness, _create)
 
-    def test_of_processes_that_create_a_thread_exactly_one_does(self, harness: Harness) -> None:
-        by_processes(harness, _create)
-
     def test_tasks_may_all_be_first_in_a_thread(self, harness: Harness) -> None:
         by_tasks(harness, _get_or_create)
-
-    def test_processes_may_all_be_first_in_a_thread(self, harness: Harness) -> None:
-        by_processes(harness, _get_or_create)
 
     def test_appends_of_many_tasks_are_all_there(self, harness: Harness) -> None:
         by_tasks(harness, _appends)
 
-    def test_appends_of_many_processes_are_all_there(self, harness: Harness) -> None:
-        by_processes(harness, _appends)
-
     def test_one_message_from_many_tasks_is_stored_once(self, harness: Harness) -> None:
         by_tasks(harness, _same_message)
-
-    def test_one_message_from_many_processes_is_stored_once(self, harness: Harness) -> None:
-        by_processes(harness, _same_message)
 
     def test_of_tasks_with_one_version_exactly_one_wins(self, harness: Harness) -> None:
         by_tasks(harness, _one_version)
 
-    def test_of_processes_with_one_version_exactly_one_wins(self, harness: Harness) -> None:
-        by_processes(harness, _one_version)
-
     def test_documents_keep_the_changes_of_many_tasks(self, harness: Harness) -> None:
         by_tasks(harness, _counters)
-
-    def test_documents_keep_the_changes_of_many_processes(self, harness: Harness) -> None:
-        by_processes(harness, _counters)
 
     def test_tasks_append_on_the_tail_they_loaded(self, harness: Harness) -> None:
         by_tasks(harness, _chains)
 
-    def test_processes_append_on_the_tail_they_loaded(self, harness: Harness) -> None:
-        by_processes(harness, _chains)
-
     def test_messages_and_documents_do_not_undo_each_other_in_tasks(self, harness: Harness) -> None:
         by_tasks(harness, _messages_beside_documents)
-
-    def test_messages_and_documents_do_not_undo_each_other_in_processes(self, harness: Harness) -> None:
-        by_processes(harness, _messages_beside_documents)
 
     def test_tasks_may_open_the_store_at_once(self, harness: Harness) -> None:
         by_tasks(harness, _first_use)
 
-    def test_processes_may_open_the_store_at_once(self, harness: Harness) -> None:
-        by_processes(harness, _first_use)
-
     def test_histories_of_tasks_are_linearizable(self, harness: Harness) -> None:
         by_tasks(harness, check_histories)
 
-    def test_histories_of_processes_are_linearizable(self, harness: Harness) -> None:
-        by_processes(harness, check_histories)
+    def test_processes_race_for_a_tail_and_for_a_thread(self, harness: Harness) -> None:
+        by_processes(harness, _one_tail, _tail_against_truncation, _create, _get_or_create)
+
+    def test_processes_append_and_lose_nothing(self, harness: Harness) -> None:
+        by_processes(harness, _appends, _same_message, _chains, _messages_beside_documents)
+
+    def test_processes_race_for_versions_and_lose_nothing(self, harness: Harness) -> None:
+        by_processes(harness, _one_version, _counters)
+
+    def test_processes_open_the_store_at_once_and_are_linearizable(self, harness: Harness) -> None:
+        by_processes(harness, _first_use, check_histories)
