@@ -71,15 +71,15 @@ def check_whole(path: Path) -> list[str]:
     return names
 
 
-def write_for_ever(url: str, name: str) -> None:
-    """A child: commits, and tells each one that was acknowledged."""
+def write_for_ever(url: str, name: str, told: str) -> None:
+    """A child: commits, and writes down each commit that was acknowledged, a line each."""
 
     async def run() -> None:
         store = open_store(url)
-        for number in count():
-            await store.commit(HERE, batch(f"{name}.{number}"))
-            sys.stdout.write(f"{name}.{number}\n")
-            sys.stdout.flush()
+        with Path(told).open("wb", buffering=0) as lines:
+            for number in count():
+                await store.commit(HERE, batch(f"{name}.{number}"))
+                lines.write(f"{name}.{number}\n".encode())
 
     asyncio.run(run())
 
@@ -89,28 +89,25 @@ def test_what_was_acknowledged_survives_sigkill_and_nothing_is_torn(tmp_path: Pa
     path = tmp_path / "t.db"
     seen = 0
     for attempt in range(3):
+        names = [f"{attempt}.{number}" for number in range(2)]
+        told = [tmp_path / f"{name}.txt" for name in names]
         children = [
-            subprocess.Popen(
-                [sys.executable, __file__, url_of(path, options), f"{attempt}.{number}"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for number in range(2)
+            subprocess.Popen([sys.executable, __file__, url_of(path, options), name, str(file)], stderr=subprocess.PIPE)
+            for name, file in zip(names, told, strict=True)
         ]
-        acknowledged = []
-        for child in children:
-            assert child.stdout is not None
-            acknowledged.append(child.stdout.readline().strip())
+        for child, file in zip(children, told, strict=True):
+            while child.poll() is None and not (file.exists() and file.stat().st_size):
+                time.sleep(0.005)
         time.sleep(random.uniform(0, 0.2))
         for child in children:
             child.send_signal(signal.SIGKILL)
         for child in children:
-            out, err = child.communicate(timeout=60)
-            assert not err
-            acknowledged += out.split("\n")[:-1]
+            _, err = child.communicate(timeout=60)
+            assert (child.returncode, err) == (-signal.SIGKILL, b"")
+        acknowledged = {name for file in told for name in file.read_text().split("\n")[:-1]}
         stored = check_whole(path)
-        assert set(acknowledged) <= set(stored)
+        assert acknowledged
+        assert acknowledged <= set(stored)
         assert len(stored) > seen
         seen = len(stored)
 
