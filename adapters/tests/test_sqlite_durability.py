@@ -15,6 +15,7 @@ import time
 import warnings
 from dataclasses import replace
 from functools import partial
+from io import RawIOBase
 from itertools import count
 from pathlib import Path
 
@@ -74,14 +75,14 @@ def check_whole(path: Path) -> list[str]:
 def write_for_ever(url: str, name: str, told: str) -> None:
     """A child: commits, and writes down each commit that was acknowledged, a line each."""
 
-    async def run() -> None:
+    async def run(lines: RawIOBase) -> None:
         store = open_store(url)
-        with Path(told).open("wb", buffering=0) as lines:
-            for number in count():
-                await store.commit(HERE, batch(f"{name}.{number}"))
-                lines.write(f"{name}.{number}\n".encode())
+        for number in count():
+            await store.commit(HERE, batch(f"{name}.{number}"))
+            lines.write(f"{name}.{number}\n".encode())
 
-    asyncio.run(run())
+    with Path(told).open("wb", buffering=0) as lines:
+        asyncio.run(run(lines))
 
 
 @pytest.mark.parametrize("options", ["?timeout=60", "?timeout=60&synchronous=normal"])
