@@ -140,7 +140,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_examples_run_and_print_what_they_say(page: Path, tmp_path: Path) -> None:
-    """The python blocks of a page are one program. What it prints is what its lines "#> ..." say."""
+    """The python blocks of a page are one program. What it prints is what its lines "# -> ..." say."""
     blocks = [
         text
         for language, source, text in FENCE.findall(page.read_text(encoding="utf-8"))
@@ -159,7 +159,7 @@ def test_python_examples_run_and_print_what_they_say(page: Path, tmp_path: Path)
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    expected = [line[3:] for line in program.read_text(encoding="utf-8").splitlines() if line.startswith("#> ")]
+    expected = [line[5:] for line in program.read_text(encoding="utf-8").splitlines() if line.startswith("# -> ")]
     assert done.stdout.splitlines() == expected
     assert done.stderr == ""
 
@@ -177,4 +177,4 @@ def test_the_readmes_example_is_ten_lines() -> None:
         for language, _, text in FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
         if language == "python"
     )
-    assert len([line for line in first.splitlines() if line.strip() and not line.startswith("#>")]) == 10
+    assert len([line for line in first.splitlines() if line.strip() and not line.startswith("# -> ")]) == 10
