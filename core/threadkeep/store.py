@@ -247,8 +247,8 @@ class Store(ABC):
         """Write everything in `changes`, or raise and write nothing [4].
 
         A record of `append` whose id is in the thread already (above `drop_after` nothing is) with the same digest
-        is known: it is not written again, and the receipt gives its first position [2]. New records get positions
-        that are adjacent, in the order given, and larger than every position that this epoch ever gave [3].
+        is known: it is not written again, and the receipt gives its first position [2]. New records get,
+        in the order given, the next positions after the largest that this epoch ever gave, from 1 on, without gaps [3].
 
         Conditions, in this order, each tested before anything is written:
         1. `if_epoch`: else TailMoved with the tail now.
