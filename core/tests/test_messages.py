@@ -127,7 +127,7 @@ def test_law_7_real_conversations_come_back() -> None:
 
 def test_the_body_is_plain_json_without_what_says_nothing() -> None:
     message = Message.user("a", id="m", position=3, stored_at=datetime(2020, 1, 1, tzinfo=UTC))
-    assert record(message).body == '{"id":"m","role":"user","parts":[{"type":"text","text":"a"}]}'
+    assert record(message).body == '{"id":"m","parts":[{"text":"a","type":"text"}],"role":"user"}'
     whole = Message(
         id="m",
         role="tool",

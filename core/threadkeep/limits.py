@@ -71,15 +71,21 @@ def canonical_json(value: object, what: str) -> str:
     `what` names the value in errors. Only what JSON has is taken: dict with string keys, list, str, int, float, bool,
     None. A tuple, a number as key, NaN or a lone surrogate would come back as something else, and is refused.
     """
+    return canonical_forms(value, what)[0]
+
+
+def canonical_forms(value: object, what: str) -> tuple[str, str]:
+    """A value's `canonical_json` and `sorted_json`, which are one text where the keys are in their order already."""
     try:
-        text = _encode(value)
-        text.encode()
-        if not (_deep(text) or json.loads(text) != value):
-            return text
-    except (TypeError, ValueError, RecursionError):
+        in_order = _in_order(value, 0)
+        if in_order is not None:
+            text = _encode(value)
+            text.encode()
+            return text, text if in_order else _encode_sorted(value)
+    except (ValueError, RecursionError):
         pass
     _refuse(value, what, 0)
-    return _encode(value)
+    return _encode(value), _encode_sorted(value)
 
 
 def sorted_json(value: object) -> str:
@@ -87,8 +93,33 @@ def sorted_json(value: object) -> str:
     return _encode_sorted(value)
 
 
-def _deep(text: str) -> bool:
-    return text.count("[") + text.count("{") > MAX_DEPTH
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+
+def _in_order(value: object, depth: int) -> bool | None:
+    """Whether all keys rise by code point; None where a type is not JSON's own, or the nesting is too deep."""
+    if type(value) is dict:
+        in_order, last = True, ""
+        for key, item in value.items():
+            if type(key) is not str:
+                return None
+            in_order, last = in_order and key >= last, key
+            if type(item) not in _SCALARS:
+                inside = _in_order(item, depth + 1)
+                if inside is None:
+                    return None
+                in_order = in_order and inside
+    elif type(value) is list:
+        in_order = True
+        for item in value:
+            if type(item) not in _SCALARS:
+                inside = _in_order(item, depth + 1)
+                if inside is None:
+                    return None
+                in_order = in_order and inside
+    else:
+        return True if type(value) in _SCALARS else None
+    return in_order if depth < MAX_DEPTH or (depth == MAX_DEPTH and not value) else None
 
 
 def _refuse(value: object, path: str, depth: int) -> None:

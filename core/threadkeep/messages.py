@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
@@ -24,7 +25,7 @@ from pydantic import (
 )
 
 from threadkeep.errors import InvalidContent, StoreDamaged
-from threadkeep.limits import Limits, canonical_json, check_id, check_size, sorted_json
+from threadkeep.limits import Limits, canonical_forms, check_id, check_size, sorted_json
 from threadkeep.store import Record, Stored
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -196,8 +197,15 @@ class Message(_Kept):
         return mine == theirs and _same_json(mine, theirs)
 
 
+@cache
+def _fields(kind: type[BaseModel]) -> tuple[str, ...]:
+    """A model's fields in the order in which they are stored: sorted, so that most digests need no second text."""
+    return tuple(sorted(kind.model_fields))
+
+
 def _plain(model: BaseModel) -> dict[str, Any]:
-    plain = {name: value for name, value in model.__dict__.items() if value is not None}
+    value_of = model.__dict__.get
+    plain = {name: value for name in _fields(type(model)) if (value := value_of(name)) is not None}
     if model.__pydantic_extra__:
         plain.update(model.__pydantic_extra__)
     return plain
@@ -266,10 +274,9 @@ def encode(message: Message, limits: Limits) -> Record:
     order of keys is kept, and tells nothing apart.
     """
     check_id("message id", message.id, limits)
-    plain = _checked(message)
-    body = canonical_json(plain, "message")
+    body, in_order = canonical_forms(_checked(message), "message")
     check_size("message_bytes", body, limits, f"message {message.id[:40]!r}")
-    return Record(message.id, sha256(sorted_json(plain).encode()).hexdigest(), body)
+    return Record(message.id, sha256(in_order.encode()).hexdigest(), body)
 
 
 _many: Final = TypeAdapter(list[Message])
