@@ -79,7 +79,13 @@ class SQLiteStore(shared.SqlStore):
     async def close(self) -> None:
         with self._lock:
             lanes, self._writing, self._reading = (self._writing, self._reading), None, None
-        await asyncio.to_thread(self._let_go, lanes)
+        try:
+            letting_go = asyncio.get_running_loop().run_in_executor(None, self._let_go, lanes)
+        except RuntimeError:
+            # The interpreter is ending and starts no thread any more.
+            self._let_go(lanes)
+        else:
+            await letting_go
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         snapshot = shared.snapshot(await self._read(shared.load_step(scope, window)))
