@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 import pytest
 from conversations import conversations
@@ -352,7 +353,9 @@ def test_a_stored_message_that_cannot_be_read_is_damage() -> None:
 
 def test_ids_are_made_where_none_is_given_and_strings_are_the_users() -> None:
     assert re.fullmatch("[0-9a-f]{32}", new_id())
-    assert new_id() != new_id()
+    assert UUID(new_id()).version == 7
+    made = [new_id() for _ in range(1000)]
+    assert len(set(made)) == 1000
     one, two = as_messages(["yes", "yes"])
     assert (one.role, one.text, one.parts) == ("user", "yes", two.parts)
     assert one.id != two.id

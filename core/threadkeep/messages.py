@@ -6,7 +6,8 @@ known here is kept too, in messages and in parts (`extra="allow"`).
 
 from __future__ import annotations
 
-import uuid
+import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -33,8 +34,13 @@ MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def new_id() -> str:
-    """A fresh id: 32 hexadecimal digits, random (UUID 4)."""
-    return uuid.uuid4().hex
+    """A fresh id: 32 hexadecimal digits, a UUID of version 7 (RFC 9562, 60 bits of time and 62 random ones).
+
+    It begins with the time, so that ids made one after another lie side by side in a database's index, and an append
+    touches one page of it instead of one for each message. Nothing is ever ordered by it.
+    """
+    millis, rest = divmod(time.time_ns(), 1_000_000)
+    return f"{millis:012x}{0x7000 | rest * 4096 // 1_000_000:x}{1 << 63 | secrets.randbits(62):x}"
 
 
 def to_micros(moment: datetime) -> int:
