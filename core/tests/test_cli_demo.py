@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -78,8 +77,7 @@ def test_the_demo_leaves_the_store_of_the_environment_alone(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_takes_less_than_ten_seconds_and_needs_nothing(tmp_path: Path) -> None:
-    start = time.monotonic()
+def test_the_demo_needs_no_key_no_network_and_nothing_on_the_path(tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-m", "threadkeep", "demo"],
         env={"PATH": "", "HOME": str(tmp_path), "PYTHONWARNINGS": "error"},
@@ -88,6 +86,5 @@ def test_the_demo_takes_less_than_ten_seconds_and_needs_nothing(tmp_path: Path) 
         text=True,
         check=True,
     )
-    assert time.monotonic() - start < 10
     assert told.stderr == ""
     assert list(tmp_path.iterdir()) == []
