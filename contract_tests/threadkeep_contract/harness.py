@@ -65,7 +65,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile
     for profile in (
         Profile("quick", 20, 20, 5, 8, 3, 5, 2, 200, 40, 60, 5),
-        Profile("default", 100, 30, 20, 16, 3, 20, 8, 500, 200, 60, 10),
+        Profile("default", 80, 30, 20, 16, 3, 20, 8, 500, 200, 60, 10),
         Profile("deep", 1500, 60, 200, 32, 6, 200, 300, 5000, 2000, 300, 120),
     )
 }

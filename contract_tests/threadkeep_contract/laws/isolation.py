@@ -108,27 +108,20 @@ def _meeting(program_of_two: tuple[Spot, Spot]) -> Program:
     def then(spot: int) -> list[Operation]:
         other = 1 - spot
         return [
-            Commit(spot, 0, append=((2, 0),), later=1, if_tail="now", puts=(SlotPut(1, "[]", 0),)),
+            Commit(spot, 0, append=((2, 0), (3, spot)), later=1, if_tail="now", drop=1, puts=(SlotPut(1, "[]", 0),)),
             Load(spot, 1, message=0, before=9, after=9),
             Load(other, 1, message=2, before=9, after=9),
             Load(other, 0, message=1, before=9, after=9),
-            List(other, 0, order="active"),
-            Commit(spot, 1, append=((3, spot), (2, 0)), later=2, drop=1, seen="now"),
             Load(other, 1, back=1, before=9, after=9),
+            List(other, 0, order="active"),
         ]
 
     operations = [
         *(*first(0), *first(1), *then(0), *then(1)),
-        *(Delete(0, 0), Load(1, 0, before=9), List(1, 1), LoadResource(1, 0), Commit(1, 1, append=((1, 1),))),
+        *(Delete(0, 0), Load(1, 0, before=9), List(1, 1), LoadResource(1, 0)),
         *(Commit(0, 1, append=((3, 0),), puts=put), Load(0, 0, before=9), Load(1, 1, before=9)),
-        *(
-            Erase(0, 1),
-            Load(1, 0, before=9),
-            LoadResource(1, 1),
-            List(1, 0),
-            Commit(1, 0, append=((2, 1),), if_tail="now"),
-        ),
-        *(Load(0, 0, before=9), List(0, 1)),
+        *(Erase(0, 1), Load(1, 0, before=9), LoadResource(1, 1), List(1, 0)),
+        *(Commit(1, 0, append=((2, 1),), if_tail="now"), Load(0, 0, before=9), List(0, 1)),
     ]
     return Program(program_of_two, tuple(operations))
 

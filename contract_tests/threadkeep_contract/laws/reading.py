@@ -104,6 +104,7 @@ class Reading(Law):
             harness.expect("every message is there", _ids_of(made), _ids(found))
             whole = all(entry.body == one.body for entry, one in zip(found, made, strict=True))
             harness.require("every message is whole", whole, "equal bodies", "a body that differs")
+            await handle.delete(Resource(scope.resource_id))
 
         harness.run(check)
 
