@@ -300,11 +300,15 @@ def decode(stored: Sequence[Stored]) -> list[Message]:
         raise StoreDamaged(f"a stored message cannot be read: {error.errors(include_url=False)[0]['msg']}") from error
     if len(messages) != len(stored):
         raise StoreDamaged(f"{len(stored)} stored messages read as {len(messages)}")
+    last, moment = -1, EPOCH
     for message, (position, at, _, _, _) in zip(messages, stored, strict=True):
+        if at != last:
+            # The messages of one commit have one time.
+            last, moment = at, EPOCH + timedelta(0, 0, at)
         # Messages are frozen for everyone else; these are not yet given to anyone.
         fields = message.__dict__
         fields["position"] = position
-        fields["stored_at"] = EPOCH + timedelta(0, 0, at)
+        fields["stored_at"] = moment
         message.__pydantic_fields_set__.update(_PLACED)
     return messages
 
