@@ -1,9 +1,10 @@
 """threadkeep on SQLite beside SQLite by hand, and beside openai-agents' SQLiteSession where it is installed.
 
-    python benchmarks/sqlite.py [--messages FILE] [--rounds N] [--lengths 10,1000,10000,100000] [--folder DIR]
+    python benchmarks/sqlite.py [--messages FILE] [--rounds N] [--quantile Q] [--lengths 10,1000,...] [--folder DIR]
 
 An operation is what an agent's turn costs: load the newest 20 messages, append 2. All files lie in one new folder, use
-WAL and the same `synchronous`, and take turns in one run; the numbers are medians. FILE is JSON lines with "messages"
+WAL and the same `synchronous`, and take turns in one run. The numbers are medians; on a machine with other work, a
+smaller --quantile tells more. FILE is JSON lines with "messages"
 in OpenAI's chat format; without it, messages are made up.
 """
 
@@ -27,7 +28,7 @@ from typing import Any
 
 from chats import chat_messages
 from floor import Floor
-from timing import Way, interleaved, medians, table
+from timing import Way, interleaved, quantile, table
 
 from threadkeep import Memory, Message
 from threadkeep.formats.openai import messages_from_openai
@@ -169,7 +170,7 @@ class Contenders:
         return ways
 
 
-async def measure_turns(folder: Path, turns: Turns, lengths: Sequence[int], rounds: int) -> None:
+async def measure_turns(folder: Path, turns: Turns, lengths: Sequence[int], rounds: int, share: float) -> None:
     for synchronous in ("full", "normal"):
         rows = []
         ours_at: dict[int, float] = {}
@@ -177,16 +178,22 @@ async def measure_turns(folder: Path, turns: Turns, lengths: Sequence[int], roun
             contenders = Contenders(folder, synchronous, f"t{length}", turns)
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(contenders.close)
-                found = medians(await interleaved(contenders.ways(rounds + 20), rounds))
+                found = quantile(await interleaved(contenders.ways(rounds + 20), rounds), share)
             ours_at[length] = found[OURS]
             cells = [f"{value * 1e6:,.0f} ({value / found[FLOOR_TEXT]:.2f})" for value in found.values()]
             rows.append([f"{length:,}", *cells])
-        print(table(f"Load {LAST} + append 2, synchronous={synchronous}: µs (ratio)", ["length", *found], rows))
+        print(
+            table(
+                f"Load {LAST} + append 2, synchronous={synchronous}: µs (ratio), quantile {share}",
+                ["length", *found],
+                rows,
+            )
+        )
         shortest, longest = min(lengths), max(lengths)
         print(f"\nthreadkeep at {longest:,} / at {shortest:,}: {ours_at[longest] / ours_at[shortest]:.2f}", flush=True)
 
 
-async def measure_commits(folder: Path, turns: Turns, rounds: int) -> None:
+async def measure_commits(folder: Path, turns: Turns, rounds: int, share: float) -> None:
     rows = []
     for synchronous in ("full", "normal"):
         async with Memory(f"sqlite:///{folder}/ours.db?synchronous={synchronous}") as memory:
@@ -196,11 +203,13 @@ async def measure_commits(folder: Path, turns: Turns, rounds: int) -> None:
                 made = [turns.messages(count) for _ in range(rounds + 5)]
                 return lambda number: thread.append(*made[number])
 
-            found = medians(await interleaved({"2": way(2), "100": way(100)}, rounds, warmup=5))
+            found = quantile(await interleaved({"2": way(2), "100": way(100)}, rounds, warmup=5), share)
         rows.append(
             [synchronous, *(f"{value * 1e6:,.0f}" for value in found.values()), f"{found['100'] / found['2']:.1f}"]
         )
-    print(table("Messages in one commit: µs", ["synchronous", "2", "100", "100 / 2"], rows), flush=True)
+    print(
+        table(f"Messages in one commit: µs, quantile {share}", ["synchronous", "2", "100", "100 / 2"], rows), flush=True
+    )
 
 
 def measure_import() -> None:
@@ -212,17 +221,18 @@ def measure_import() -> None:
     print(f"\nimport threadkeep: {statistics.median(runs) * 1e3:.0f} ms")
 
 
-async def measure(folder: Path, messages: Path | None, lengths: Sequence[int], rounds: int) -> None:
+async def measure(folder: Path, messages: Path | None, lengths: Sequence[int], rounds: int, share: float) -> None:
     turns = Turns(messages)
     await fill(folder, turns, lengths)
-    await measure_turns(folder, turns, lengths, rounds)
-    await measure_commits(folder, turns, max(10, rounds // 4))
+    await measure_turns(folder, turns, lengths, rounds, share)
+    await measure_commits(folder, turns, max(10, rounds // 4), share)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=Path)
     parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--quantile", type=float, default=0.5)
     parser.add_argument("--lengths", default="10,1000,10000,100000")
     parser.add_argument("--folder", type=Path, help="where the files go, so on which disk; a new folder in it is used")
     given = parser.parse_args()
@@ -232,7 +242,7 @@ def main() -> None:
         print("\nopenai-agents is not installed, so that its SQLiteSession is left out")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         lengths = [int(length) for length in given.lengths.split(",")]
-        asyncio.run(measure(Path(folder), given.messages, lengths, given.rounds))
+        asyncio.run(measure(Path(folder), given.messages, lengths, given.rounds, given.quantile))
 
 
 if __name__ == "__main__":
