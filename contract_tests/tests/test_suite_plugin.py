@@ -82,7 +82,7 @@ def test_pyargs_judges_the_store_of_the_option(pytester: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(
         [
             "*the contract: TestStoreURL*",
-            "law  2 No duplication: kept (3 of * checks run)",
+            "law  2 No duplication: kept (3 of * checks run, 1 not offered)",
             "*NOT OFFERED: durability (*",
             "law  3 Order: kept (1 of * checks run)",
         ]

@@ -109,8 +109,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             run = {report.nodeid for report, _ in found}
             broken = sorted({report.nodeid for report, _ in found if report.failed})
             declining = {report.nodeid for report, note in found if note["declined"]} - set(broken)
-            all_run = len(run) == note["checks"]
-            verdict = f"kept ({len(run)} checks)" if all_run else f"kept ({len(run)} of {note['checks']} checks run)"
+            checks = (
+                f"{len(run)} checks" if len(run) == note["checks"] else f"{len(run)} of {note['checks']} checks run"
+            )
+            verdict = f"kept ({checks}{f', {len(declining)} not offered' if declining else ''})"
             if broken:
                 verdict = f"BROKEN by {len(broken)} of {len(run)} checks"
             elif run == declining:

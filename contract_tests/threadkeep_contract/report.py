@@ -121,7 +121,7 @@ class Report:
                 str(verdict.number),
                 verdict.title,
                 f"[{_STYLES[verdict.status]}]{verdict.status}[/]",
-                str(len(verdict.findings)),
+                _count(verdict),
                 f"{seconds:.1f}",
             )
         yield table
@@ -229,6 +229,11 @@ def _find(law: type[Law], check: str, harness: Harness) -> Finding:
         harness.history.source() if harness.history.calls else "",
         not_offered=declined,
     )
+
+
+def _count(verdict: Verdict) -> str:
+    declined = sum(finding.status == "not offered" for finding in verdict.findings)
+    return f"{len(verdict.findings)}{f', {declined} not offered' if declined else ''}"
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
