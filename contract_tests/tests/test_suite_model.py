@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -107,8 +109,8 @@ def test_the_catalogue_is_the_same_every_time_and_has_every_kind() -> None:
 
 
 def test_programs_reach_every_outcome() -> None:
-    """Random programs succeed and are refused in every way; otherwise the checks would compare little."""
-    seen: set[str] = set()
+    """Random programs succeed and are refused in every way, often; otherwise the checks would compare little."""
+    seen: Counter[str] = Counter()
 
     @settings(max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(programs(EVERYTHING, 30))
@@ -116,8 +118,13 @@ def test_programs_reach_every_outcome() -> None:
         for number, text in imagine(program, range(len(program.operations))).items():
             kind = type(program.operations[number]).__name__
             name = text.partition("(")[0]
-            seen.add(f"{kind} {name}" if name in ("TailMoved", "MessageConflict", "VersionMoved") else kind)
+            seen[f"{kind} {name}" if name in ("TailMoved", "MessageConflict", "VersionMoved") else kind] += 1
 
     play()
-    assert {"Commit TailMoved", "Commit MessageConflict", "Commit VersionMoved", "PutResource VersionMoved"} <= seen
-    assert {"Commit", "PutResource", "Load", "LoadResource", "Delete", "Erase", "List"} <= seen
+    share = {outcome: count / seen.total() for outcome, count in seen.items()}
+    for outcome in ("Commit", "Commit TailMoved", "Load"):
+        assert share[outcome] > 0.1, share
+    for outcome in ("PutResource", "LoadResource", "Delete", "Erase", "List"):
+        assert share[outcome] > 0.01, share
+    for outcome in ("Commit MessageConflict", "Commit VersionMoved", "PutResource VersionMoved"):
+        assert share[outcome] > 0.001, share

@@ -51,6 +51,7 @@ READS: dict[type, dict[str, Call]] = {
         "tail": lambda thread: thread.tail(),
         "load": lambda thread: thread.load(),
         "messages": lambda thread: thread.messages(),
+        "count": lambda thread: thread.count(),
         "history": lambda thread: thread.history(),
         "messages_page": lambda thread: thread.messages_page(),
     },

@@ -370,6 +370,11 @@ class ThreadHandle:
         work = self._inner.history()
         return self._portal.iterate(work)
 
+    def count(self) -> int:
+        """How many messages the thread has. It reads the whole thread, a page at a time, and is no part of lists."""
+        work = self._inner.count()
+        return self._portal.call(work)
+
     def messages_page(self, *, limit: int = 50, cursor: str | None = None, newest_first: bool = False) -> Page[Message]:
         """A page of at most `limit` (1 to 1,000) messages, oldest first or newest first.
 

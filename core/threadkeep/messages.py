@@ -338,3 +338,17 @@ def _as_message(item: object) -> Message:
             f"a message must be a Message or a string, not {type(item).__name__}; parse_message reads JSON values"
         )
     return parse_message({"role": "user", "parts": [{"type": "text", "text": item}]})
+
+
+def batches(stored: Sequence[Stored], count: int, size: int) -> list[tuple[Record, ...]]:
+    """Stored records in commits of at most `count` records and about `size` bytes; at least one commit."""
+    filled: list[list[Record]] = [[]]
+    bytes_filled = 0
+    for entry in stored:
+        weight = len(entry.body.encode())
+        if filled[-1] and (len(filled[-1]) == count or bytes_filled + weight > size):
+            filled.append([])
+            bytes_filled = 0
+        filled[-1].append(Record(entry.id, entry.digest, entry.body))
+        bytes_filled += weight
+    return [tuple(batch) for batch in filled]

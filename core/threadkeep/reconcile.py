@@ -20,6 +20,7 @@ from threadkeep.messages import (
     TextPart,
     ToolResultPart,
     UnknownPart,
+    new_id,
 )
 
 Ids: TypeAlias = Literal["stable", "fresh"]
@@ -91,6 +92,16 @@ def reconcile(stored: Sequence[Message], incoming: Sequence[Message], ids: Ids) 
     return Reconciled(
         tuple(stored[start : start + count]), tuple(incoming[count:]), tuple(stored[start + count :]), grown
     )
+
+
+def unused_ids(new: Sequence[Message], stored: Sequence[Message]) -> list[Message]:
+    """Messages of a client whose ids mean nothing: one that is taken already is replaced."""
+    taken = {message.id for message in stored}
+    renamed = []
+    for message in new:
+        renamed.append(message.model_copy(update={"id": new_id()}) if message.id in taken else message)
+        taken.add(message.id)
+    return renamed
 
 
 def same_content(a: Message, b: Message) -> bool:

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from threadkeep.arguments import MAX_COUNT, as_metadata, as_tail, check_count, check_instant, check_page, check_place
+from threadkeep.arguments import (
+    MAX_COUNT,
+    MAX_PAGE,
+    as_metadata,
+    as_tail,
+    check_count,
+    check_instant,
+    check_page,
+    check_place,
+)
 from threadkeep.cursors import make_cursor, read_cursor
 from threadkeep.errors import (
     InvalidCursor,
@@ -21,9 +30,9 @@ from threadkeep.errors import (
     VersionMoved,
 )
 from threadkeep.limits import canonical_json, check_id
-from threadkeep.messages import Message, as_messages, decode, encode, new_id
-from threadkeep.reconcile import Ids, reconcile
-from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Record, Snapshot, Tail, Thread, ThreadRow, Window
+from threadkeep.messages import Message, as_messages, batches, decode, encode, new_id
+from threadkeep.reconcile import Ids, reconcile, unused_ids
+from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Snapshot, Tail, Thread, ThreadRow, Window
 from threadkeep.views import (
     INFO,
     WORKING_MEMORY,
@@ -232,7 +241,7 @@ class ThreadHandle:
             if found.grown is None and not found.new:
                 return HistoryReceipt(snapshot.tail, found.known, appended, len(found.beyond))
             grown = () if found.grown is None else (found.grown,)
-            new = (*grown, *(found.new if ids == "stable" else _unused_ids(found.new, stored)))
+            new = (*grown, *(found.new if ids == "stable" else unused_ids(found.new, stored)))
             try:
                 receipt = await self.commit(
                     new[:most], if_tail=snapshot.tail, drop_from=None if found.grown is None else found.grown.id
@@ -351,6 +360,16 @@ class ThreadHandle:
             if cursor is None:
                 return
 
+    async def count(self) -> int:
+        """How many messages the thread has. It reads the whole thread, a page at a time, and is no part of lists."""
+        counted, position = 0, 0
+        while True:
+            records = (await self._load(Window(position + 1, after=MAX_PAGE))).records
+            counted += len(records)
+            if len(records) < MAX_PAGE:
+                return counted
+            position = records[-1].position
+
     async def messages_page(
         self, *, limit: int = 50, cursor: str | None = None, newest_first: bool = False
     ) -> Page[Message]:
@@ -402,10 +421,10 @@ class ThreadHandle:
         }
         memory = snapshot.docs.get(WORKING_MEMORY)
         puts = () if memory is None or memory.body is None else (Put(WORKING_MEMORY, memory.body),)
-        batches = _batches(snapshot, self._limits.commit_messages, self._limits.commit_bytes // 2)
+        parts = batches(snapshot.records, self._limits.commit_messages, self._limits.commit_bytes // 2)
         tail = MISSING
-        for index, batch in enumerate(batches):
-            done = index == len(batches) - 1
+        for index, batch in enumerate(parts):
+            done = index == len(parts) - 1
             changes = Changes(
                 at=self._memory.now(),
                 epoch=new_id(),
@@ -474,30 +493,6 @@ class ThreadHandle:
         return (Put(WORKING_MEMORY, None if value is None else canonical_json(value, "working memory")),)
 
 
-def _unused_ids(new: Sequence[Message], stored: Sequence[Message]) -> list[Message]:
-    """Messages of a client whose ids mean nothing: one that is taken already is replaced."""
-    taken = {message.id for message in stored}
-    renamed = []
-    for message in new:
-        renamed.append(message.model_copy(update={"id": new_id()}) if message.id in taken else message)
-        taken.add(message.id)
-    return renamed
-
-
 def _within(message: Message, since: datetime | None, until: datetime | None) -> bool:
     moment = message.created_at or message.stored_at
     return moment is not None and (since is None or moment >= since) and (until is None or moment < until)
-
-
-def _batches(snapshot: Snapshot, count: int, size: int) -> list[tuple[Record, ...]]:
-    """The records of a snapshot in commits of at most `count` records and about `size` bytes; at least one commit."""
-    batches: list[list[Record]] = [[]]
-    filled = 0
-    for stored in snapshot.records:
-        weight = len(stored.body.encode())
-        if batches[-1] and (len(batches[-1]) == count or filled + weight > size):
-            batches.append([])
-            filled = 0
-        batches[-1].append(Record(stored.id, stored.digest, stored.body))
-        filled += weight
-    return [tuple(batch) for batch in batches]

@@ -22,7 +22,7 @@ from threadkeep.messages import Message
 from threadkeep.store import After, Changes, Order, Put, Resource, Stored, Thread, ThreadRow, Window
 from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.conversations import check_pairs, conversation
-from threadkeep_contract.harness import Harness, Law, appending, record
+from threadkeep_contract.harness import Clock, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
@@ -281,6 +281,31 @@ class Reading(Law):
 
         harness.run(check)
 
+    def test_any_commit_is_activity(self, harness: Harness) -> None:
+        """An append, a document, a truncation and an empty commit each make a thread the one touched last."""
+        touches: dict[str, dict[str, Any]] = {
+            "an append": {"append": (record("new"),)},
+            "a repeated append": {"append": (record("m0"),)},
+            "a document": {"puts": (Put("info", "{}"),)},
+            "a document of the resource": {"resource_puts": (Put("info", "{}"),)},
+            "a truncation": {"drop_after": 1},
+            "nothing": {},
+        }
+
+        async def check() -> None:
+            store, clock = await harness.open(), Clock()
+            resource = Resource(harness.fresh() + "r")
+            for name in touches:
+                records = [record(f"m{number}") for number in range(3)]
+                await store.commit(Thread(resource.resource_id, name), appending(harness, clock(), *records))
+            for name, touch in touches.items():
+                at = clock()
+                await store.commit(Thread(resource.resource_id, name), Changes(at, harness.epoch(), **touch))
+                rows = await store.threads(resource, order="active")
+                harness.expect(f"{name} is activity", (name, at), (rows[0].thread_id, rows[0].active))
+
+        harness.run(check)
+
     def test_a_long_list_is_listed_whole(self, harness: Harness) -> None:
         """More threads and resources than a backend's page, in one page of the port and in many."""
 
@@ -391,6 +416,21 @@ class Reading(Law):
                 "key order plays no part", 2, len(await shown(9, "created", metadata={"k": {"a": [1], "b": 1}}))
             )
             harness.expect("no such value", [], await shown(9, "created", metadata={"k": "no"}))
+
+        harness.run(check)
+
+    def test_counting_is_a_call_of_its_own(self, harness: Harness) -> None:
+        """`count` tells how many messages there are, also after a truncation, and in a thread of several pages."""
+
+        async def check() -> None:
+            thread = Memory(await harness.open()).thread(harness.fresh() + "r", "t")
+            harness.expect("a missing thread has none", 0, await thread.count())
+            for batch in range(11):
+                await thread.append(*[Message.user(str(number), id=f"m{batch}/{number}") for number in range(100)])
+            harness.expect("more than a page", 1100, await thread.count())
+            await thread.drop_from("m9/50")
+            await thread.append("after the gap")
+            harness.expect("after a truncation", 951, await thread.count())
 
         harness.run(check)
 
