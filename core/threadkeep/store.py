@@ -285,7 +285,8 @@ class Store(ABC):
 
     @abstractmethod
     async def resources(self, after: str | None, limit: int) -> Sequence[str]:
-        """The next `limit` resource ids after `after`, by code point: those with a thread or a document.
+        """The next `limit` resource ids after `after`, by code point: those with a thread or a document, be it one
+        that was removed.
 
         Reached only through `memory.admin`. Fewer than `limit` mean that the list has ended.
         """
