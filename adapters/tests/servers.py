@@ -1,0 +1,372 @@
+"""Database servers for tests: one from a URL in the environment, from a container, or from programs on this machine.
+
+A kind of server is a subclass of `Kind`, in a module of its own beside this one. A test says
+
+    server = servers.shared(POSTGRESQL)     # one for all tests of this process, started at first use
+    server = servers.private(POSTGRESQL)    # one that the test may kill and start again; never that of a URL
+
+and reads `server.url`. With CI set in the environment a server that cannot be had fails the test; without, it skips it,
+and says why. Whatever happens to this process, a guard beside it ends the server and removes its folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Final, NoReturn
+
+import pytest
+
+START_SECONDS: Final = 60.0
+"""How long a server may take until it answers."""
+STOP_SECONDS: Final = 10.0
+"""How long a server may take to end before it is killed."""
+
+_SCRIPT: Final = "scripts/install_servers.sh"
+
+
+class ServerMissing(Exception):
+    """A server cannot be had; the text says what is missing and how to get it."""
+
+
+class Kind(ABC):
+    """One kind of server: where it is found, how it starts, and how to tell that it answers."""
+
+    name: ClassVar[str]
+    variable: ClassVar[str]
+    """The environment variable with the URL of a server that runs already."""
+    image: ClassVar[str] = ""
+    """The official container image; "" where there is none to use."""
+    image_port: ClassVar[int] = 0
+    image_environment: ClassVar[Mapping[str, str]] = {}
+    image_command: ClassVar[Sequence[str]] = ()
+    package: ClassVar[str]
+    """Debian's package with the native programs."""
+    user: ClassVar[str] = ""
+    """The user to be when the tests run as root, for programs that refuse root."""
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+
+    @abstractmethod
+    def find(self) -> Path | None:
+        """The native program, or None."""
+
+    def prepare(self, folder: Path, run: Run) -> None:  # noqa: B027 -- most servers need nothing
+        """Make the data in an empty folder, once, before the first start. `run` runs a command as the server's user."""
+
+    @abstractmethod
+    def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
+        """The command that runs the native program in the foreground, on 127.0.0.1 and a port."""
+
+    @abstractmethod
+    def url(self, host: str, port: int) -> str:
+        """The URL of the store on such a server."""
+
+    @abstractmethod
+    def answers(self, host: str, port: int) -> bool:
+        """Whether the server takes work. Raises nothing. Blocks for at most some seconds."""
+
+
+class Run:
+    """Runs commands as a kind's user, where that has to be another one than this process's."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.user = kind.user if kind.user and os.geteuid() == 0 else ""
+        self.prefix: Sequence[str] = (
+            ("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--init-groups", "--") if self.user else ()
+        )
+
+    def __call__(self, *command: str, cwd: Path) -> None:
+        """Run to the end. Raises ServerMissing with the output where the command fails."""
+        done = subprocess.run([*self.prefix, *command], cwd=cwd, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServerMissing(f"{' '.join(command)} failed: {done.stdout}{done.stderr}")
+
+    def own(self, path: Path) -> None:
+        """Give a file or folder to the user."""
+        if self.user:
+            shutil.chown(path, self.user, self.user)
+
+
+class Server(ABC):
+    """A server of a kind, at a host and port that stay its own over restarts."""
+
+    def __init__(self, kind: Kind, host: str, port: int) -> None:
+        self.kind = kind
+        self.host = host
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        return self.kind.url(self.host, self.port)
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start on the data that it has, and return when it answers."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """SIGKILL to the server with all its processes. What it has on disk stays."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it and remove its data. Safe to repeat."""
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self.kind.answers(self.host, self.port):
+            if time.monotonic() > deadline:
+                raise ServerMissing(f"{self.kind.name} does not answer on port {self.port}: {self.log()}")
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        """The end of what the server has said, for errors."""
+        return ""
+
+
+class Given(Server):
+    """A server that runs already and is nobody's to stop; its URL is in the environment."""
+
+    def __init__(self, kind: Kind, url: str) -> None:
+        super().__init__(kind, "", 0)
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def start(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        raise ServerMissing(f"the server of {self.kind.variable} is not the tests' to kill; use servers.private()")
+
+    def stop(self) -> None:
+        pass
+
+
+class Native(Server):
+    """A server from a program on this machine, with its data in a temporary folder."""
+
+    def __init__(self, kind: Kind, program: Path) -> None:
+        super().__init__(kind, "127.0.0.1", free_port())
+        self._program = program
+        self._run = Run(kind)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: _Guard | None = None
+        self.folder = Path(tempfile.mkdtemp(prefix=f"threadkeep-{kind.name}-"))
+        self._run.own(self.folder)
+        try:
+            kind.prepare(self.folder, self._run)
+        except BaseException:
+            self.stop()
+            raise
+
+    def start(self) -> None:
+        if self._process is not None:
+            return
+        command = [*self._run.prefix, *self.kind.command(self._program, self.folder, self.port)]
+        with (self.folder / "log").open("ab") as log:
+            self._run.own(self.folder / "log")
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        group = str(self._process.pid)
+        self._guard = _Guard('kill -s KILL -- "-$1"; rm -rf -- "$2"', group, str(self.folder))
+        try:
+            self._await_answer()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self.kind.answers(self.host, self.port):
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                what = "ended" if ended else "does not answer"
+                raise ServerMissing(f"{self.kind.name} {what} on port {self.port}: {self.log()}")
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        """The end of what the server has said, for errors."""
+        path = self.folder / "log"
+        return path.read_text(errors="replace")[-2000:] if path.exists() else ""
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if how != signal.SIGKILL:
+            process.send_signal(how)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                how = signal.SIGKILL
+        if how == signal.SIGKILL:
+            # PostgreSQL's processes are groups of their own.
+            children = _children(process.pid)
+            os.killpg(process.pid, signal.SIGKILL)
+            for child in children:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            process.wait()
+        if self._guard is not None:
+            self._guard.release()
+            self._guard = None
+
+    def stop(self) -> None:
+        self._end(self.kind.stop_signal)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Container(Server):
+    """A server from the kind's official image, by testcontainers."""
+
+    def __init__(self, kind: Kind) -> None:
+        os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+        from testcontainers.core.container import DockerContainer
+
+        port = free_port()
+        super().__init__(kind, os.environ.get("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1"), port)
+        container = DockerContainer(kind.image).with_bind_ports(kind.image_port, port)
+        for name, value in kind.image_environment.items():
+            container = container.with_env(name, value)
+        if kind.image_command:
+            container = container.with_command(list(kind.image_command))
+        self._container = container
+        self._guard: _Guard | None = None
+
+    def start(self) -> None:
+        if self._guard is None:
+            try:
+                self._container.start()
+            except Exception as error:
+                raise ServerMissing(f"no container of the image {self.kind.image}: {error}") from error
+            identity = self._container.get_wrapped_container().id or ""
+            self._guard = _Guard('docker rm --force --volumes "$1" >/dev/null', identity)
+        else:
+            self._container.get_wrapped_container().start()
+        self._await_answer()
+
+    def kill(self) -> None:
+        self._container.get_wrapped_container().kill(signal="SIGKILL")
+        self._container.get_wrapped_container().wait()
+
+    def log(self) -> str:
+        """The end of what the server has said, for errors."""
+        return "".join(part.decode(errors="replace") for part in self._container.get_logs())[-2000:]
+
+    def stop(self) -> None:
+        if self._guard is not None:
+            self._container.stop(force=True, delete_volume=True)
+            self._guard.release()
+            self._guard = None
+
+
+class _Guard:
+    """A process that outlives this one just long enough to clean up after it."""
+
+    def __init__(self, cleaning: str, *given: str) -> None:
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", f"read -r released || {{ {cleaning}; }}", "threadkeep-test-guard", *given],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def release(self) -> None:
+        """End the guard; there is nothing left to clean."""
+        self._process.communicate(b"released\n")
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process; where the system has no /proc, none: they end by themselves then."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # The fields after the name, which is in brackets and may hold anything: state, parent (proc(5)).
+            parent = status.read_text().rpartition(")")[2].split()[1]
+            if int(parent) == pid:
+                found.append(int(status.parent.name))
+    return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@cache
+def docker_answers() -> bool:
+    """Whether there is a Docker engine."""
+    if not shutil.which("docker"):
+        return False
+    asked = subprocess.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False, timeout=30
+    )
+    return asked.returncode == 0
+
+
+def shared(kind: Kind) -> Server:
+    """The server of a kind that all tests of this process share. Skips the test, or with CI set fails it, without."""
+    if kind.variable not in _shared:
+        given = os.environ.get(kind.variable)
+        _shared[kind.variable] = Given(kind, given) if given else private(kind)
+    return _shared[kind.variable]
+
+
+def private(kind: Kind) -> Server:
+    """A server of a kind that its test may kill, and should stop. As `shared`, but never that of a URL."""
+    try:
+        server = _own(kind)
+        atexit.register(server.stop)
+        server.start()
+    except ServerMissing as missing:
+        give_up(str(missing))
+    return server
+
+
+_shared: Final[dict[str, Server]] = {}
+
+
+def _own(kind: Kind) -> Server:
+    if kind.image and docker_answers():
+        return Container(kind)
+    program = kind.find()
+    if program is None:
+        engine = "a Docker engine, " if kind.image else ""
+        raise ServerMissing(
+            f"there is no {kind.name} server for the tests: give {engine}{kind.name} on this machine "
+            f"({_SCRIPT}, or apt-get install {kind.package}), or the URL of one in {kind.variable}"
+        )
+    return Native(kind, program)
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skip the test, or with CI set fail it, for want of a server."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
