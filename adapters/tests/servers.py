@@ -5,8 +5,9 @@ A kind of server is a subclass of `Kind`, in a module of its own beside this one
     server = servers.shared(POSTGRESQL)     # one for all tests of this process, started at first use
     server = servers.private(POSTGRESQL)    # one that the test may kill and start again; never that of a URL
 
-and reads `server.url`. With CI set in the environment a server that cannot be had fails the test; without, it skips it,
-and says why. Whatever happens to this process, a guard beside it ends the server and removes its folder.
+and reads `server.url`, which `servers.reserve(POSTGRESQL).url` tells before anything has started. With CI set in the
+environment a server that cannot be had fails the test; without, it skips it, and says why. Whatever happens to this
+process, a guard beside it ends the server and removes its folder.
 """
 
 from __future__ import annotations
@@ -134,6 +135,23 @@ class Server(ABC):
         return ""
 
 
+class Missing(Server):
+    """A server that cannot be had, as whoever starts it is told."""
+
+    def __init__(self, kind: Kind, reason: str) -> None:
+        super().__init__(kind, "127.0.0.1", free_port())
+        self._reason = reason
+
+    def start(self) -> None:
+        raise ServerMissing(self._reason)
+
+    def kill(self) -> None:
+        raise ServerMissing(self._reason)
+
+    def stop(self) -> None:
+        pass
+
+
 class Given(Server):
     """A server that runs already and is nobody's to stop; its URL is in the environment."""
 
@@ -164,17 +182,13 @@ class Native(Server):
         self._run = Run(kind)
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: _Guard | None = None
-        self.folder = Path(tempfile.mkdtemp(prefix=f"threadkeep-{kind.name}-"))
-        self._run.own(self.folder)
-        try:
-            kind.prepare(self.folder, self._run)
-        except BaseException:
-            self.stop()
-            raise
+        self.folder = Path()
 
     def start(self) -> None:
         if self._process is not None:
             return
+        if self.folder == Path():
+            self._make_folder()
         command = [*self._run.prefix, *self.kind.command(self._program, self.folder, self.port)]
         with (self.folder / "log").open("ab") as log:
             self._run.own(self.folder / "log")
@@ -190,6 +204,15 @@ class Native(Server):
         self._guard = _Guard('kill -s KILL -- "-$1"; rm -rf -- "$2"', group, str(self.folder))
         try:
             self._await_answer()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _make_folder(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"threadkeep-{self.kind.name}-"))
+        self._run.own(self.folder)
+        try:
+            self.kind.prepare(self.folder, self._run)
         except BaseException:
             self.stop()
             raise
@@ -235,7 +258,9 @@ class Native(Server):
 
     def stop(self) -> None:
         self._end(self.kind.stop_signal)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder != Path():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = Path()
 
 
 class Container(Server):
@@ -330,39 +355,51 @@ def docker_answers() -> bool:
     return asked.returncode == 0
 
 
-def shared(kind: Kind) -> Server:
-    """The server of a kind that all tests of this process share. Skips the test, or with CI set fails it, without."""
+def reserve(kind: Kind) -> Server:
+    """The server of a kind that all tests of this process share, not yet started."""
     if kind.variable not in _shared:
         given = os.environ.get(kind.variable)
-        _shared[kind.variable] = Given(kind, given) if given else private(kind)
+        _shared[kind.variable] = Given(kind, given) if given else _own(kind)
     return _shared[kind.variable]
+
+
+def shared(kind: Kind) -> Server:
+    """The server of a kind that all tests of this process share. Skips the test, or with CI set fails it, without."""
+    return _started(reserve(kind))
 
 
 def private(kind: Kind) -> Server:
     """A server of a kind that its test may kill, and should stop. As `shared`, but never that of a URL."""
+    return _started(_own(kind))
+
+
+_shared: Final[dict[str, Server]] = {}
+
+
+def _started(server: Server) -> Server:
     try:
-        server = _own(kind)
-        atexit.register(server.stop)
         server.start()
     except ServerMissing as missing:
         give_up(str(missing))
     return server
 
 
-_shared: Final[dict[str, Server]] = {}
-
-
 def _own(kind: Kind) -> Server:
-    if kind.image and docker_answers():
-        return Container(kind)
     program = kind.find()
-    if program is None:
+    server: Server
+    if kind.image and docker_answers():
+        server = Container(kind)
+    elif program is not None:
+        server = Native(kind, program)
+    else:
         engine = "a Docker engine, " if kind.image else ""
-        raise ServerMissing(
+        return Missing(
+            kind,
             f"there is no {kind.name} server for the tests: give {engine}{kind.name} on this machine "
-            f"({_SCRIPT}, or apt-get install {kind.package}), or the URL of one in {kind.variable}"
+            f"({_SCRIPT}, or apt-get install {kind.package}), or the URL of one in {kind.variable}",
         )
-    return Native(kind, program)
+    atexit.register(server.stop)
+    return server
 
 
 def give_up(reason: str) -> NoReturn:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import servers
+from postgresql_server import POSTGRESQL
+from servers import Kind
 
 from threadkeep.registry import installed_schemes
 from threadkeep_contract import ContractSuite
@@ -21,27 +24,45 @@ atexit.register(_folder.cleanup)
 
 URLS: Final[dict[str, Callable[[Path], str]]] = {
     "memory": lambda folder: "memory://contract",
+    "postgresql": lambda folder: servers.reserve(POSTGRESQL).url + "?schema=threadkeep_contract",
     "sqlite": lambda folder: f"sqlite:///{folder / 'contract.db'}",
 }
 """Scheme -> the URL of a store to judge, given a folder that is gone afterwards."""
 
-SCHEMES: Final = sorted(
-    scheme
+KINDS: Final[dict[str, Kind]] = {"postgresql": POSTGRESQL}
+"""Scheme -> the server that its store needs; it starts before the first check."""
+
+ALIASES: Final = {"postgres": "postgresql"}
+"""Schemes of which each is another name for a store that is judged under this one, by the same module."""
+
+_ENTRIES: Final = {
+    scheme: entries[0].value
     for scheme, entries in installed_schemes().items()
     if any(entry.dist is not None and entry.dist.name == "threadkeep" for entry in entries)
-)
+}
+SCHEMES: Final = sorted(_ENTRIES)
 
 
 def suite_of(scheme: str) -> type[ContractSuite]:
     """`class TestScheme(ContractSuite): url = ...`"""
     url = URLS[scheme](Path(_folder.name))
-    return type(f"Test{scheme.title()}", (ContractSuite,), {"url": url, "__module__": __name__})
+    return type(f"Test{scheme.title()}", (ContractSuite,), {"url": url, "scheme": scheme, "__module__": __name__})
 
 
 globals().update({suite.__name__: suite for suite in map(suite_of, [one for one in SCHEMES if one in URLS])})
 
 
+@pytest.fixture(autouse=True)
+def server(request: pytest.FixtureRequest) -> None:
+    """The server of the store under judgement, where it has one, has started."""
+    kind = KINDS.get(getattr(request.cls, "scheme", ""))
+    if kind is not None:
+        servers.shared(kind)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_store_of_this_distribution_is_judged(scheme: str) -> None:
     """A store that registers here without a URL to judge it by would pass by not being asked."""
-    assert scheme in URLS, f"{scheme}:// has no URL in {__file__}; add one"
+    judged = ALIASES.get(scheme, scheme)
+    assert judged in URLS, f"{scheme}:// has no URL in {__file__}; add one"
+    assert _ENTRIES[judged] == _ENTRIES[scheme]

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Dialect
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
 from threadkeep.limits import MIB, Limits
@@ -50,13 +51,22 @@ class SqlStore(Store):
     costs = Costs(load=1, commit=1)
 
 
-def sql_text(statement: tables.Statement, dialect: Dialect) -> str:
-    """The SQL text of a statement. Every value in it is a parameter that the caller binds, by name."""
-    compiled = statement.compile(dialect=dialect)
+def compile_statement(statement: tables.Statement, dialect: Dialect, schema: str | None = None) -> SQLCompiler:
+    """A statement compiled; `str` gives its SQL text. Every value in it is a parameter that the caller binds.
+
+    `schema` names the database's schema that holds the tables, where the database has several.
+    """
+    names: dict[str, Any] = {"schema_translate_map": {None: schema}, "render_schema_translate": True} if schema else {}
+    compiled = statement.compile(dialect=dialect, **names)
     unbound = [name for name, value in compiled.params.items() if value is not None]
     if unbound:
         raise ValueError(f"the statement holds values of its own for {unbound}: {compiled}")
-    return str(compiled)
+    return compiled
+
+
+def sql_text(statement: tables.Statement, dialect: Dialect) -> str:
+    """The SQL text of a statement, whose parameters are bound by name."""
+    return str(compile_statement(statement, dialect))
 
 
 def load_step(scope: Scope, window: Window) -> Step:

@@ -1,7 +1,7 @@
 """The tables and statements of every SQL store, in SQLAlchemy Core.
 
 Nothing here runs: a store compiles each statement to SQL text for its dialect, once, and hands the text to its driver.
-Ids are compared byte by byte: SQLite's BINARY collation does so, other databases need a collation that does.
+What is compared is compared byte by byte: SQLite's BINARY collation does so, PostgreSQL gets the bytes themselves.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from sqlalchemy import (
     Column,
     CompoundSelect,
     Delete,
+    Identity,
     Index,
     Insert,
     Integer,
+    LargeBinary,
     MetaData,
     Select,
     Table,
@@ -46,15 +48,19 @@ metadata: Final = MetaData()
 BigKey: Final = BigInteger().with_variant(Integer, "sqlite")
 """SQLite gives keys by itself only to a column whose type is INTEGER to the letter."""
 
+Id: Final = Text().with_variant(LargeBinary, "postgresql")
+"""Ids, slots, epochs and digests. PostgreSQL's text cannot hold NUL, and its order is that of a language; as UTF-8
+bytes they keep both NUL and the order of code points, whatever the database's collation."""
+
 schema: Final = Table("threadkeep_schema", metadata, Column("version", Integer, nullable=False))
 
 threads: Final = Table(
     "threadkeep_threads",
     metadata,
-    Column("key", BigKey, primary_key=True),
-    Column("resource_id", Text, nullable=False),
-    Column("thread_id", Text, nullable=False),
-    Column("epoch", Text, nullable=False),
+    Column("key", BigKey, Identity(), primary_key=True),
+    Column("resource_id", Id, nullable=False),
+    Column("thread_id", Id, nullable=False),
+    Column("epoch", Id, nullable=False),
     Column("position", BigInteger, nullable=False, comment="of the newest record, 0 where there is none"),
     Column("newest", BigInteger, nullable=False, comment="the largest position that this epoch ever gave"),
     Column("created", BigInteger, nullable=False),
@@ -70,8 +76,8 @@ messages: Final = Table(
     Column("thread_key", BigKey, primary_key=True, autoincrement=False),
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     Column("at", BigInteger, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("digest", Text, nullable=False),
+    Column("id", Id, nullable=False),
+    Column("digest", Id, nullable=False),
     Column("body", Text, nullable=False),
     UniqueConstraint("thread_key", "id", name="threadkeep_messages_id"),
 )
@@ -80,7 +86,7 @@ thread_docs: Final = Table(
     "threadkeep_thread_docs",
     metadata,
     Column("thread_key", BigKey, primary_key=True, autoincrement=False),
-    Column("slot", Text, primary_key=True),
+    Column("slot", Id, primary_key=True),
     Column("version", BigInteger, nullable=False),
     Column("body", Text),
 )
@@ -88,8 +94,8 @@ thread_docs: Final = Table(
 resource_docs: Final = Table(
     "threadkeep_resource_docs",
     metadata,
-    Column("resource_id", Text, primary_key=True),
-    Column("slot", Text, primary_key=True),
+    Column("resource_id", Id, primary_key=True),
+    Column("slot", Id, primary_key=True),
     Column("version", BigInteger, nullable=False),
     Column("body", Text),
 )
@@ -101,7 +107,8 @@ THREAD, RECORD, DOC, RESOURCE_DOC = range(4)
 
 
 _NONE: Final = literal_column("0", Integer)
-"""Written out, since SQLAlchemy would bind it, as it does for the offset that SQLite's dialect adds to a limit."""
+_ONE: Final = literal_column("1", Integer)
+"""Written out, since SQLAlchemy would bind them, as it does for the offset that SQLite's dialect adds to a limit."""
 
 
 def _given(name: str, column: Column[Any]) -> ColumnElement[Any]:
@@ -112,6 +119,8 @@ _resource: Final = _given("resource_id", threads.c.resource_id)
 _thread: Final = _given("thread_id", threads.c.thread_id)
 _key: Final = _given("key", threads.c.key)
 _here: Final = (threads.c.resource_id == _resource, threads.c.thread_id == _thread)
+_key_here: Final = select(threads.c.key).where(*_here).scalar_subquery()
+"""One value and no join, so that every planner walks the index of positions and stops at the limit."""
 
 
 def _row(
@@ -124,15 +133,15 @@ def _row(
     body: ColumnElement[Any] | None,
 ) -> tuple[ColumnElement[Any], ...]:
     """The columns of a load. From the third on they are those of `Stored`, for a record."""
-    number, text = cast(null(), BigInteger), cast(null(), Text)
+    number = cast(null(), BigInteger)
     return (
         literal_column(str(kind), Integer).label("kind"),
         (number if active is None else active).label("active"),
         position.label("position"),
         (number if at is None else at).label("at"),
         name.label("name"),
-        (text if digest is None else digest).label("digest"),
-        (text if body is None else body).label("body"),
+        (cast(null(), Id) if digest is None else digest).label("digest"),
+        (cast(null(), Text) if body is None else body).label("body"),
     )
 
 
@@ -162,10 +171,8 @@ def _thread_row() -> Select[Any]:
 def _records(side: Literal["before", "after"], cut: ColumnElement[Any] | None) -> Select[Any]:
     """Records on one side of a cut, nearest first; a cut that is NULL selects nothing."""
     columns = messages.c
-    chosen = (
-        select(*_row(RECORD, None, columns.position, columns.at, columns.id, columns.digest, columns.body))
-        .select_from(threads.join(messages, columns.thread_key == threads.c.key))
-        .where(*_here)
+    chosen = select(*_row(RECORD, None, columns.position, columns.at, columns.id, columns.digest, columns.body)).where(
+        columns.thread_key == _key_here
     )
     if cut is not None:
         chosen = chosen.where(columns.position < cut if side == "before" else columns.position >= cut)
@@ -177,8 +184,7 @@ def _records(side: Literal["before", "after"], cut: ColumnElement[Any] | None) -
 _anchor_position: Final = bindparam("anchor", type_=BigInteger)
 _anchor_of_id: Final = (
     select(messages.c.position)
-    .select_from(threads.join(messages, messages.c.thread_key == threads.c.key))
-    .where(*_here, messages.c.id == bindparam("anchor", type_=Text))
+    .where(messages.c.thread_key == _key_here, messages.c.id == _given("anchor", messages.c.id))
     .scalar_subquery()
 )
 
@@ -299,7 +305,7 @@ def list_threads(order: Literal["created", "active"], *, continued: bool, slots:
     page = select(threads).where(threads.c.resource_id == _resource)
     if continued:
         place = tuple_(moment, threads.c.thread_id)
-        reached = tuple_(bindparam("at", type_=BigInteger), bindparam("after", type_=Text))
+        reached = tuple_(bindparam("at", type_=BigInteger), _given("after", threads.c.thread_id))
         page = page.where(place > reached if order == "created" else place < reached)
     page = (
         page.order_by(*_falling(order, moment, threads.c.thread_id))
@@ -310,12 +316,12 @@ def list_threads(order: Literal["created", "active"], *, continued: bool, slots:
     thread = (chosen.c.thread_id, chosen.c.epoch, chosen.c.position, chosen.c.created, chosen.c.active)
     docs = thread_docs.c
     if slots:
-        named = docs.slot.in_([bindparam(f"slot_{number}", type_=Text) for number in range(slots)])
+        named = docs.slot.in_([_given(f"slot_{number}", docs.slot) for number in range(slots)])
         rows = select(*thread, docs.slot, docs.version, docs.body).select_from(
             chosen.outerjoin(thread_docs, (docs.thread_key == chosen.c.key) & named)
         )
     else:
-        rows = select(*thread, cast(null(), Text), cast(null(), BigInteger), cast(null(), Text))
+        rows = select(*thread, cast(null(), Id), cast(null(), BigInteger), cast(null(), Text))
     return rows.order_by(*_falling(order, chosen.c[order], chosen.c.thread_id))
 
 
@@ -329,13 +335,21 @@ def _list_resources() -> Select[Any]:
     def smallest_above(floor: ColumnElement[Any], *outer: CTE) -> ColumnElement[Any]:
         lows = union_all(
             *(
-                select(func.min(table.c.resource_id).label("id")).where(table.c.resource_id > floor).correlate(*outer)
+                select(
+                    select(table.c.resource_id.label("id"))
+                    .where(table.c.resource_id > floor)
+                    .order_by(table.c.resource_id)
+                    .limit(_ONE)
+                    .offset(_NONE)
+                    .correlate(*outer)
+                    .subquery(f"of_{table.name}")
+                )
                 for table in (threads, resource_docs)
             )
-        ).subquery()
-        return select(func.min(lows.c.id)).scalar_subquery()
+        ).subquery("lows")
+        return select(lows.c.id).order_by(lows.c.id).limit(_ONE).offset(_NONE).scalar_subquery()
 
-    found = select(smallest_above(bindparam("after", type_=Text)).label("id")).cte("found", recursive=True)
+    found = select(smallest_above(_given("after", threads.c.resource_id)).label("id")).cte("found", recursive=True)
     found = found.union_all(select(smallest_above(found.c.id, found)).where(found.c.id.is_not(None)))
     return select(found.c.id).where(found.c.id.is_not(None)).limit(bindparam("limit", type_=BigInteger)).offset(_NONE)
 

@@ -1,0 +1,357 @@
+"""`postgresql://USER:PASSWORD@HOST:5432/DATABASE`: threads in a schema of a PostgreSQL database.
+
+Options, after `?`: `schema` (threadkeep), `pool_size` (10), `timeout`, `connect_timeout` and `pool_timeout` in seconds
+(30, 10, 10), `prepared` (auto), and the driver's own such as `sslmode`; docs/stores/postgresql.md explains them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from threadkeep.errors import MessageConflict, OutcomeUnknown, StoreError, StoreUnavailable, TailMoved, VersionMoved
+from threadkeep.hooks import hookimpl
+from threadkeep.store import (
+    MISSING,
+    After,
+    Changes,
+    Costs,
+    Order,
+    Put,
+    Receipt,
+    Resource,
+    Scope,
+    Snapshot,
+    Store,
+    Tail,
+    Thread,
+    ThreadRow,
+    Window,
+)
+from threadkeep_adapters.sql import postgresql_errors as errors
+from threadkeep_adapters.sql import postgresql_schema as schema
+from threadkeep_adapters.sql import store as shared
+from threadkeep_adapters.sql import tables
+from threadkeep_adapters.sql.postgresql_url import Place, read_url
+
+T = TypeVar("T")
+
+ATTEMPTS: Final = 5
+"""How often a statement is sent that lost a race to another transaction, of which it wrote nothing."""
+
+SETTLE_SECONDS: Final = 2.0
+"""How long a call that was cancelled or ran out of time waits until the server has let go of its statement."""
+
+IDLE_SECONDS: Final = 300.0
+"""After this time a connection that nobody uses is closed."""
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The connections of one event loop."""
+
+    connections: asyncpg.Pool[asyncpg.Record]
+    life: AsyncGenerator[None]
+    """Ends when the loop does, and closes the connections then."""
+
+
+class PostgresStore(shared.SqlStore):
+    """A schema of a database. Each event loop that uses the store has a pool of connections to it."""
+
+    driver_errors = errors.DRIVER_ERRORS
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self._process = 0
+        self._lock = threading.Lock()
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._queries: dict[tables.Statement, schema.Query] = {}
+        self._prepared = place.prepared != "no"
+        name = schema.quoted(place.schema)
+        given = ", ".join(f"${number}" for number in range(1, 18))
+        self._commit = f"SELECT * FROM {name}.threadkeep_commit_1({given})"
+        self._delete = f"SELECT {name}.threadkeep_delete_1($1, $2)"
+
+    async def open(self) -> None:
+        async with self._connection() as connection:
+            found = await schema.prepare(connection, self.place.schema)
+        if self.place.prepared == "auto":
+            self._prepared = not found.proxied
+        if not self._prepared:
+            # The driver asks for the types of an unnamed statement before each time that it runs it.
+            self.costs = Costs(load=2, commit=2)
+        self._process = os.getpid()
+
+    async def close(self) -> None:
+        with self._lock:
+            process, self._process = self._process, 0
+            pools, self._pools = self._pools, {}
+        if process == os.getpid():
+            for loop, pool in pools.items():
+                await self._end(loop, pool)
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        rows = await self._read(shared.load_step(scope, window))
+        found = shared.snapshot(
+            [
+                (kind, active, position, at, name.decode(), digest and digest.decode(), body)
+                for kind, active, position, at, name, digest, body in rows
+            ]
+        )
+        self.meter.rows += len(rows) - (found.tail != MISSING)
+        return found
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        of_thread = isinstance(scope, Thread)
+        puts, resource_puts = (changes.puts, changes.resource_puts) if of_thread else ((), changes.puts)
+        if_tail = changes.if_tail
+        self.meter.rows += len(changes.append) + len(puts) + len(resource_puts)
+        ((outcome, named, epoch, position, positions, versions, resource_versions),) = await self._run(
+            self._commit,
+            (
+                scope.resource_id.encode(),
+                scope.thread_id.encode() if isinstance(scope, Thread) else None,
+                changes.at,
+                _key(changes.epoch),
+                [record.id.encode() for record in changes.append],
+                [record.digest.encode() for record in changes.append],
+                [record.body for record in changes.append],
+                *_puts(puts),
+                *_puts(resource_puts),
+                changes.drop_after,
+                None if changes.if_epoch is None else _key(changes.if_epoch),
+                None if if_tail is None else _key(if_tail.epoch),
+                None if if_tail is None else shared.clamp(if_tail.position),
+            ),
+            writes=True,
+        )
+        if outcome == "done":
+            if not of_thread:
+                return Receipt(MISSING, versions=resource_versions)
+            return Receipt(Tail(epoch.decode(), position), positions, versions, resource_versions)
+        if outcome == "message":
+            raise MessageConflict(named.decode())
+        if outcome == "version":
+            raise VersionMoved(named.decode(), position)
+        raise TailMoved(epoch.decode(), position)
+
+    async def delete(self, scope: Scope) -> None:
+        thread_id = scope.thread_id.encode() if isinstance(scope, Thread) else None
+        await self._run(self._delete, (scope.resource_id.encode(), thread_id), writes=True)
+
+    async def threads(
+        self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
+    ) -> Sequence[ThreadRow]:
+        rows = await self._read(shared.threads_step(resource, after, limit, order, slots))
+        page = shared.thread_rows(
+            [
+                (thread_id.decode(), epoch.decode(), position, created, active, slot and slot.decode(), version, body)
+                for thread_id, epoch, position, created, active, slot, version, body in rows
+            ]
+        )
+        self.meter.rows += len(page)
+        return page
+
+    async def resources(self, after: str | None, limit: int) -> Sequence[str]:
+        rows = await self._read(shared.resources_step(after, limit))
+        self.meter.rows += len(rows)
+        return [resource_id.decode() for (resource_id,) in rows]
+
+    async def _read(self, step: shared.Step) -> Sequence[Any]:
+        statement, given = step
+        query = self._queries.get(statement)
+        if query is None:
+            query = self._queries[statement] = schema.query(statement, self.place.schema)
+        return await self._run(query.text, query.values(given), writes=False)
+
+    async def _run(self, sql: str, given: Sequence[Any], *, writes: bool) -> Sequence[Any]:
+        """The rows of one statement, which is a transaction by itself."""
+        pool = await self._pool()
+        attempt = 0
+        while True:
+            attempt += 1
+            connection = await self._acquire(pool)
+            self.meter.trips += 1 if self._prepared else 2
+            try:
+                return await connection.fetch(sql, *given)
+            except Exception as error:
+                if errors.sqlstate(error) in errors.RACES and attempt < ATTEMPTS:
+                    continue
+                if errors.is_lost(error):
+                    if writes:
+                        raise OutcomeUnknown(
+                            f"the connection to {self.place.shown} ended before the answer came: "
+                            f"{type(error).__name__}: {error}"
+                        ) from error
+                    # A connection that died while nobody used it is found out by using it.
+                    if not isinstance(error, TimeoutError) and attempt == 1:
+                        continue
+                raise
+            finally:
+                with suppress(Exception):  # what hinders the release has ended the connection, and the pool knows
+                    await pool.release(connection, timeout=SETTLE_SECONDS)
+
+    async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> PoolConnectionProxy[asyncpg.Record]:
+        try:
+            return await pool.acquire(timeout=self.place.pool_timeout)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"no connection to {self.place.shown} within {self.place.pool_timeout:g} s: the server does not "
+                f"answer, or all {self.place.pool_size} connections are in use; see pool_size and pool_timeout"
+            ) from error
+        except OSError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the server at {self.place.shown} cannot be reached: {str(error) or type(error).__name__}; "
+            "start it, or correct the URL"
+        )
+
+    async def _pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is not None and self._process == os.getpid():
+            return pool.connections
+        if self._process != os.getpid():
+            if self._process:
+                raise StoreError(
+                    "the store was opened before this process was forked off, and connections do not survive a fork; "
+                    "open the store in the child process"
+                )
+            raise RuntimeError("a verb was called before open() or after close()")
+        connections = await asyncpg.create_pool(
+            self.place.dsn,
+            min_size=0,
+            max_size=self.place.pool_size,
+            max_inactive_connection_lifetime=IDLE_SECONDS,
+            reset=_leave_as_it_is,
+            timeout=self.place.connect_timeout,
+            command_timeout=self.place.timeout,
+            statement_cache_size=100 if self._prepared else 0,
+            max_cached_statement_lifetime=0,
+        )
+        life = _life(connections)
+        await anext(life)
+        with self._lock:
+            others = [other for other in self._pools if other.is_closed()]
+            for other in others:
+                del self._pools[other]
+            self._pools[loop] = _Pool(connections, life)
+        return connections
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[schema.Connection]:
+        """A connection outside of any pool, for what is done once."""
+        self.meter.trips += 1
+        try:
+            connection = await asyncpg.connect(
+                self.place.dsn,
+                timeout=self.place.connect_timeout,
+                command_timeout=self.place.timeout,
+                statement_cache_size=0,
+            )
+        except (OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        except (asyncpg.InterfaceError, ValueError) as error:
+            raise StoreError(f"the driver does not take the URL: {error}") from error
+        try:
+            yield connection
+        except BaseException:
+            connection.terminate()
+            raise
+        await connection.close(timeout=SETTLE_SECONDS)
+
+    async def _end(self, loop: asyncio.AbstractEventLoop, pool: _Pool) -> None:
+        """Close a pool, on its own loop where that still runs."""
+        if loop is asyncio.get_running_loop():
+            await pool.life.aclose()
+        elif loop.is_running():
+            with suppress(Exception):  # the loop may end meanwhile, and closes the pool itself then
+                ending = asyncio.run_coroutine_threadsafe(_close(pool.life), loop)
+                await asyncio.wait_for(asyncio.wrap_future(ending), 2 * SETTLE_SECONDS)
+        elif not loop.is_closed():
+            pool.connections.terminate()
+
+
+async def _leave_as_it_is(connection: object) -> None:
+    """No verb leaves anything in a session, so that nothing is to be sent when a connection comes back."""
+
+
+async def _close(life: AsyncGenerator[None]) -> None:
+    await life.aclose()
+
+
+async def _life(connections: asyncpg.Pool[asyncpg.Record]) -> AsyncGenerator[None]:
+    """Lives as long as its event loop: a loop that ends in order ends its generators first (`shutdown_asyncgens`)."""
+    try:
+        yield
+    finally:
+        try:
+            await asyncio.wait_for(connections.close(), SETTLE_SECONDS)
+        except TimeoutError:
+            connections.terminate()
+
+
+def _key(text: str) -> bytes:
+    """What is compared, as bytes. A tail comes from callers, and may hold what UTF-8 has no bytes for."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _puts(puts: Sequence[Put]) -> tuple[list[bytes], list[str | None], list[int | None]]:
+    return (
+        [put.slot.encode() for put in puts],
+        [put.body for put in puts],
+        [put.if_version for put in puts],
+    )
+
+
+@hookimpl
+def open_store(url: str) -> Store:
+    return PostgresStore(read_url(url))
+
+
+@hookimpl
+def store_exists(url: str) -> bool:
+    place = read_url(url)
+
+    async def look() -> bool:
+        async with PostgresStore(place)._connection() as connection:
+            return bool((await schema.look(connection, place.schema)).tables)
+
+    return _on_a_loop(look)
+
+
+@hookimpl
+def scan_backend(url: str) -> Iterator[bytes]:
+    place = read_url(url)
+
+    async def scan() -> list[bytes]:
+        chunks: list[bytes] = []
+
+        async def keep(chunk: bytes) -> None:
+            chunks.append(chunk)
+
+        async with PostgresStore(place)._connection() as connection:
+            for table in tables.metadata.sorted_tables:
+                # The binary form holds ids as they are; rows of one table hang together over chunks.
+                await connection.copy_from_table(table.name, schema_name=place.schema, output=keep, format="binary")
+        return [b"".join(chunks)]
+
+    yield from _on_a_loop(scan)
+
+
+def _on_a_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run to the end in a thread of its own, since the caller's may be running a loop already."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
