@@ -15,7 +15,7 @@ CORE = ROOT / "core" / "threadkeep"
 ADAPTERS = ROOT / "adapters" / "threadkeep_adapters"
 CONTRACT = ROOT / "contract_tests" / "threadkeep_contract"
 
-DRIVERS = {"sqlalchemy", "sqlite3"}
+DRIVERS = {"asyncpg", "sqlalchemy", "sqlite3"}
 HEAVY = {"sqlalchemy", "sqlite3", "pytest", "_pytest", "hypothesis", "click", "rich", "pydantic", "pluggy", "asyncio"}
 
 
@@ -70,7 +70,7 @@ def test_core_knows_no_database_and_no_test(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(ADAPTERS), ids=lambda path: str(path.relative_to(ADAPTERS)))
 def test_adapters_use_what_a_stranger_can_use(path: Path) -> None:
-    assert strangers(path, {"threadkeep", "threadkeep_adapters", "sqlalchemy"}) == set()
+    assert strangers(path, {"threadkeep", "threadkeep_adapters", *DRIVERS}) == set()
 
 
 @pytest.mark.parametrize("path", modules(CONTRACT), ids=lambda path: str(path.relative_to(CONTRACT)))
