@@ -219,10 +219,6 @@ class PostgresStore(shared.SqlStore):
         )
 
     async def _pool(self) -> asyncpg.Pool[asyncpg.Record]:
-        loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is not None and self._process == os.getpid():
-            return pool.connections
         if self._process != os.getpid():
             if self._process:
                 raise StoreError(
@@ -230,6 +226,10 @@ class PostgresStore(shared.SqlStore):
                     "open the store in the child process"
                 )
             raise RuntimeError("a verb was called before open() or after close()")
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is not None:
+            return pool.connections
         connections = await asyncpg.create_pool(
             self.place.dsn,
             min_size=0,
@@ -253,6 +253,7 @@ class PostgresStore(shared.SqlStore):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[schema.Connection]:
         """A connection outside of any pool, for what is done once."""
+        self.place.check()
         self.meter.trips += 1
         try:
             connection = await asyncpg.connect(

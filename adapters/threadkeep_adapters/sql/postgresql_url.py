@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from threadkeep.errors import InvalidURL
+from threadkeep.errors import InvalidURL, StoreError
 
 FORM: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
@@ -40,6 +41,9 @@ DRIVER_OPTIONS: Final = frozenset(
 )
 """Options that the driver reads from a URL, by the names of libpq."""
 
+FILES: Final = ("sslcert", "sslcrl", "sslkey", "sslrootcert")
+"""Options of the driver that name a file."""
+
 Prepared: TypeAlias = Literal["auto", "yes", "no"]
 
 
@@ -62,6 +66,14 @@ class Place:
     """Seconds that a call waits for a connection when all are taken."""
     prepared: Prepared = "auto"
     """Whether statements are kept prepared on the server; auto: unless a proxy stands between."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Options that name files, which the driver reads when it connects."""
+
+    def check(self) -> None:
+        """Raise StoreError where a file that the URL names is not there."""
+        for name, path in self.files:
+            if not Path(path).is_file():
+                raise StoreError(f"{name} of the URL is {path}, and there is no such file; correct the URL")
 
 
 def read_url(url: str) -> Place:
@@ -93,7 +105,7 @@ def read_url(url: str) -> Place:
     if prepared not in ("auto", "yes", "no"):
         raise InvalidURL(f"prepared is auto, yes or no, not {prepared!r}")
     return Place(
-        urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(driver), "")),
+        f"postgresql://{parts.netloc}{parts.path}?{urlencode(driver)}",
         f"{where or driver.get('host') or 'the default host'}{parts.path}",
         _schema(own.get("schema", "threadkeep")),
         _pool_size(own.get("pool_size", "10")),
@@ -101,6 +113,7 @@ def read_url(url: str) -> Place:
         _seconds("connect_timeout", own.get("connect_timeout", "10")),
         _seconds("pool_timeout", own.get("pool_timeout", "10")),
         cast(Prepared, prepared),
+        tuple((name, driver[name]) for name in FILES if name in driver),
     )
 
 
