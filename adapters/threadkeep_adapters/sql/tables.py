@@ -119,7 +119,12 @@ _resource: Final = _given("resource_id", threads.c.resource_id)
 _thread: Final = _given("thread_id", threads.c.thread_id)
 _key: Final = _given("key", threads.c.key)
 _here: Final = (threads.c.resource_id == _resource, threads.c.thread_id == _thread)
-_key_here: Final = select(threads.c.key).where(*_here).scalar_subquery()
+_thread_here: Final = (
+    select(threads.c.key, threads.c.epoch, threads.c.position, threads.c.created, threads.c.active)
+    .where(*_here)
+    .cte("here")
+)
+_key_here: Final = select(_thread_here.c.key).scalar_subquery()
 """One value and no join, so that every planner walks the index of positions and stops at the limit."""
 
 
@@ -154,18 +159,12 @@ def _docs_of_resource() -> Select[Any]:
 
 def _docs_of_thread() -> Select[Any]:
     docs = thread_docs.c
-    return (
-        select(*_row(DOC, None, docs.version, None, docs.slot, None, docs.body))
-        .select_from(threads.join(thread_docs, docs.thread_key == threads.c.key))
-        .where(*_here)
-    )
+    return select(*_row(DOC, None, docs.version, None, docs.slot, None, docs.body)).where(docs.thread_key == _key_here)
 
 
 def _thread_row() -> Select[Any]:
-    columns = threads.c
-    return select(*_row(THREAD, columns.active, columns.position, columns.created, columns.epoch, None, None)).where(
-        *_here
-    )
+    columns = _thread_here.c
+    return select(*_row(THREAD, columns.active, columns.position, columns.created, columns.epoch, None, None))
 
 
 def _records(side: Literal["before", "after"], cut: ColumnElement[Any] | None) -> Select[Any]:
