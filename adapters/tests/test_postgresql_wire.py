@@ -151,6 +151,20 @@ def test_loads_walk_indexes_and_stop_at_the_limit(server: Server, name: str) -> 
     asyncio.run(run())
 
 
+def test_documents_come_in_one_order_whatever_was_written_last(server: Server, name: str) -> None:
+    async def run() -> None:
+        store = open_store(f"{server.url}?schema={name}")
+        for slot in ("b", "a", "c", "b", "a"):
+            puts = (Put(slot, "1"),)
+            await store.commit(HERE, Changes(1, "e", puts=puts, resource_puts=puts))
+            found = await store.load(HERE)
+            (row,) = await store.threads(Resource("ann"), slots=("c", "b", "a"))
+            assert [list(docs) for docs in (found.docs, found.resource_docs, row.docs)] == [sorted(found.docs)] * 3
+        await store.close()
+
+    asyncio.run(run())
+
+
 def most_rows(plan: dict[str, Any]) -> float:
     """The most rows that one node of a plan gave or threw away."""
     here = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)

@@ -114,7 +114,12 @@ def snapshot(rows: Rows) -> Snapshot:
         else:
             resource_docs[row[4]] = Doc(row[2], row[6])
     records.sort()
-    return Snapshot(tail, created, active, records, docs, resource_docs)
+    return Snapshot(tail, created, active, records, _by_slot(docs), _by_slot(resource_docs))
+
+
+def _by_slot(docs: dict[str, Doc]) -> dict[str, Doc]:
+    """In one order always: a database gives rows in whichever it likes, and what others do may change that."""
+    return dict(sorted(docs.items())) if len(docs) > 1 else docs
 
 
 def commit_steps(scope: Scope, changes: Changes, *, look: bool) -> Generator[Step, Rows, Receipt]:
@@ -268,7 +273,10 @@ def thread_rows(rows: Rows) -> list[ThreadRow]:
         *_, docs = page.setdefault(thread_id, (Tail(epoch, position), created, active, {}))
         if slot is not None:
             docs[slot] = Doc(version, body)
-    return [ThreadRow(thread_id, *of_thread) for thread_id, of_thread in page.items()]
+    return [
+        ThreadRow(thread_id, tail, created, active, _by_slot(docs))
+        for thread_id, (tail, created, active, docs) in page.items()
+    ]
 
 
 def resources_step(after: str | None, limit: int) -> Step:
