@@ -1,11 +1,11 @@
 """threadkeep on PostgreSQL beside asyncpg by hand, which does the same with one statement for each operation.
 
-    python benchmarks/postgresql.py URL [--messages FILE] [--rounds N] [--lengths 10,1000,10000] [--others 1000]
+    python benchmarks/postgresql.py URL [--messages FILE] [--rounds N] [--quantile Q] [--lengths 10,1000,...] [--others N]
 
 An operation is what an agent's turn costs: load the newest 20 messages, append 2. All take turns in one run, on one
-connection each; the numbers are medians. "By hand" has no conditions but unique ids; "with conditions" also tests,
-under the lock of the thread's row, whether ids are known and whether the tail is the one seen, as every commit of
-threadkeep does. Schemas named threadkeep_bench... are made in the database, and dropped.
+connection each; the numbers are medians, or the quantile asked for. "By hand" has no conditions but unique ids; "with
+conditions" also tests, under the lock of the thread's row, whether ids are known and whether the tail is the one seen,
+as every commit of threadkeep does. Schemas named threadkeep_bench... are made in the database, and dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import asyncpg
 from chats import chat_messages
-from timing import Way, interleaved, medians, table
+from timing import Way, interleaved, quantile, table
 
 from threadkeep import Memory, Message
 from threadkeep.formats.openai import messages_from_openai
@@ -134,8 +134,10 @@ async def fill(hand: Hand, store: Guard, turns: Turns, sizes: dict[str, int]) ->
                 await store.commit(Thread(USER, f"{thread_id}-{kind}"), Changes(1, "e", records))
 
 
-async def measure(hand: Hand, store: Guard, memory: Memory, turns: Turns, length: int, rounds: int) -> dict[str, float]:
-    """Medians of a turn, in seconds, by who did it."""
+async def measure(
+    hand: Hand, store: Guard, memory: Memory, turns: Turns, length: int, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each turn, by who did it."""
     name, warm = f"t{length}", 20
     records = [turns.records(2) for _ in range(rounds + warm)]
     messages = [turns.messages(2) for _ in range(rounds + warm)]
@@ -162,10 +164,10 @@ async def measure(hand: Hand, store: Guard, memory: Memory, turns: Turns, length
         await handle.append(*messages[number], if_tail=found.tail)
 
     ways: dict[str, Way] = {BY_HAND: plain, CONDITIONS: conditions, STORE: at_the_port, OURS: by_handle}
-    return medians(await interleaved(ways, rounds, warm))
+    return await interleaved(ways, rounds, warm)
 
 
-async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, rounds: int) -> None:
+async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, rounds: int, share: float) -> None:
     connection = await asyncpg.connect(url)
     store = open_store(f"{url}?schema={SCHEMA}&pool_size=1")
     memory = Memory(f"{url}?schema={SCHEMA}&pool_size=1")
@@ -185,7 +187,7 @@ async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, 
         rows = []
         ratios = []
         for length in lengths:
-            found = await measure(hand, store, memory, turns, length, rounds)
+            found = quantile(await measure(hand, store, memory, turns, length, rounds), share)
             ratios.append(found[OURS] / found[CONDITIONS])
             cells = [f"{value * 1e6:,.0f} ({value / found[CONDITIONS]:.2f})" for value in found.values()]
             rows.append([f"{length:,}", *cells])
@@ -205,9 +207,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--lengths", default="10,1000,10000")
     parser.add_argument("--others", type=int, default=1000, help="threads beside those that are measured")
+    parser.add_argument("--quantile", type=float, default=0.5, help="of each way's times, 0 to 1; 0.5 is the median")
     given = parser.parse_args()
     lengths = [int(length) for length in given.lengths.split(",")]
-    asyncio.run(run(given.url, given.messages, lengths, given.others, given.rounds))
+    asyncio.run(run(given.url, given.messages, lengths, given.others, given.rounds, given.quantile))
 
 
 if __name__ == "__main__":
