@@ -1,6 +1,6 @@
 """threadkeep on PostgreSQL beside asyncpg by hand, which does the same with one statement for each operation.
 
-    python benchmarks/postgresql.py URL [--messages FILE] [--rounds N] [--quantile Q] [--lengths 10,1000,...] [--others N]
+    python benchmarks/postgresql.py URL [--messages FILE] [--rounds N] [--quantile Q] [--lengths 10,1000] [--others N]
 
 An operation is what an agent's turn costs: load the newest 20 messages, append 2. All take turns in one run, on one
 connection each; the numbers are medians, or the quantile asked for. "By hand" has no conditions but unique ids; "with

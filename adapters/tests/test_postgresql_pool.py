@@ -21,7 +21,7 @@ from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Record, Thread, Window
-from threadkeep_adapters.sql.postgresql import SETTLE_SECONDS
+from threadkeep_adapters.sql.postgresql_pool import SETTLE_SECONDS
 
 HERE: Final = Thread("ann", "t")
 ALL: Final = Window(before=1000)
@@ -124,7 +124,7 @@ def test_a_call_that_gets_no_connection_says_so_in_time(server: Server, name: st
         refused = [result for result in results if isinstance(result, BaseException)]
         assert len(refused) == 18
         assert {type(error) for error in refused} == {StoreUnavailable}
-        assert "all 2 connections are in use" in str(refused[0])
+        assert "all 2 connections" in str(refused[0])
         assert time.monotonic() - took < 4
         proxy.delay = 0
         await asyncio.gather(*(store.load(HERE) for _ in range(20)))

@@ -85,12 +85,10 @@ def test_a_load_and_a_commit_are_one_turn_each_on_the_wire(server: Server, name:
     assert (set(loads), set(commits)) == ({1}, {1})
 
 
-def test_behind_a_transaction_pool_they_are_two_turns_and_no_statement_stays_prepared(
-    server: Server, bouncer: Server, name: str
-) -> None:
+def test_behind_a_transaction_pool_they_are_one_turn_each_too(server: Server, bouncer: Server, name: str) -> None:
     with Proxy(*target(bouncer)) as proxy:
         loads, commits = asyncio.run(turns_of_a_turn(proxy, f"{through(proxy, bouncer)}?schema={name}"))
-    assert (set(loads), set(commits)) == ({2}, {2})
+    assert (set(loads), set(commits)) == ({1}, {1})
 
 
 def test_many_stores_share_a_transaction_pool_of_four_connections(bouncer: Server, name: str) -> None:

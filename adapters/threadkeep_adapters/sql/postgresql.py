@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from threadkeep.errors import MessageConflict, OutcomeUnknown, StoreError, StoreUnavailable, TailMoved, VersionMoved
 from threadkeep.hooks import hookimpl
@@ -24,7 +23,6 @@ from threadkeep.store import (
     MISSING,
     After,
     Changes,
-    Costs,
     Order,
     Put,
     Receipt,
@@ -41,6 +39,7 @@ from threadkeep_adapters.sql import postgresql_errors as errors
 from threadkeep_adapters.sql import postgresql_schema as schema
 from threadkeep_adapters.sql import store as shared
 from threadkeep_adapters.sql import tables
+from threadkeep_adapters.sql.postgresql_pool import SETTLE_SECONDS, Connection, Link, Pool
 from threadkeep_adapters.sql.postgresql_url import Place, read_url
 
 T = TypeVar("T")
@@ -48,18 +47,12 @@ T = TypeVar("T")
 ATTEMPTS: Final = 5
 """How often a statement is sent that lost a race to another transaction, of which it wrote nothing."""
 
-SETTLE_SECONDS: Final = 2.0
-"""How long a call that was cancelled or ran out of time waits until the server has let go of its statement."""
-
-IDLE_SECONDS: Final = 300.0
-"""After this time a connection that nobody uses is closed."""
-
 
 @dataclass(slots=True)
-class _Pool:
-    """The connections of one event loop."""
+class _Held:
+    """What a store holds for one event loop."""
 
-    connections: asyncpg.Pool[asyncpg.Record]
+    pool: Pool
     life: AsyncGenerator[None]
     """Ends when the loop does, and closes the connections then."""
 
@@ -74,9 +67,9 @@ class PostgresStore(shared.SqlStore):
         self.place = place
         self._process = 0
         self._lock = threading.Lock()
-        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, _Held] = {}
         self._queries: dict[tables.Statement, schema.Query] = {}
-        self._prepared = place.prepared != "no"
+        self._named = place.prepared != "no"
         name = schema.quoted(place.schema)
         given = ", ".join(f"${number}" for number in range(1, 18))
         self._commit = f"SELECT * FROM {name}.threadkeep_commit_1({given})"
@@ -86,10 +79,7 @@ class PostgresStore(shared.SqlStore):
         async with self._connection() as connection:
             found = await schema.prepare(connection, self.place.schema)
         if self.place.prepared == "auto":
-            self._prepared = not found.proxied
-        if not self._prepared:
-            # The driver asks for the types of an unnamed statement before each time that it runs it.
-            self.costs = Costs(load=2, commit=2)
+            self._named = not found.proxied
         self._process = os.getpid()
 
     async def close(self) -> None:
@@ -97,8 +87,8 @@ class PostgresStore(shared.SqlStore):
             process, self._process = self._process, 0
             pools, self._pools = self._pools, {}
         if process == os.getpid():
-            for loop, pool in pools.items():
-                await self._end(loop, pool)
+            for loop, held in pools.items():
+                await _end(loop, held)
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         rows = await self._read(shared.load_step(scope, window))
@@ -178,16 +168,21 @@ class PostgresStore(shared.SqlStore):
         """The rows of one statement, which is a transaction by itself."""
         pool = await self._pool()
         attempt = 0
+        begun = 0
+
+        def begin() -> None:
+            nonlocal begun
+            begun = attempt
+            self.meter.trips += 1
+
         while True:
             attempt += 1
-            connection = await self._acquire(pool)
-            self.meter.trips += 1 if self._prepared else 2
             try:
-                return await connection.fetch(sql, *given)
+                return await pool.fetch(sql, given, begin)
             except Exception as error:
                 if errors.sqlstate(error) in errors.RACES and attempt < ATTEMPTS:
                     continue
-                if errors.is_lost(error):
+                if begun == attempt and errors.is_lost(error):
                     if writes:
                         raise OutcomeUnknown(
                             f"the connection to {self.place.shown} ended before the answer came: "
@@ -197,28 +192,8 @@ class PostgresStore(shared.SqlStore):
                     if not isinstance(error, TimeoutError) and attempt == 1:
                         continue
                 raise
-            finally:
-                with suppress(Exception):  # what hinders the release has ended the connection, and the pool knows
-                    await pool.release(connection, timeout=SETTLE_SECONDS)
 
-    async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> PoolConnectionProxy[asyncpg.Record]:
-        try:
-            return await pool.acquire(timeout=self.place.pool_timeout)
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"no connection to {self.place.shown} within {self.place.pool_timeout:g} s: the server does not "
-                f"answer, or all {self.place.pool_size} connections are in use; see pool_size and pool_timeout"
-            ) from error
-        except OSError as error:
-            raise self._unreachable(error) from error
-
-    def _unreachable(self, error: Exception) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"the server at {self.place.shown} cannot be reached: {str(error) or type(error).__name__}; "
-            "start it, or correct the URL"
-        )
-
-    async def _pool(self) -> asyncpg.Pool[asyncpg.Record]:
+    async def _pool(self) -> Pool:
         if self._process != os.getpid():
             if self._process:
                 raise StoreError(
@@ -227,45 +202,44 @@ class PostgresStore(shared.SqlStore):
                 )
             raise RuntimeError("a verb was called before open() or after close()")
         loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is not None:
-            return pool.connections
-        connections = await asyncpg.create_pool(
-            self.place.dsn,
-            min_size=0,
-            max_size=self.place.pool_size,
-            max_inactive_connection_lifetime=IDLE_SECONDS,
-            reset=_leave_as_it_is,
-            timeout=self.place.connect_timeout,
-            command_timeout=self.place.timeout,
-            statement_cache_size=100 if self._prepared else 0,
-            max_cached_statement_lifetime=0,
-        )
-        life = _life(connections)
-        await anext(life)
+        held = self._pools.get(loop)
+        if held is not None:
+            return held.pool
+        pool = Pool(self._link, self.place.pool_size, self.place.pool_timeout, self.place.shown)
+        life = _life(pool)
         with self._lock:
-            others = [other for other in self._pools if other.is_closed()]
-            for other in others:
+            for other in [other for other in self._pools if other.is_closed()]:
                 del self._pools[other]
-            self._pools[loop] = _Pool(connections, life)
-        return connections
+            self._pools[loop] = _Held(pool, life)
+        await anext(life)
+        return pool
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[schema.Connection]:
-        """A connection outside of any pool, for what is done once."""
-        self.place.check()
-        self.meter.trips += 1
+    async def _link(self) -> Link:
+        return Link(await self._connect(statement_cache_size=100 if self._named else 0), named=self._named)
+
+    async def _connect(self, *, statement_cache_size: int) -> Connection:
         try:
-            connection = await asyncpg.connect(
+            return await asyncpg.connect(
                 self.place.dsn,
                 timeout=self.place.connect_timeout,
                 command_timeout=self.place.timeout,
-                statement_cache_size=0,
+                statement_cache_size=statement_cache_size,
+                max_cached_statement_lifetime=0,
             )
         except (OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
+            raise StoreUnavailable(
+                f"the server at {self.place.shown} cannot be reached: {str(error) or type(error).__name__}; "
+                "start it, or correct the URL"
+            ) from error
         except (asyncpg.InterfaceError, ValueError) as error:
             raise StoreError(f"the driver does not take the URL: {error}") from error
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """A connection outside of any pool, for what is done once."""
+        self.place.check()
+        self.meter.trips += 1
+        connection = await self._connect(statement_cache_size=0)
         try:
             yield connection
         except BaseException:
@@ -273,35 +247,25 @@ class PostgresStore(shared.SqlStore):
             raise
         await connection.close(timeout=SETTLE_SECONDS)
 
-    async def _end(self, loop: asyncio.AbstractEventLoop, pool: _Pool) -> None:
-        """Close a pool, on its own loop where that still runs."""
-        if loop is asyncio.get_running_loop():
-            await pool.life.aclose()
-        elif loop.is_running():
-            with suppress(Exception):  # the loop may end meanwhile, and closes the pool itself then
-                ending = asyncio.run_coroutine_threadsafe(_close(pool.life), loop)
-                await asyncio.wait_for(asyncio.wrap_future(ending), 2 * SETTLE_SECONDS)
-        elif not loop.is_closed():
-            pool.connections.terminate()
+
+async def _end(loop: asyncio.AbstractEventLoop, held: _Held) -> None:
+    """Close what is held for a loop, on that loop where it still runs."""
+    if loop is asyncio.get_running_loop():
+        await held.life.aclose()
+    elif loop.is_running():
+        with suppress(Exception):  # the loop may end meanwhile, and closes its connections itself then
+            ending = asyncio.run_coroutine_threadsafe(held.pool.close(), loop)
+            await asyncio.wait_for(asyncio.wrap_future(ending), 2 * SETTLE_SECONDS)
+    elif not loop.is_closed():
+        held.pool.terminate()
 
 
-async def _leave_as_it_is(connection: object) -> None:
-    """No verb leaves anything in a session, so that nothing is to be sent when a connection comes back."""
-
-
-async def _close(life: AsyncGenerator[None]) -> None:
-    await life.aclose()
-
-
-async def _life(connections: asyncpg.Pool[asyncpg.Record]) -> AsyncGenerator[None]:
+async def _life(pool: Pool) -> AsyncGenerator[None]:
     """Lives as long as its event loop: a loop that ends in order ends its generators first (`shutdown_asyncgens`)."""
     try:
         yield
     finally:
-        try:
-            await asyncio.wait_for(connections.close(), SETTLE_SECONDS)
-        except TimeoutError:
-            connections.terminate()
+        await pool.close()
 
 
 def _key(text: str) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
@@ -14,9 +14,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from threadkeep.errors import StoreDamaged, StoreError, StoreTooNew
 from threadkeep_adapters.sql import tables
+from threadkeep_adapters.sql.postgresql_pool import Connection
 from threadkeep_adapters.sql.store import compile_statement
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 OLDEST_SERVER: Final = 120000
 """PostgreSQL 12, as `server_version_num` says it: the oldest that asyncpg 0.30 supports."""
