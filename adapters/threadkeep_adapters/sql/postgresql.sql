@@ -1,8 +1,8 @@
 -- What a commit and a deletion do on the server, each in one call and so in one transaction of its own.
 --
 -- Locks are taken in one order by everyone: the resource's advisory lock, then the thread's row. What adds or removes
--- anything of a resource beside a thread's own (its documents, all of it) has the resource's lock for itself; all
--- else shares it. The thread's row is the lock for what is in the thread.
+-- anything of a resource beside a thread's own (its documents, all of it) has the resource's lock for itself; what
+-- makes or removes a thread shares it. The thread's row is the lock for what is in the thread.
 --
 -- A function never changes: one that has to do something else gets another number, so that programs with the older
 -- and the newer library can run side by side. {schema} is the schema's name, quoted, and {seed} a number of its own.
@@ -36,6 +36,39 @@ DECLARE
     known_place integer;
     many integer := pg_catalog.cardinality(in_ids);
 BEGIN
+    -- The usual commit, new records to a thread that is there, is one statement; a record that is known breaks a unique
+    -- key, and a condition that does not hold finds no row. Either way nothing is written, and all else follows.
+    IF many > 0 AND in_drop_after IS NULL
+        AND pg_catalog.cardinality(in_slots) = 0 AND pg_catalog.cardinality(in_resource_slots) = 0 THEN
+        BEGIN
+            WITH here AS (
+                UPDATE {schema}.threadkeep_threads AS t
+                SET position = t.newest + many, newest = t.newest + many, active = GREATEST(t.active, in_at)
+                WHERE t.resource_id = in_resource_id AND t.thread_id = in_thread_id
+                    AND (in_if_epoch IS NULL OR t.epoch = in_if_epoch)
+                    AND (in_if_tail_epoch IS NULL
+                        OR (t.epoch = in_if_tail_epoch AND t.position = in_if_tail_position))
+                RETURNING t.key, t.epoch, t.newest
+            ), added AS (
+                INSERT INTO {schema}.threadkeep_messages (thread_key, position, at, id, digest, body)
+                SELECT here.key, here.newest - many + given.place, in_at, given.id, given.digest, given.body
+                FROM here, ROWS FROM (
+                    pg_catalog.unnest(in_ids), pg_catalog.unnest(in_digests), pg_catalog.unnest(in_bodies)
+                ) WITH ORDINALITY AS given (id, digest, body, place)
+            )
+            SELECT here.epoch, here.newest INTO out_epoch, out_position FROM here;
+            IF FOUND THEN
+                out_outcome := 'done';
+                out_positions := ARRAY (SELECT pg_catalog.generate_series(out_position - many + 1, out_position));
+                out_versions := '{}';
+                out_resource_versions := '{}';
+                RETURN;
+            END IF;
+        EXCEPTION WHEN unique_violation THEN
+            NULL;
+        END;
+    END IF;
+
     IF pg_catalog.cardinality(in_resource_slots) > 0 THEN
         PERFORM pg_catalog.pg_advisory_xact_lock(the_lock);
     ELSE
@@ -196,6 +229,7 @@ BEGIN
         PERFORM pg_catalog.pg_advisory_xact_lock(the_lock);
         the_keys := ARRAY (
             SELECT t.key FROM {schema}.threadkeep_threads AS t WHERE t.resource_id = in_resource_id
+            ORDER BY t.key FOR UPDATE
         );
         DELETE FROM {schema}.threadkeep_resource_docs AS d WHERE d.resource_id = in_resource_id;
     ELSE
