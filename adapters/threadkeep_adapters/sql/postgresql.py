@@ -128,6 +128,8 @@ class PostgresStore(shared.SqlStore):
         if outcome == "done":
             if not of_thread:
                 return Receipt(MISSING, versions=resource_versions)
+            if positions is None:
+                return Receipt(Tail(epoch.decode(), position), range(position - len(changes.append) + 1, position + 1))
             return Receipt(Tail(epoch.decode(), position), positions, versions, resource_versions)
         if outcome == "message":
             raise MessageConflict(named.decode())

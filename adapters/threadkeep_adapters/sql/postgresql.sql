@@ -13,6 +13,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 -- With in_thread_id NULL the scope is the resource, and only the resource's documents are put.
+-- positions is NULL where all records are new, and so the last ones up to position.
 -- outcome: 'done', or the error and nothing written: 'tail' (epoch and position are the tail now), 'message' (named
 -- is its id), 'version' (named is the slot, position the version now).
 CREATE OR REPLACE FUNCTION {schema}.threadkeep_commit_1(
@@ -59,9 +60,6 @@ BEGIN
             SELECT here.epoch, here.newest INTO out_epoch, out_position FROM here;
             IF FOUND THEN
                 out_outcome := 'done';
-                out_positions := ARRAY (SELECT pg_catalog.generate_series(out_position - many + 1, out_position));
-                out_versions := '{}';
-                out_resource_versions := '{}';
                 RETURN;
             END IF;
         EXCEPTION WHEN unique_violation THEN
