@@ -82,7 +82,7 @@ def test_a_load_is_one_statement_whatever_it_brings(tmp_path: Path) -> None:
             trips = opened.meter.trips
             with statements(opened._connected(), reader(opened)) as seen:
                 await opened.load(scope, window)
-            assert seen == ["SELECT"], (scope, window)
+            assert seen in (["SELECT"], ["WITH"]), (scope, window)
             assert opened.meter.trips - trips == opened.costs.load == 1
         with statements(opened._connected(), reader(opened)) as seen:
             await opened.threads(Resource("ann"), None, 10, "created", (WORK,))
@@ -141,6 +141,8 @@ LISTS = {
     for slots in (0, 2)
 }
 OF_ONE_ROW = {"READ_SCHEMA"}
+OF_TWO_ROWS = {"LIST_RESOURCES"}
+"""It sorts the next id of one table and the next of another, at each step."""
 
 
 def plan(connection: sqlite3.Connection, statement: tables.Statement) -> list[str]:
@@ -158,7 +160,7 @@ def test_every_statement_finds_its_rows_by_an_index_and_sorts_no_table(tmp_path:
             scans = [detail for detail in details if re.match(r"SCAN threadkeep_", detail)]
             assert not scans or name in OF_ONE_ROW, (name, details)
             sorts = [detail for detail in details if "TEMP B-TREE" in detail]
-            assert not sorts or name in LISTS, (name, details)
+            assert not sorts or name in LISTS or name in OF_TWO_ROWS, (name, details)
 
     use(tmp_path, work)
 
