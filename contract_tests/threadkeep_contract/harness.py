@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import secrets
 import threading
 import time
@@ -212,7 +213,9 @@ class Harness:
                 failures.append((len(self.history.calls), error))
                 raise
 
-        example.__name__ = f"{scheme_of(self.url)}_{self._check}_{self._explored}"
+        # A scheme may hold + - and . which no name of a function does.
+        scheme = re.sub(r"\W", "_", scheme_of(self.url))
+        example.__name__ = f"{scheme}_{self._check}_{self._explored}"
         example.__qualname__ = example.__name__
         example.__annotations__ = {}
         settings = hypothesis.settings(

@@ -184,6 +184,8 @@ class Costs:
 
     load: int = 1
     commit: int = 1
+    first_commit: int | None = None
+    """Of a commit that writes the first thing of its resource, where that takes more; None where it does not."""
 
 
 @dataclass(slots=True)
