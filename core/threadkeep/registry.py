@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 DEFAULT_URL: Final = "sqlite:///threadkeep.db"
 URL_VARIABLE: Final = "THREADKEEP_URL"
 
-_EXTRAS: Final[dict[str, str]] = {"postgres": "postgres", "postgresql": "postgres"}
+_EXTRAS: Final[dict[str, str]] = {
+    "postgres": "postgres",
+    "postgresql": "postgres",
+    "redis": "redis",
+    "rediss": "redis",
+    "redis+cluster": "redis",
+}
 """Scheme -> extra, for schemes whose store comes with this distribution and whose driver does not."""
 
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)

@@ -1,0 +1,99 @@
+"""What errors of Redis and of its driver mean here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import redis.exceptions as driver
+
+from threadkeep.errors import (
+    InvalidURL,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreNotWritable,
+    StoreUnavailable,
+    ThreadkeepError,
+)
+from threadkeep.store import Translate
+
+
+class NotSentError(Exception):
+    """There was no connection for a request, so that the server has not seen it."""
+
+
+class LostError(Exception):
+    """A request was sent and not answered, so that nobody knows what became of it."""
+
+
+_CODES: Final[dict[str, type[StoreError]]] = {
+    "BUSY": StoreUnavailable,
+    "UNKILLABLE": StoreUnavailable,
+    "LOADING": StoreUnavailable,
+    "CLUSTERDOWN": StoreUnavailable,
+    "TRYAGAIN": StoreUnavailable,
+    "MASTERDOWN": StoreUnavailable,
+    "NOREPLICAS": StoreUnavailable,
+    "OOM": StoreFull,
+    "MISCONF": StoreNotWritable,
+    "READONLY": StoreNotWritable,
+    "NOAUTH": StoreNotWritable,
+    "WRONGPASS": StoreNotWritable,
+    "NOPERM": StoreNotWritable,
+    "WRONGTYPE": StoreDamaged,
+    "MOVED": StoreNotWritable,
+    "CROSSSLOT": StoreNotWritable,
+}
+"""By the first word of an error of the server. All of these refuse a command, or a script, before it has written."""
+
+_HINTS: Final[dict[str, str]] = {
+    "WRONGTYPE": "; a key with the store's prefix belongs to another program: choose another prefix",
+    "MOVED": "; this server is part of a cluster: write redis+cluster:// instead of redis://",
+    "NOAUTH": "; give a password in the URL",
+    "NOPERM": "; let the user run the commands and reach the keys that the store's page lists",
+}
+
+
+def _by_code(error: Exception) -> ThreadkeepError | None:
+    """By the error's code, which is the first word of what the server said; in a script of Redis 6, a later one."""
+    said = str(error)
+    code = getattr(error, "status_code", None)
+    if "cluster support disabled" in said:
+        return InvalidURL("the server is no cluster; write redis:// or rediss:// instead of redis+cluster://")
+    if "user executing the script can't" in said:
+        code = "NOPERM"
+    words = [code] if code in _CODES else [word for word in said.replace(":", " ").split() if word in _CODES]
+    if not words:
+        return None
+    code = words[0]
+    text = said if said.startswith(code) else f"{code} {said}"
+    return _CODES[code](text + _HINTS.get(code, ""))
+
+
+def _refused(error: Exception) -> ThreadkeepError:
+    return _by_code(error) or StoreError(f"the server refuses the command: {error}")
+
+
+def _login_refused(error: Exception) -> ThreadkeepError:
+    return StoreNotWritable(f"the server refuses the login: {error}; correct user and password in the URL")
+
+
+def _not_sent(error: Exception) -> ThreadkeepError:
+    cause = error.__cause__
+    if isinstance(cause, driver.AuthenticationError | driver.AuthenticationWrongNumberOfArgsError):
+        return _login_refused(cause)
+    if isinstance(cause, driver.ResponseError):
+        return _by_code(cause) or StoreNotWritable(f"the server refuses the connection: {cause}; correct the URL")
+    if isinstance(cause, driver.InvalidResponse):
+        return StoreError(f"what answers there is no Redis server: {error}; correct host and port in the URL")
+    return StoreUnavailable(str(error))
+
+
+ERRORS: Final[Sequence[tuple[type[Exception], Translate]]] = (
+    (NotSentError, _not_sent),
+    (driver.AuthenticationError, _login_refused),
+    (driver.BusyLoadingError, _refused),
+    (driver.ResponseError, _refused),
+)
+"""The table of the store. LostError is not in it, since it means OutcomeUnknown for a write only."""

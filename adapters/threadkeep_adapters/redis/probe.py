@@ -1,0 +1,79 @@
+"""What is looked at when a store is opened: whose keys these are, what the server keeps, and the scripts in place."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from redis.exceptions import NoPermissionError
+
+from threadkeep.errors import InvalidURL, StoreDamaged, StoreError, StoreTooNew
+from threadkeep_adapters.redis import scripts
+from threadkeep_adapters.redis.cluster import Server
+from threadkeep_adapters.redis.url import Place
+
+SCHEMA_VERSION: Final = 1
+"""Rises with every change of the layout; a store with a larger one is refused."""
+
+OLDEST: Final = (6, 0)
+"""Scripts that write after they asked for the time need Redis 5 (https://redis.io/docs/latest/develop/programmability/
+eval-intro/#script-replication); 6 is the oldest version that the driver speaks to."""
+
+
+async def prepare(server: Server, place: Place, schema_key: bytes) -> None:
+    """Look at every server, and write the schema's version where there is none. Safe to repeat and to race.
+
+    Raises StoreTooNew, StoreDamaged and, for a server that does not keep what it is given, StoreError; all of these
+    before anything is written.
+    """
+    looks = await server.each_master((("INFO",), *(("SCRIPT", "LOAD", script.text) for script in scripts.ALL)))
+    for info, *loaded in looks:
+        for answer in (info, *loaded):
+            # Without permission the settings are not known, and EVAL brings each script when it is used.
+            if isinstance(answer, Exception) and not isinstance(answer, NoPermissionError):
+                raise answer
+        if not isinstance(info, Exception):
+            _check(_fields(info), place)
+    found = await server.call(schema_key, "GET", schema_key)
+    if found is None:
+        await server.call(schema_key, "SET", schema_key, SCHEMA_VERSION, "NX")
+        found = await server.call(schema_key, "GET", schema_key)
+    version = _version(found, schema_key)
+    if version > SCHEMA_VERSION:
+        raise StoreTooNew(version, SCHEMA_VERSION)
+
+
+def _version(found: bytes | None, schema_key: bytes) -> int:
+    if found is None or not found.isdigit() or int(found) < 1:
+        raise StoreDamaged(
+            f"the key {schema_key.decode()!r} holds {found!r:.60}, which is no version of this library's schema: it "
+            "belongs to another program, or is damaged; choose another prefix"
+        )
+    return int(found)
+
+
+def _fields(info: Any) -> dict[str, str]:
+    lines = info.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+def _check(info: dict[str, str], place: Place) -> None:
+    version = info.get("redis_version", "")
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
+        raise StoreError(f"Redis {OLDEST[0]}.{OLDEST[1]} or newer is needed, and this server is {version or 'unknown'}")
+    in_cluster = info.get("cluster_enabled") == "1"
+    if in_cluster is not place.cluster:
+        is_, scheme = ("part of a cluster", "redis+cluster://") if in_cluster else ("no cluster", "redis://")
+        raise InvalidURL(f"the server is {is_}; write {scheme}")
+    if place.durability == "none":
+        return
+    policy = info.get("maxmemory_policy", "")
+    if info.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
+        raise StoreError(
+            f"the server is a cache: with maxmemory-policy {policy} it evicts what it has acknowledged; set "
+            "maxmemory-policy to noeviction, or accept the loss with ?durability=none"
+        )
+    if info.get("aof_enabled") == "0":
+        raise StoreError(
+            "the server keeps no append-only file, so that a restart loses what it has acknowledged; set appendonly "
+            "to yes (and see appendfsync in this store's page), or accept the loss with ?durability=none"
+        )
