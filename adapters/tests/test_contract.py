@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 import servers
 from postgresql_server import POSTGRESQL
+from redis_server import REDIS, REDIS_CLUSTER
 from servers import Kind
 
 from threadkeep.registry import installed_schemes
@@ -25,14 +26,16 @@ atexit.register(_folder.cleanup)
 URLS: Final[dict[str, Callable[[Path], str]]] = {
     "memory": lambda folder: "memory://contract",
     "postgresql": lambda folder: servers.reserve(POSTGRESQL).url + "?schema=threadkeep_contract",
+    "redis": lambda folder: servers.reserve(REDIS).url,
+    "redis+cluster": lambda folder: servers.reserve(REDIS_CLUSTER).url,
     "sqlite": lambda folder: f"sqlite:///{folder / 'contract.db'}",
 }
 """Scheme -> the URL of a store to judge, given a folder that is gone afterwards."""
 
-KINDS: Final[dict[str, Kind]] = {"postgresql": POSTGRESQL}
+KINDS: Final[dict[str, Kind]] = {"postgresql": POSTGRESQL, "redis": REDIS, "redis+cluster": REDIS_CLUSTER}
 """Scheme -> the server that its store needs; it starts before the first check."""
 
-ALIASES: Final = {"postgres": "postgresql"}
+ALIASES: Final = {"postgres": "postgresql", "rediss": "redis"}
 """Schemes of which each is another name for a store that is judged under this one, by the same module."""
 
 _ENTRIES: Final = {
