@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ssl import SSLCertVerificationError
 from typing import Final
 
 import redis.exceptions as driver
@@ -85,6 +86,8 @@ def _not_sent(error: Exception) -> ThreadkeepError:
         return _login_refused(cause)
     if isinstance(cause, driver.ResponseError):
         return _by_code(cause) or StoreNotWritable(f"the server refuses the connection: {cause}; correct the URL")
+    if cause is not None and isinstance(cause.__context__, SSLCertVerificationError):
+        return StoreError(f"{error}; name the authority that signed the certificate with ?tls_ca=FILE")
     if isinstance(cause, driver.InvalidResponse):
         return StoreError(f"what answers there is no Redis server: {error}; correct host and port in the URL")
     return StoreUnavailable(str(error))
