@@ -61,6 +61,8 @@ class Cluster:
                     self._slots.insert(0, (slot, slot, node))
                     self._learn()
             except (TryAgainError, ClusterDownError, BusyLoadingError, NotSentError) as error:
+                if self._closed:
+                    raise
                 problem = error
                 node, asking, is_stale = None, False, True
                 if loop.time() + pause < deadline:
@@ -98,10 +100,10 @@ class Cluster:
     async def close(self) -> None:
         """See `Connections.close`."""
         self._closed = True
+        await asyncio.gather(*(connections.close() for connections in self._nodes.values()))
         if self._learning is not None:
-            self._learning.cancel()
-        for connections in list(self._nodes.values()):
-            await connections.close()
+            # Not cancelled, since that would cancel whoever shares it; without connections it ends.
+            await asyncio.wait([self._learning])
 
     def _connections(self, node: Node) -> Connections:
         if self._closed:

@@ -76,6 +76,8 @@ class Connections:
             self._free.release()
 
     async def _exchange(self, connection: Connection, commands: Sequence[Command]) -> list[Any]:
+        # Where something fails redis-py closes the connection, which with TLS waits for an answer that may never come.
+        transport = connection._writer.transport if connection._writer is not None else None
         try:
             packed = [pack_command(tuple(command)) for command in commands]
             await connection.send_packed_command(packed, check_health=False)
@@ -87,6 +89,8 @@ class Connections:
                     answers.append(error)
             return answers
         except BaseException:
+            if transport is not None:
+                transport.abort()
             await connection.disconnect(nowait=True)
             raise
 
@@ -147,7 +151,9 @@ class Connections:
     async def close(self) -> None:
         """Let go of all connections; an exchange that is under way fails. Safe to repeat."""
         self._closed = True
-        while self._all:
-            connection = self._all.pop()
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+        await asyncio.gather(*(self._leave(connection) for connection in self._all))
+
+    async def _leave(self, connection: Connection) -> None:
+        # Waited for, since a loop that ends before leaves the transport behind.
+        with suppress(RedisError, OSError):
+            await connection.disconnect()

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError
@@ -34,7 +35,7 @@ from threadkeep.store import (
 )
 from threadkeep_adapters.redis import look, probe, registry, scripts, wire
 from threadkeep_adapters.redis.cluster import Server, connect
-from threadkeep_adapters.redis.errors import ERRORS, LostError
+from threadkeep_adapters.redis.errors import ERRORS, LostError, NotSentError
 from threadkeep_adapters.redis.layout import ResourceKeys, moment, store_key
 from threadkeep_adapters.redis.url import Place, read_url
 
@@ -60,28 +61,36 @@ class RedisStore(Store):
                 Clause.DURABILITY: "the URL says durability=none: the server may forget, or evict, what it acknowledged"
             }
         self._lock = threading.Lock()
-        self._open = False
+        self._closed = False
+        self._closing: set[asyncio.Task[None]] = set()
         self._servers: dict[asyncio.AbstractEventLoop, tuple[Server, AsyncGenerator[None, None]]] = {}
         self._index = store_key(place.prefix, "resources")
         self._schema = store_key(place.prefix, "schema")
 
     async def open(self) -> None:
+        self._closed = False
         server = await self._server()
         # What it writes may be written again.
         await _read(lambda: probe.prepare(server, self.place, self._schema))
-        self._open = True
 
     async def close(self) -> None:
         with self._lock:
+            self._closed = True
             servers, self._servers = self._servers, {}
-            self._open = False
         here = asyncio.get_running_loop()
         for loop, (server, watch) in servers.items():
             if loop is here:
                 await server.close()
                 await watch.aclose()
-            elif not loop.is_closed():
-                asyncio.run_coroutine_threadsafe(server.close(), loop)
+            else:
+                # A loop that has ended has taken its connections along.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self._close_later, server)
+
+    def _close_later(self, server: Server) -> None:
+        task = asyncio.ensure_future(server.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         keys = ResourceKeys(self.place.prefix, scope.resource_id)
@@ -202,6 +211,9 @@ class RedisStore(Store):
         server = connect(self.place, self.meter)
         watch = _close_with_loop(self, loop, server)
         with self._lock:
+            if self._closed:
+                raise NotSentError("the store is closed")
+            self._servers = {other: its for other, its in self._servers.items() if not other.is_closed()}
             self._servers[loop] = (server, watch)
         await anext(watch)
         return server
