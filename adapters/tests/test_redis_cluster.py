@@ -15,11 +15,12 @@ from redis.crc import key_slot
 from redis_server import PASSWORD, REDIS_CLUSTER, client
 from servers import Server
 
-from threadkeep.errors import StoreUnavailable
+from threadkeep.errors import OutcomeUnknown, StoreUnavailable
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, scan_backend
 from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
 from threadkeep_adapters.redis import registry, scripts
+from threadkeep_adapters.redis.errors import NotSentError
 from threadkeep_adapters.redis.layout import ResourceKeys
 from threadkeep_adapters.redis.store import RedisStore
 from threadkeep_contract.confusable import PAIRS
@@ -249,6 +250,44 @@ def test_a_registration_that_came_too_late_is_refused(server: Server, cluster: A
 
     asyncio.run(main())
     assert entries(cluster)["late"] == 1
+
+
+def test_a_list_that_cannot_be_reached_changes_no_outcome(server: Server, cluster: Any) -> None:
+    """A commit that happened is acknowledged though its spare entry stays; a deletion says that it is not whole."""
+    store = open_store(server.url)
+    inner = store.store
+    assert isinstance(inner, RedisStore)
+    call, is_cut = inner._call, False
+
+    async def cut(key: bytes, *command: Any) -> Any:
+        if command[0] == "ZREM" and is_cut:
+            raise NotSentError("cut for the test")
+        if command[0] == "ZADD":
+            # Somebody else is first, so that the registration is not needed.
+            other = open_store(server.url)
+            await other.commit(Thread("raced", "first"), full("m"))
+            await other.close()
+        return await call(key, *command)
+
+    async def main() -> None:
+        nonlocal is_cut
+        await store.open()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(inner, "_call", cut)
+            is_cut = True
+            assert (await store.commit(Thread("raced", "second"), full("m"))).positions == [1]
+            assert entries(cluster)["raced"] == 2
+            assert await resources(store) == ["raced"]
+            with pytest.raises(OutcomeUnknown, match="gone"):
+                await store.delete(Resource("raced"))
+            assert await resources(store) == []
+            is_cut = False
+            await store.delete(Resource("raced"))
+        await store.close()
+
+    asyncio.run(main())
+    # The spare entry is younger than a registration may be, and is cleared by an erasure later.
+    assert entries(cluster)["raced"] == 1
 
 
 def test_a_slot_that_moves_while_others_write_loses_nothing(server: Server, cluster: Any) -> None:

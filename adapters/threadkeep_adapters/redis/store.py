@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError
 
-from threadkeep.errors import StoreUnavailable
+from threadkeep.errors import OutcomeUnknown, StoreUnavailable
 from threadkeep.hooks import hookimpl
 from threadkeep.limits import MIB, Limits
 from threadkeep.store import (
@@ -40,6 +40,9 @@ from threadkeep_adapters.redis.layout import ResourceKeys, moment, store_key
 from threadkeep_adapters.redis.url import Place, read_url
 
 T = TypeVar("T")
+
+_FAILURES: Final = (NotSentError, LostError, RedisError)
+"""What a call to a server may end in."""
 
 TRIES: Final = 3
 """How often a first commit registers its resource before it gives up."""
@@ -124,11 +127,11 @@ class RedisStore(Store):
             named = (*keys.of_thread(scope.thread_id), *common)
             token = await self._run(scripts.DELETE_THREAD, named, scope.thread_id, scope.resource_id, mode)
             if token:
-                await self._forget(keys, scope.resource_id, token.decode(), None)
+                await self._finish(self._forget(keys, scope.resource_id, token.decode(), None))
             return
         token, now = await self._run(scripts.DELETE_RESOURCE, common, keys.base, scope.resource_id, mode)
         if self.place.cluster:
-            await self._forget(keys, scope.resource_id, token.decode(), now)
+            await self._finish(self._forget(keys, scope.resource_id, token.decode(), now))
 
     async def threads(
         self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
@@ -163,12 +166,14 @@ class RedisStore(Store):
         for _ in range(TRIES):
             reply = await self._run(scripts.COMMIT, named, *wire.commit_arguments(scope, changes, token))
             if token and not (reply[0] == b"done" and reply[1]):
-                # The commit did not take this registration, and no other ever will.
-                await self._call(self._index, "ZREM", self._index, registry.entry(scope.resource_id, token))
+                # The commit did not take this registration, and no other will. What it came to stands all the same.
+                with suppress(*_FAILURES):
+                    await self._call(self._index, "ZREM", self._index, registry.entry(scope.resource_id, token))
             if reply[0] != b"unregistered":
                 return wire.receipt(reply, scope)
             token = registry.token(reply[1], secrets.token_hex(8))
-            await self._call(self._index, "ZADD", self._index, 0, registry.entry(scope.resource_id, token))
+            entry = registry.entry(scope.resource_id, token)
+            await _read(lambda: self._call(self._index, "ZADD", self._index, 0, entry))  # noqa: B023 - awaited at once
         raise StoreUnavailable(
             f"the first commit of a resource came later than {registry.TOKEN_SECONDS} s after its registration, "
             f"{TRIES - 1} times"
@@ -186,6 +191,14 @@ class RedisStore(Store):
             await self._call(self._index, "ZREM", self._index, *entries)
         if emptied:
             await self._run(scripts.FORGET_REGISTRATION, (keys.registration,), emptied)
+
+    async def _finish(self, forgetting: Awaitable[None]) -> None:
+        try:
+            await forgetting
+        except _FAILURES as error:
+            raise OutcomeUnknown(
+                f"what was to be deleted is gone, but its name may still be in the list of resources: {error}"
+            ) from error
 
     async def _registered(self, after: str | None, limit: int) -> list[str]:
         found: list[str] = []
