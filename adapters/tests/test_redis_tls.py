@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import pytest
 import redis
@@ -22,6 +22,23 @@ from threadkeep.store import Changes, Record, Thread, Window
 THREAD = Thread("alice", "support")
 
 
+EXTENSIONS: Final = """
+[req]
+distinguished_name = name
+[name]
+[authority]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+subjectKeyIdentifier = hash
+[own]
+basicConstraints = critical, CA:FALSE
+subjectAltName = DNS:localhost
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
+"""What Python 3.13 asks of certificates (ssl.VERIFY_X509_STRICT)."""
+
+
 class RedisTls(Redis):
     """A server that takes TLS only, with a certificate for localhost signed by an authority of its own."""
 
@@ -32,21 +49,22 @@ class RedisTls(Redis):
 
     def prepare(self, folder: Path, run: Run) -> None:
         type(self).folder = folder
+        (folder / "openssl.cnf").write_text(EXTENSIONS)
         new = (
             "openssl",
             "req",
+            "-config",
+            "openssl.cnf",
             "-x509",
             "-newkey",
             "ec",
             "-pkeyopt",
             "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
         )
-        _quiet(*new, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=authority", cwd=folder)
-        signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost")
-        _quiet(*new, *signed, "-keyout", "own.key", "-out", "own.crt", "-subj", "/CN=localhost", cwd=folder)
+        authority = ("-nodes", "-days", "2", "-extensions", "authority", "-keyout", "ca.key", "-out", "ca.crt")
+        _quiet(*new, *authority, "-subj", "/CN=authority", cwd=folder)
+        own = ("-nodes", "-days", "2", "-extensions", "own", "-keyout", "own.key", "-out", "own.crt")
+        _quiet(*new, *own, "-subj", "/CN=localhost", "-CA", "ca.crt", "-CAkey", "ca.key", cwd=folder)
 
     def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
         files = ("--tls-cert-file", "own.crt", "--tls-key-file", "own.key", "--tls-ca-cert-file", "ca.crt")
