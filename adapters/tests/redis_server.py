@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -70,6 +71,8 @@ class RedisCluster(Kind):
     name = "redis-cluster"
     variable = "THREADKEEP_TEST_REDIS_CLUSTER_URL"
     package = "redis-server"
+    stop_signal = signal.SIGKILL
+    """To the whole group: the shell that starts the three would keep any other to itself."""
 
     def __init__(self) -> None:
         self._ports: dict[int, list[tuple[int, int]]] = {}
