@@ -15,7 +15,7 @@ from sqlalchemy.sql.selectable import CompoundSelect
 
 from threadkeep.store import After, Changes, Put, Record, Resource, Thread, Window
 from threadkeep_adapters.sql import sqlite_file, store, tables
-from threadkeep_adapters.sql.sqlite import SQLiteStore
+from threadkeep_adapters.sql.sqlite import NEAR, SQLiteStore
 from threadkeep_adapters.sql.sqlite_url import read_url
 
 HERE = Thread("ann", "t")
@@ -71,9 +71,10 @@ def statements(*connections: sqlite3.Connection) -> Iterator[list[str]]:
 def test_a_load_is_one_statement_whatever_it_brings(tmp_path: Path) -> None:
     async def work(opened: SQLiteStore) -> None:
         await opened.commit(HERE, append(*records(0, 50), puts=(Put(WORK, "1"),), resource_puts=(Put(WORK, "2"),)))
-        await opened.load(HERE, Window())
+        await opened.resources(None, 1)  # by a reader's connection, so that there is one
         for scope, window in (
             (HERE, Window(before=20)),
+            (HERE, Window(before=20_000)),
             (HERE, Window(10, 5, 5)),
             (HERE, Window("m10", 5, 5)),
             (Thread("ann", "missing"), Window(before=20)),
@@ -88,6 +89,22 @@ def test_a_load_is_one_statement_whatever_it_brings(tmp_path: Path) -> None:
             await opened.threads(Resource("ann"), None, 10, "created", (WORK,))
             await opened.resources(None, 10)
         assert seen == ["SELECT", "WITH"]
+
+    use(tmp_path, work)
+
+
+def test_a_load_takes_the_writers_connection_while_nobody_writes_and_else_does_not_wait_for_it(tmp_path: Path) -> None:
+    async def work(opened: SQLiteStore) -> None:
+        await opened.commit(HERE, append(*records(0, 30)))
+        await opened.resources(None, 1)
+        expected = (await opened.load(HERE, Window(before=20))).records
+        for window, writers in ((Window(before=20), 1), (Window(before=NEAR + 1), 0)):
+            with statements(opened._connected()) as seen:
+                assert (await opened.load(HERE, window)).records[-20:] == expected
+            assert len(seen) == writers
+        with opened._writer_taken, statements(opened._connected()) as seen:
+            assert (await opened.load(HERE, Window(before=20))).records == expected
+        assert not seen
 
     use(tmp_path, work)
 
@@ -198,7 +215,7 @@ async def steps(opened: SQLiteStore, verb: Callable[[], Awaitable[object]]) -> i
 def test_no_step_of_load_or_commit_depends_on_the_threads_length(tmp_path: Path) -> None:
     async def costs(opened: SQLiteStore, scope: Thread, length: int) -> list[int]:
         await fill(opened, scope, length)
-        await opened.load(scope, Window(before=20))
+        await opened.resources(None, 1)
         middle = length // 2
         return [
             await steps(opened, lambda: opened.load(scope, Window(before=5))),
@@ -220,7 +237,7 @@ def test_no_step_of_load_or_commit_depends_on_the_threads_length(tmp_path: Path)
 
 def test_no_step_depends_on_the_number_of_other_threads_and_resources(tmp_path: Path) -> None:
     async def costs(opened: SQLiteStore) -> list[int]:
-        await opened.load(HERE, Window(before=20))
+        await opened.resources(None, 1)
         return [
             await steps(opened, lambda: opened.load(HERE, Window(before=20))),
             await steps(opened, lambda: opened.commit(HERE, append(puts=(Put(WORK, "1"),)))),

@@ -138,7 +138,7 @@ def test_the_options_reach_every_connection(tmp_path: Path, options: str, level:
     async def run() -> None:
         store = SQLiteStore(read_url(url_of(tmp_path / "t.db", options)))
         await store.open()
-        await store.load(HERE, Window())
+        await store.resources(None, 1)
         for connection in (store._connected(), *store._idle):
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert connection.execute("PRAGMA synchronous").fetchone() == (level,)

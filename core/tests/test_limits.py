@@ -38,6 +38,21 @@ def test_law_7_canonical_text_reads_back_as_the_value(value: Any) -> None:
     assert text == canonical_json(json.loads(text), "value")
 
 
+def same_as_python_writes(value: Any) -> bool:
+    return canonical_json(value, "value") == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@given(JSON)
+def test_text_and_so_digests_do_not_depend_on_which_writer_made_them(value: Any) -> None:
+    assert same_as_python_writes(value)
+
+
+def test_both_writers_write_every_character_alike() -> None:
+    characters = "".join(chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
+    assert same_as_python_writes(characters)
+    assert same_as_python_writes({character: character for character in characters[:300]})
+
+
 @given(st.dictionaries(KEYS, JSON, min_size=2, max_size=4), st.data())
 def test_the_order_of_keys_is_kept_in_text_and_plays_no_part_in_digests(value: Any, data: st.DataObject) -> None:
     keys = data.draw(st.permutations(list(value)))

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from pydantic_core import to_json
+
 from threadkeep.errors import InvalidContent, InvalidId, LimitExceeded
 
 KIB: Final = 1024
@@ -74,18 +76,21 @@ def canonical_json(value: object, what: str) -> str:
     return canonical_forms(value, what)[0]
 
 
-def canonical_forms(value: object, what: str) -> tuple[str, str]:
-    """A value's `canonical_json` and `sorted_json`, which are one text where the keys are in their order already."""
+def canonical_forms(value: object, what: str) -> tuple[str, bytes]:
+    """A value's `canonical_json`, and its `sorted_json` in UTF-8: one text where the keys are in order already."""
     try:
-        in_order = _in_order(value, 0)
-        if in_order is not None:
+        shape = _shape(value, 0)
+        if shape == 0:
+            form = to_json(value)
+            return form.decode(), form
+        if shape is not None:
             text = _encode(value)
-            text.encode()
-            return text, text if in_order else _encode_sorted(value)
+            form = text.encode()
+            return text, _encode_sorted(value).encode() if shape & _UNSORTED else form
     except (ValueError, RecursionError):
         pass
     _refuse(value, what, 0)
-    return _encode(value), _encode_sorted(value)
+    return _encode(value), _encode_sorted(value).encode()
 
 
 def sorted_json(value: object) -> str:
@@ -93,33 +98,47 @@ def sorted_json(value: object) -> str:
     return _encode_sorted(value)
 
 
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_PLAIN: Final = frozenset({str, bool, type(None)})
+_UNSORTED: Final = 1
+_NUMBERS: Final = 2
+_INT64: Final = 2**63
 
 
-def _in_order(value: object, depth: int) -> bool | None:
-    """Whether all keys rise by code point; None where a type is not JSON's own, or the nesting is too deep."""
+def _shape(value: object, depth: int) -> int | None:
+    """0 or more of _UNSORTED, where keys do not rise by code point, and _NUMBERS, where there are floats or large
+    integers; None where a type is not JSON's own, or the nesting is too deep.
+
+    The texts of floats and large integers are Python's own, whose form is fixed; for all else, pydantic's faster writer
+    gives the same text.
+    """
+    shape = 0
     if type(value) is dict:
-        in_order, last = True, ""
+        last = ""
         for key, item in value.items():
             if type(key) is not str:
                 return None
-            in_order, last = in_order and key >= last, key
-            if type(item) not in _SCALARS:
-                inside = _in_order(item, depth + 1)
+            if key < last:
+                shape |= _UNSORTED
+            last = key
+            if type(item) not in _PLAIN:
+                inside = _shape(item, depth + 1)
                 if inside is None:
                     return None
-                in_order = in_order and inside
+                shape |= inside
     elif type(value) is list:
-        in_order = True
         for item in value:
-            if type(item) not in _SCALARS:
-                inside = _in_order(item, depth + 1)
+            if type(item) not in _PLAIN:
+                inside = _shape(item, depth + 1)
                 if inside is None:
                     return None
-                in_order = in_order and inside
+                shape |= inside
+    elif type(value) is int:
+        return 0 if -_INT64 <= value < _INT64 else _NUMBERS
+    elif type(value) is float:
+        return _NUMBERS
     else:
-        return True if type(value) in _SCALARS else None
-    return in_order if depth < MAX_DEPTH or (depth == MAX_DEPTH and not value) else None
+        return 0 if type(value) in _PLAIN else None
+    return shape if depth < MAX_DEPTH or (depth == MAX_DEPTH and not value) else None
 
 
 def _refuse(value: object, path: str, depth: int) -> None:
