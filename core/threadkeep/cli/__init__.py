@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "threads": "List threads, of one resource or of all.",
     "messages": "Show the messages of a thread.",
     "export": "Write a resource, or the whole store, as JSON lines.",
+    "copy": "Bring a resource, or the whole store, into another store.",
     "erase": "Remove a thread, or everything of a resource.",
     "replay": "Send recorded conversations through an agent into a store.",
     "contract": "Judge a store by the thirteen laws of the contract.",

@@ -26,18 +26,17 @@ store_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 
 
-def existing_memory(url: str) -> Memory:
+def existing_memory(url: str, hint: str = f"name one with --store URL or {URL_VARIABLE}") -> Memory:
     """A Memory over a store that is there already: a look, or an erasure, must not make one.
+
+    `hint` is what to do where there is none.
 
     Raises ClickException where its plugin knows that there is none, and as `Memory`.
     """
     from threadkeep.memory import Memory
 
     if store_exists(url) is False:
-        raise click.ClickException(
-            f"there is no store at {without_secrets(url)}, and this command makes none; "
-            f"name one with --store URL or {URL_VARIABLE}"
-        )
+        raise click.ClickException(f"there is no store at {without_secrets(url)}, and this command makes none; {hint}")
     return Memory(url)
 
 

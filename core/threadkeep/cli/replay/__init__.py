@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from threadkeep.cli.options import store_option
-from threadkeep.cli.output import notice
+from threadkeep.cli.output import notice, progress_bar
 
 if TYPE_CHECKING:
     from threadkeep.cli.replay.client import Count, Kind
@@ -101,11 +100,7 @@ class _Progress:
     """The bar on stderr, the count of everything, and the clock."""
 
     def __init__(self, conversations: int, count: Count) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("conversations"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self._bar = progress_bar("conversations")
         self._task = self._bar.add_task("conversations", total=conversations)
         self._count = count
         self._seconds = 0.0

@@ -17,6 +17,7 @@ import click
 
 from threadkeep.cli.replay.client import Count, Kind, replay
 from threadkeep.cli.replay.recordings import Recording
+from threadkeep.cli.tasks import share_out
 from threadkeep.errors import ThreadkeepError
 from threadkeep.memory import Memory
 
@@ -27,19 +28,11 @@ async def replay_in_tasks(
     memory: Memory, recordings: Sequence[Recording], kind: Kind, workers: int, done: Callable[[Count], None]
 ) -> None:
     """Share the conversations out to so many tasks of this process; `done` gets the count of each."""
-    left = iter(recordings)
 
-    async def work() -> None:
-        for recording in left:
-            done(await replay(memory, recording, kind))
+    async def work(recording: Recording) -> None:
+        done(await replay(memory, recording, kind))
 
-    tasks = [asyncio.create_task(work()) for _ in range(workers)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await share_out(recordings, work, workers)
 
 
 def replay_in_processes(
