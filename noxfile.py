@@ -123,6 +123,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks, beside the stores that one would take instead. Arguments after `--` go to the script."""
-    session.install(".[all]", *_group("bench"))
-    session.run("python", "benchmarks/sqlite.py", *session.posargs)
+    """The benchmarks of all stores whose servers are there. After `--`: names of some, then options of the scripts."""
+    session.install(".[all]", *_group("bench"), *_group("test"))
+    session.run("python", "benchmarks/run.py", *session.posargs)

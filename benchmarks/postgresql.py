@@ -10,32 +10,24 @@ Schemas named threadkeep_bench... are made in the database, and dropped.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import hashlib
-import json
 import statistics
 import sys
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-from chats import chat_messages
 from timing import Way, interleaved, quantile, table
+from turns import BY_HAND, CONDITIONS, LAST, OURS, USER, WARM, Turns, arguments, in_thousands, our_ways, row
 
-from threadkeep import Memory, Message
-from threadkeep.formats.openai import messages_from_openai
+from threadkeep import Memory
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store
-from threadkeep.store import Changes, Record, Thread, Window
+from threadkeep.store import Changes, Record, Thread
 
-LAST: Final = 20
-USER: Final = "user"
 SCHEMA: Final = "threadkeep_bench"
 HAND: Final = f"{SCHEMA}_by_hand"
-BY_HAND, CONDITIONS, STORE, OURS = "by hand", "by hand, with conditions", "threadkeep's store", "threadkeep"
 
 DDL: Final = f"""
 CREATE SCHEMA {HAND};
@@ -90,25 +82,6 @@ class Hand:
             raise ValueError("the tail has moved")
 
 
-class Turns:
-    """New messages, of the same content for everyone, in the form that each contender takes."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._chats: Iterator[dict[str, Any]] = chat_messages(path)
-
-    def messages(self, count: int) -> list[Message]:
-        return messages_from_openai([dict(next(self._chats)) for _ in range(count)])
-
-    def records(self, count: int) -> tuple[Record, ...]:
-        bodies = [json.dumps({**next(self._chats), "id": uuid.uuid4().hex}) for _ in range(count)]
-        return tuple(Record(uuid.uuid4().hex, hashlib.sha256(body.encode()).hexdigest(), body) for body in bodies)
-
-
-def in_thousands(count: int) -> Iterator[int]:
-    for first in range(0, count, 1000):
-        yield min(1000, count - first)
-
-
 async def fill(hand: Hand, store: Guard, turns: Turns, sizes: dict[str, int]) -> None:
     for thread_id, size in sizes.items():
         for count in in_thousands(size):
@@ -123,13 +96,8 @@ async def measure(
     hand: Hand, store: Guard, memory: Memory, turns: Turns, length: int, rounds: int
 ) -> dict[str, list[float]]:
     """Seconds of each turn, by who did it."""
-    name, warm = f"t{length}", 20
-    records = [turns.records(2) for _ in range(rounds + warm)]
-    messages = [turns.messages(2) for _ in range(rounds + warm)]
-    # What the handle reads has to be messages, so that its thread is filled by handles.
-    handle = memory.thread(USER, f"{name}-messages")
-    for count in in_thousands(length):
-        await handle.append(*turns.messages(count))
+    name = f"t{length}"
+    records = [turns.records(2) for _ in range(rounds + WARM)]
 
     async def plain(number: int) -> None:
         await hand.last(f"{name}-plain")
@@ -139,17 +107,8 @@ async def measure(
         found = await hand.last(f"{name}-if")
         await hand.append_if(f"{name}-if", records[number], found[-1]["position"])
 
-    async def at_the_port(number: int) -> None:
-        here = Thread(USER, f"{name}-store")
-        found = await store.load(here, Window(before=LAST))
-        await store.commit(here, Changes(1, "e", records[number], if_tail=found.tail))
-
-    async def by_handle(number: int) -> None:
-        found = await handle.load(last=LAST)
-        await handle.append(*messages[number], if_tail=found.tail)
-
-    ways: dict[str, Way] = {BY_HAND: plain, CONDITIONS: conditions, STORE: at_the_port, OURS: by_handle}
-    return await interleaved(ways, rounds, warm)
+    ways: dict[str, Way] = {BY_HAND: plain, CONDITIONS: conditions}
+    return await interleaved(ways | await our_ways(store, memory, turns, length, rounds), rounds, WARM)
 
 
 async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, rounds: int, share: float) -> None:
@@ -174,8 +133,7 @@ async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, 
         for length in lengths:
             found = quantile(await measure(hand, store, memory, turns, length, rounds), share)
             ratios.append(found[OURS] / found[CONDITIONS])
-            cells = [f"{value * 1e6:,.0f} ({value / found[CONDITIONS]:.2f})" for value in found.values()]
-            rows.append([f"{length:,}", *cells])
+            rows.append(row(length, found, CONDITIONS))
         print(table(f"Load {LAST} + append 2: µs (ratio to by hand, with conditions)", ["length", *found], rows))
         print(f"\nthreadkeep / by hand, with conditions: {statistics.median(ratios):.2f}", flush=True)
     finally:
@@ -186,16 +144,9 @@ async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", help="postgresql://USER:PASSWORD@HOST/DATABASE, without options")
-    parser.add_argument("--messages", type=Path)
-    parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--lengths", default="10,1000,10000")
-    parser.add_argument("--others", type=int, default=1000, help="threads beside those that are measured")
-    parser.add_argument("--quantile", type=float, default=0.5, help="of each way's times, 0 to 1; 0.5 is the median")
-    given = parser.parse_args()
-    lengths = [int(length) for length in given.lengths.split(",")]
-    asyncio.run(run(given.url, given.messages, lengths, given.others, given.rounds, given.quantile))
+    form = "postgresql://USER:PASSWORD@HOST/DATABASE"
+    given = arguments(__doc__, rounds=300, lengths="10,1000,10000", url=form).parse_args()
+    asyncio.run(run(given.url, given.messages, given.lengths, given.others, given.rounds, given.quantile))
 
 
 if __name__ == "__main__":

@@ -11,33 +11,25 @@ threadkeep-bench, and are removed.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import hashlib
-import json
 import statistics
 import sys
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from chats import chat_messages
 from redis.asyncio import Redis
 from timing import Way, interleaved, quantile, table
+from turns import BY_HAND, CONDITIONS, LAST, OURS, STORE, USER, WARM, Turns, arguments, in_thousands, our_ways, row
 
-from threadkeep import Memory, Message
-from threadkeep.formats.openai import messages_from_openai
+from threadkeep import Memory
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store
-from threadkeep.store import Changes, Record, Resource, Thread, Window
+from threadkeep.store import Changes, Record, Resource, Thread
 
-LAST: Final = 20
-USER: Final = "user"
 PREFIX: Final = "threadkeep-bench"
 HAND: Final = f"{PREFIX}-by-hand"
-BY_HAND, CONDITIONS, STORE, OURS = "by hand", "by hand, with conditions", "threadkeep's store", "threadkeep"
 
 APPEND: Final = """
 -- KEYS: log, ids. ARGV: id, body, id, body ...
@@ -116,25 +108,6 @@ class Hand:
             raise ValueError(f"the thread moved: {outcome}")
 
 
-class Turns:
-    """New messages, of the same content for everyone, in the form that each contender takes."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._chats: Iterator[dict[str, Any]] = chat_messages(path)
-
-    def messages(self, count: int) -> list[Message]:
-        return messages_from_openai([dict(next(self._chats)) for _ in range(count)])
-
-    def records(self, count: int) -> tuple[Record, ...]:
-        bodies = [json.dumps({**next(self._chats), "id": uuid.uuid4().hex}) for _ in range(count)]
-        return tuple(Record(uuid.uuid4().hex, hashlib.sha256(body.encode()).hexdigest(), body) for body in bodies)
-
-
-def in_thousands(count: int) -> Iterator[int]:
-    for first in range(0, count, 1000):
-        yield min(1000, count - first)
-
-
 async def fill(hand: Hand, store: Guard, turns: Turns, sizes: dict[str, int]) -> None:
     for thread_id, size in sizes.items():
         for count in in_thousands(size):
@@ -148,13 +121,8 @@ async def measure(
     hand: Hand, store: Guard, memory: Memory, turns: Turns, length: int, rounds: int, share: float
 ) -> dict[str, float]:
     """What a turn takes, in seconds, by who did it."""
-    name, warm = f"t{length}", 20
-    records = [turns.records(2) for _ in range(rounds + warm)]
-    messages = [turns.messages(2) for _ in range(rounds + warm)]
-    # What the handle reads has to be messages, so that its thread is filled by handles.
-    handle = memory.thread(USER, f"{name}-messages")
-    for count in in_thousands(length):
-        await handle.append(*turns.messages(count))
+    name = f"t{length}"
+    records = [turns.records(2) for _ in range(rounds + WARM)]
 
     async def plain(number: int) -> None:
         await hand.last(f"{name}-plain")
@@ -164,17 +132,9 @@ async def measure(
         tail, _ = await hand.load(f"{name}-if")
         await hand.append_if(f"{name}-if", records[number], tail)
 
-    async def at_the_port(number: int) -> None:
-        here = Thread(USER, f"{name}-store")
-        found = await store.load(here, Window(before=LAST))
-        await store.commit(here, Changes(1, "e", records[number], if_tail=found.tail))
-
-    async def by_handle(number: int) -> None:
-        found = await handle.load(last=LAST)
-        await handle.append(*messages[number], if_tail=found.tail)
-
-    ways: dict[str, Way] = {BY_HAND: plain, CONDITIONS: conditions, STORE: at_the_port, OURS: by_handle}
-    return quantile(await interleaved(ways, rounds, warm), share)
+    ways: dict[str, Way] = {BY_HAND: plain, CONDITIONS: conditions}
+    ways |= await our_ways(store, memory, turns, length, rounds)
+    return quantile(await interleaved(ways, rounds, WARM), share)
 
 
 async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, rounds: int, share: float) -> None:
@@ -195,8 +155,7 @@ async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, 
         for length in lengths:
             found = await measure(hand, store, memory, turns, length, rounds, share)
             ratios.append([found[name] / found[CONDITIONS] for name in (STORE, OURS)])
-            cells = [f"{value * 1e6:,.0f} ({value / found[CONDITIONS]:.2f})" for value in found.values()]
-            rows.append([f"{length:,}", *cells])
+            rows.append(row(length, found, CONDITIONS))
         print(
             table(
                 f"Load {LAST} + append 2: µs (ratio to by hand, with conditions), quantile {share}",
@@ -216,16 +175,9 @@ async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", help="redis://[[USER]:PASSWORD@]HOST:PORT, without options")
-    parser.add_argument("--messages", type=Path)
-    parser.add_argument("--rounds", type=int, default=500)
-    parser.add_argument("--quantile", type=float, default=0.5)
-    parser.add_argument("--lengths", default="10,1000,10000")
-    parser.add_argument("--others", type=int, default=1000, help="threads beside those that are measured")
-    given = parser.parse_args()
-    lengths = [int(length) for length in given.lengths.split(",")]
-    asyncio.run(run(given.url, given.messages, lengths, given.others, given.rounds, given.quantile))
+    form = "redis://[[USER]:PASSWORD@]HOST:PORT"
+    given = arguments(__doc__, rounds=500, lengths="10,1000,10000", url=form).parse_args()
+    asyncio.run(run(given.url, given.messages, given.lengths, given.others, given.rounds, given.quantile))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ in OpenAI's chat format; without it, messages are made up.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sqlite3
@@ -20,53 +19,36 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from chats import chat_messages
 from floor import Floor
 from timing import Way, interleaved, quantile, table
+from turns import LAST, OURS, USER, WARM, Turns, arguments, in_thousands, row
 
 from threadkeep import Memory, Message
-from threadkeep.formats.openai import messages_from_openai
 
 try:
     SQLiteSession: Any = import_module("agents").SQLiteSession
 except ImportError:
     SQLiteSession = None
 
-LAST = 20
 OTHERS = 1000
-USER = "user"
-FLOOR_TEXT, FLOOR, OURS = "by hand, JSON text", "by hand, dicts", "threadkeep"
+FLOOR_TEXT, FLOOR = "by hand, JSON text", "by hand, dicts"
 THEIRS, OURS_STEPS, THEIRS_STEPS = "SQLiteSession", "threadkeep, 2 commits", "SQLiteSession, 2 saves"
 
 
-class Turns:
-    """New messages, of the same content for everyone, in the form that each contender takes."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._chats: Iterator[dict[str, Any]] = chat_messages(path)
-
-    def chats(self, count: int) -> list[dict[str, Any]]:
-        return [dict(next(self._chats)) for _ in range(count)]
+class ChatTurns(Turns):
+    """As dicts and as JSON text besides."""
 
     def dicts(self, count: int) -> list[dict[str, Any]]:
         return [{**chat, "id": uuid.uuid4().hex} for chat in self.chats(count)]
 
     def texts(self, count: int) -> list[tuple[str, str]]:
         return [(item["id"], json.dumps(item)) for item in self.dicts(count)]
-
-    def messages(self, count: int) -> list[Message]:
-        return messages_from_openai(self.chats(count))
-
-
-def in_thousands(count: int) -> Iterator[int]:
-    for first in range(0, count, 1000):
-        yield min(1000, count - first)
 
 
 def session(path: Path, synchronous: str, thread_id: str) -> Any:
@@ -81,7 +63,7 @@ def session(path: Path, synchronous: str, thread_id: str) -> Any:
     return Session(thread_id, path)
 
 
-async def fill(folder: Path, turns: Turns, lengths: Sequence[int]) -> None:
+async def fill(folder: Path, turns: ChatTurns, lengths: Sequence[int]) -> None:
     """The threads to measure, and in each file 1,000 others."""
     started = time.perf_counter()
     sizes = {f"t{length}": length for length in lengths} | {f"other{number}": 4 for number in range(OTHERS)}
@@ -109,7 +91,7 @@ async def fill(folder: Path, turns: Turns, lengths: Sequence[int]) -> None:
 class Contenders:
     """All stores, open on one thread."""
 
-    def __init__(self, folder: Path, synchronous: str, thread_id: str, turns: Turns) -> None:
+    def __init__(self, folder: Path, synchronous: str, thread_id: str, turns: ChatTurns) -> None:
         self.text = Floor(folder / "text.db", synchronous, parse=False)
         self.dicts = Floor(folder / "dicts.db", synchronous)
         self.memory = Memory(f"sqlite:///{folder}/ours.db?synchronous={synchronous}")
@@ -170,7 +152,7 @@ class Contenders:
         return ways
 
 
-async def measure_turns(folder: Path, turns: Turns, lengths: Sequence[int], rounds: int, share: float) -> None:
+async def measure_turns(folder: Path, turns: ChatTurns, lengths: Sequence[int], rounds: int, share: float) -> None:
     for synchronous in ("full", "normal"):
         rows = []
         ours_at: dict[int, float] = {}
@@ -178,10 +160,9 @@ async def measure_turns(folder: Path, turns: Turns, lengths: Sequence[int], roun
             contenders = Contenders(folder, synchronous, f"t{length}", turns)
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(contenders.close)
-                found = quantile(await interleaved(contenders.ways(rounds + 20), rounds), share)
+                found = quantile(await interleaved(contenders.ways(rounds + WARM), rounds, WARM), share)
             ours_at[length] = found[OURS]
-            cells = [f"{value * 1e6:,.0f} ({value / found[FLOOR_TEXT]:.2f})" for value in found.values()]
-            rows.append([f"{length:,}", *cells])
+            rows.append(row(length, found, FLOOR_TEXT))
         print(
             table(
                 f"Load {LAST} + append 2, synchronous={synchronous}: µs (ratio), quantile {share}",
@@ -193,7 +174,7 @@ async def measure_turns(folder: Path, turns: Turns, lengths: Sequence[int], roun
         print(f"\nthreadkeep at {longest:,} / at {shortest:,}: {ours_at[longest] / ours_at[shortest]:.2f}", flush=True)
 
 
-async def measure_commits(folder: Path, turns: Turns, rounds: int, share: float) -> None:
+async def measure_commits(folder: Path, turns: ChatTurns, rounds: int, share: float) -> None:
     rows = []
     for synchronous in ("full", "normal"):
         async with Memory(f"sqlite:///{folder}/ours.db?synchronous={synchronous}") as memory:
@@ -222,18 +203,14 @@ def measure_import() -> None:
 
 
 async def measure(folder: Path, messages: Path | None, lengths: Sequence[int], rounds: int, share: float) -> None:
-    turns = Turns(messages)
+    turns = ChatTurns(messages)
     await fill(folder, turns, lengths)
     await measure_turns(folder, turns, lengths, rounds, share)
     await measure_commits(folder, turns, max(10, rounds // 4), share)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=Path)
-    parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--quantile", type=float, default=0.5)
-    parser.add_argument("--lengths", default="10,1000,10000,100000")
+    parser = arguments(__doc__, rounds=300, lengths="10,1000,10000,100000")
     parser.add_argument("--folder", type=Path, help="where the files go, so on which disk; a new folder in it is used")
     given = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}, {sys.platform}")
@@ -241,8 +218,7 @@ def main() -> None:
     if SQLiteSession is None:
         print("\nopenai-agents is not installed, so that its SQLiteSession is left out")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        lengths = [int(length) for length in given.lengths.split(",")]
-        asyncio.run(measure(Path(folder), given.messages, lengths, given.rounds, given.quantile))
+        asyncio.run(measure(Path(folder), given.messages, given.lengths, given.rounds, given.quantile))
 
 
 if __name__ == "__main__":
