@@ -16,7 +16,15 @@ import pytest
 from threadkeep import Memory, registry
 from threadkeep.errors import InvalidURL, MissingExtra, PluginError, ThreadkeepError, UnknownScheme
 from threadkeep.hooks import hookimpl
-from threadkeep.registry import installed_schemes, load_plugin, open_store, register, scan_backend, scheme_of
+from threadkeep.registry import (
+    installed_schemes,
+    load_plugin,
+    open_store,
+    register,
+    scan_backend,
+    scheme_of,
+    store_exists,
+)
 from threadkeep.store import Store
 from threadkeep_adapters.inprocess import InProcessStore
 
@@ -238,6 +246,16 @@ def test_a_hook_that_makes_no_store_is_a_broken_plugin_and_repeats_no_password(
     assert says in text
     assert "acme" in text
     assert "secret" not in text
+
+
+def test_a_hook_that_fails_while_it_looks_is_a_broken_plugin_and_repeats_no_password(install: Install) -> None:
+    """Only this library's errors leave, also before a store is opened (law 12)."""
+    looks = "\n    @hookimpl\n    def store_exists(url):\n        raise OSError(f'no answer from {url}')\n"
+    install("acme", GOOD + looks)
+    with pytest.raises(PluginError, match="acme:// failed on the URL: OSError: no answer from") as caught:
+        store_exists("acme://user:secret@host")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 def test_a_hook_that_refuses_its_url_is_heard(install: Install) -> None:

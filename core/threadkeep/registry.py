@@ -145,9 +145,22 @@ def open_store(url: str | None = None) -> Guard:
     Raises InvalidURL and its kinds, and PluginError.
     """
     url = (os.environ.get(URL_VARIABLE) or DEFAULT_URL) if url is None else url
-    open_by_hook = _caller(url, "open_store")
+    store = _asked(url, "open_store")
+    if store is None:
+        raise PluginError(f"the plugin for {scheme_of(url)}:// did not take the URL")
+    if not isinstance(store, Store):
+        raise PluginError(
+            f"the plugin for {scheme_of(url)}:// gave {type(store).__name__}, which is no threadkeep.store.Store"
+        )
+    return Guard(store)
+
+
+def _asked(url: str, hook: str) -> object:
+    """What a hook of the URL's plugin answers. Whatever it raises comes as an error of ours, without the password."""
+    caller = _caller(url, hook)
     try:
-        store: object = open_by_hook(url=url)
+        answer: object = caller(url=url)
+        return answer
     except InvalidURL as error:
         said = _without_password(url, str(error))
         if said == str(error):
@@ -162,13 +175,6 @@ def open_store(url: str | None = None) -> Guard:
         raise PluginError(f"the plugin for {scheme_of(url)}:// failed on the URL: {shown}") from (
             error if shown == said else None
         )
-    if store is None:
-        raise PluginError(f"the plugin for {scheme_of(url)}:// did not take the URL")
-    if not isinstance(store, Store):
-        raise PluginError(
-            f"the plugin for {scheme_of(url)}:// gave {type(store).__name__}, which is no threadkeep.store.Store"
-        )
-    return Guard(store)
 
 
 def _without_password(url: str, text: str) -> str:
@@ -182,8 +188,8 @@ def store_exists(url: str) -> bool | None:
 
     Raises InvalidURL and its kinds, and PluginError.
     """
-    exists: bool | None = _caller(url, "store_exists")(url=url)
-    return exists
+    exists = _asked(url, "store_exists")
+    return None if exists is None else bool(exists)
 
 
 def scan_backend(url: str) -> Iterator[bytes] | None:

@@ -37,7 +37,8 @@ class ThreadInfo(_View):
     forked_from: dict[str, Any] | None = None
     """`thread_id` and `message_id` of what this thread is a fork of."""
     incomplete: bool = False
-    """True for a fork of more messages than one commit takes, until all of them are there."""
+    """True for a fork of more messages than one commit takes, and for a copy from another store, until all of them are
+    there."""
     created_at: datetime
     updated_at: datetime
     epoch: str

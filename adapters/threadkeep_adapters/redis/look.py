@@ -35,7 +35,7 @@ def _nodes(place: Place) -> list[ClusterNode]:
 
 
 def exists(place: Place) -> bool:
-    """Whether there is a store. Raises redis.exceptions.RedisError."""
+    """Whether there is a store. Raises RedisError or RedisClusterException of redis.exceptions."""
     with closing(_client(place)) as client:
         return bool(client.exists(store_key(place.prefix, "schema")))
 

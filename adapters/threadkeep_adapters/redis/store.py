@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable
 from threadkeep.hooks import hookimpl
@@ -280,7 +280,7 @@ def store_exists(url: str) -> bool:
     place = read_url(url)
     try:
         return look.exists(place)
-    except RedisError:
+    except (RedisError, RedisClusterException):
         return True  # something may be there, and opening it tells what is wrong
 
 

@@ -296,7 +296,10 @@ def store_exists(url: str) -> bool:
         async with PostgresStore(place)._connection() as connection:
             return bool((await schema.look(connection, place.schema)).tables)
 
-    return _on_a_loop(look)
+    try:
+        return _on_a_loop(look)
+    except tuple(kind for kind, _ in PostgresStore.driver_errors):
+        return True  # something may be there, and opening it tells what is wrong
 
 
 @hookimpl
