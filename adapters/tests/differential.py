@@ -1,7 +1,7 @@
 """Several stores under one random script: every call goes to all of them, and all have to answer alike.
 
     differ = Differential({"sqlite": "sqlite:///a.db", "redis": "redis://..."})
-    differ.explore(seconds=60)      # LawBroken at the first answer that is another's, shrunk
+    differ.explore(20, seconds=60)      # LawBroken at the first answer that is another's, shrunk
     differ.close()
 
 The model of the contract answers too, behind a guard with the limits that all stores declare, so that where two stores
@@ -164,15 +164,21 @@ class Differential:
         self.calls = 0
         """Calls that every store has answered."""
 
-    def explore(self, seconds: float) -> None:
-        """Play random scripts for so long. Raises LawBroken with the smallest failing script found."""
+    def explore(self, scripts_at_least: int, seconds: float = 0) -> None:
+        """Play at least so many random scripts, and more until so much time is over.
+
+        Raises LawBroken with the smallest failing script found.
+        """
         end = time.monotonic() + seconds
 
+        def goes_on() -> bool:
+            return self.scripts < scripts_at_least or time.monotonic() < end
+
         async def check(script: Script) -> None:
-            if time.monotonic() < end:
+            if goes_on():
                 await self.play(script)
 
-        while time.monotonic() < end:
+        while goes_on():
             self._harness.explore(scripts(), check)
             self._harness.seed += 1
 
@@ -188,7 +194,14 @@ class Differential:
         for number, operation in numbered:
             await self._step(model, player, number, operation)
         for spot in range(len(player.pool)):
-            for reading in (Load(spot, 1, before=1000), List(spot, 0), List(spot, 1, order="active")):
+            readings = (
+                Load(spot, 1, before=1000),
+                Load(spot, 0, before=2),
+                Load(spot, 1, back=1, before=1, after=1),
+                List(spot, 0),
+                List(spot, 1, order="active"),
+            )
+            for reading in readings:
                 await self._step(model, player, len(numbered), reading)
         for handles in self._handles.values():
             await compare_resources(self._harness, handles[0], player, reference.model)
