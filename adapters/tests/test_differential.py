@@ -123,7 +123,7 @@ class _Wide:
 
 
 def _sized(differential: Differential, limit: str, over: int) -> int:
-    """How many calls are compared where a script has two readings and one commit of a size, without those at its end."""
+    """How many calls are compared where a script has two readings and one commit of a size, but for its end."""
     program = Program((Spot("a", "t"),), (Load(0, 0), Load(0, 1)))
     before = differential.calls
     differential._harness.run(differential.play, Script(program, ((2, Sized(0, 0, limit, over)),)))
