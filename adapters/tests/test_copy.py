@@ -81,11 +81,15 @@ async def _threads(resource: Any) -> Any:
 
 
 def _export(url: str, resource_id: str) -> list[str]:
-    """All of a resource, but for the epochs, which are no part of a copy."""
+    """All of a resource, but for epochs and versions of documents, which are no part of a copy."""
 
     async def lines(memory: Memory) -> list[str]:
-        found = memory.resource(resource_id, read_only=True).export()
-        return [json.dumps({key: value for key, value in line.items() if key != "epoch"}) async for line in found]
+        found = []
+        async for line in memory.resource(resource_id, read_only=True).export():
+            line.pop("epoch", None)
+            line.get("working_memory", {}).pop("version", None)
+            found.append(json.dumps(line))
+        return found
 
     found: list[str] = _in(url, lines)
     return found

@@ -32,8 +32,8 @@ def command(source: str, target: str, resource_id: str | None, verify: bool) -> 
     """Bring a resource, or the whole store, into another store.
 
     FROM and TO are store URLs. FROM is only read; TO is made where there is none. Threads keep their ids, titles,
-    metadata and flags, working memory with its version, times, and messages with their ids, positions and times.
-    Only the epoch is new: tails and cursors of FROM are refused in TO, and have to be read anew there.
+    metadata and flags, working memory, times, and messages with their ids, positions and times. Epochs and the
+    versions of working memories are new: tails and cursors of FROM are refused in TO, and have to be read anew there.
 
     What TO has already, equal, is not written again, so that a copy that was interrupted is completed by running it
     again, and a later run brings the messages that have come since. A thread that TO has with another content is named

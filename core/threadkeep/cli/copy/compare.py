@@ -82,13 +82,11 @@ def difference(source: Snapshot, target: Snapshot) -> str | None:
 
 
 def docs_difference(source: Mapping[str, Doc], target: Mapping[str, Doc]) -> str | None:
-    """The first difference between the documents of two scopes, or None. Of `info` users see no version."""
+    """The first difference between the documents of two scopes, or None."""
     for slot in {**source, **target}:
         theirs, ours = source.get(slot, ABSENT), target.get(slot, ABSENT)
         if not same_body(slot, theirs, ours):
             return f"its {slot_name(slot)} is another in FROM"
-        if slot != INFO and theirs.version != ours.version:
-            return f"its {slot_name(slot)} is at version {theirs.version} in FROM and {ours.version} in TO"
     return None
 
 

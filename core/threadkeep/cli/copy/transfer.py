@@ -72,10 +72,10 @@ async def copy_resource(source: Guard, target: Guard, resource: Resource, at: in
     _check_same(resource, theirs, ours)
     for slot, doc in theirs.items():
         now = ours.get(slot, ABSENT)
+        if same_body(slot, now, doc):
+            continue
         try:
-            while now.version < doc.version:
-                put = Put(slot, doc.body, now.version)
-                now = Doc((await target.commit(resource, Changes(at=at, puts=(put,)))).versions[0], doc.body)
+            await target.commit(resource, Changes(at=at, puts=(Put(slot, doc.body, now.version),)))
         except Conflict as error:
             raise _in_use(resource) from error
 
@@ -152,11 +152,9 @@ class _Copy:
         return self._newest if self._tail.position > self._newest else None
 
     async def _put(self, slot: str, doc: Doc) -> None:
-        """Put a document until it has its version. Each put is conditional on the one before."""
         now = self._docs.get(slot, ABSENT)
-        while now.version < doc.version or not same_body(slot, now, doc):
+        if not same_body(slot, now, doc):
             await self._commit(self._theirs.active, puts=(Put(slot, doc.body, now.version),))
-            now = self._docs[slot]
 
     async def _finish(self) -> None:
         """Take the mark off, and touch the thread at the moment of its last activity."""
