@@ -23,7 +23,7 @@ CLASSES: Final = {
     "ThreadHandle": "thread",
     "WorkingMemoryHandle": "working_memory",
     "Admin": "memory",
-    "Agent": "agent",
+    "Agent": "agent.agent",
 }
 """The classes of the surface and the modules that they come from."""
 
@@ -69,8 +69,9 @@ class Source:
     """A module of the asynchronous surface: its classes, and where the names in it come from."""
 
     def __init__(self, module: str) -> None:
-        tree = ast.parse((CORE / f"{module}.py").read_text(encoding="utf-8"))
+        tree = ast.parse(CORE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
         self.module = module
+        self.alias = module.rpartition(".")[2]
         self.classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
         self.homes: dict[str, str] = {}
         for node in ast.walk(tree):
@@ -100,11 +101,13 @@ class Writer:
     def text(self) -> str:
         """The whole module."""
         classes = [self._class(name, self.sources[module]) for name, module in CLASSES.items()]
-        self.imports["threadkeep"] = {f"{module} as _{module}" for module in CLASSES.values()}
+        for module in CLASSES.values():
+            package, _, leaf = f"threadkeep.{module}".rpartition(".")
+            self.imports.setdefault(package, set()).add(f"{leaf} as _{leaf}")
         standard = {home: names for home, names in self.imports.items() if not home.startswith("threadkeep")}
         own = {home: names for home, names in self.imports.items() if home.startswith("threadkeep")}
         imports = "\n\n".join(_import_lines(group) for group in (standard, own))
-        modules = ", ".join(f"{module}.py" for module in sorted(self.sources))
+        modules = ", ".join(f"{module.replace('.', '/')}.py" for module in sorted(self.sources))
         exported = "".join(f'    "{name}",\n' for name in sorted(CLASSES))
         head = HEAD.format(modules=modules, imports=imports)
         return f"{head}\n__all__ = [\n{exported}]\n\n\n" + "\n\n\n".join(classes) + "\n"
@@ -123,9 +126,9 @@ class Writer:
     def _constructor(self, name: str, source: Source, node: Function) -> str:
         if name not in MADE_BY_USERS:
             self.imports["threadkeep.portal"].add("Portal")
-            line = f"    def __init__(self, inner: _{source.module}.{name}, portal: Portal) -> None:"
+            line = f"    def __init__(self, inner: _{source.alias}.{name}, portal: Portal) -> None:"
             return f"{line}\n        self._inner = inner\n        self._portal = portal"
-        call = _call(f"self._inner = _{source.module}.{name}", _passed(node), 8)
+        call = _call(f"self._inner = _{source.alias}.{name}", _passed(node), 8)
         kept = [
             f"        self.{argument.arg} = {argument.arg}\n"
             for argument in _arguments(node)

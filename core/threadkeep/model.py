@@ -18,6 +18,13 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """A piece of what the model thinks, as it comes."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One call of a model: instructions that are not part of the thread, the messages so far, and the tools."""
 
@@ -30,8 +37,8 @@ class ModelRequest:
 class Model(Protocol):
     """A language model, or what stands for one."""
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | Message]:
-        """Answer a request: any number of TextDelta, then, last, the whole message, of role "assistant".
+    def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | ReasoningDelta | Message]:
+        """Answer a request: any number of deltas, then, last, the whole message, of role "assistant".
 
         The message keeps its id. Whatever is raised reaches the agent's caller as the cause of ModelFailed.
         """
