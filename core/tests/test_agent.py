@@ -12,7 +12,7 @@ from threadkeep import Agent, Memory, Message
 from threadkeep.agent import Committed, Event, Finished, ToolAnswered, ToolCalled
 from threadkeep.errors import Diverged, InvalidId, InvalidInput, MessageConflict, ModelFailed, ThreadNotFound
 from threadkeep.messages import ToolCallPart, ToolResultPart
-from threadkeep.model import ModelRequest, ScriptedModel, TextDelta
+from threadkeep.model import ModelRequest, ReasoningDelta, ScriptedModel, TextDelta
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def test_events_tell_the_turn_in_order_and_each_step_is_committed() -> None:
             if isinstance(event, Committed):
                 assert len(await stored(memory)) == event.tail.position
         assert [type(event) for event in events] == [
-            Committed, Committed, ToolCalled, ToolAnswered, ToolCalled, ToolAnswered, Committed,
+            Committed, Committed, ToolCalled, ToolCalled, ToolAnswered, ToolAnswered, Committed,
             TextDelta, TextDelta, Committed, Finished,
         ]  # fmt: skip
         assert await stored(memory) == [
@@ -105,9 +105,10 @@ def test_the_users_message_is_kept_when_the_model_fails_and_the_repeated_request
     with_memory(work)
 
 
-def test_a_model_that_fails_in_the_middle_of_its_text_leaves_no_half_answer() -> None:
+def test_what_was_said_of_an_answer_that_failed_is_kept_until_the_repeated_request_has_the_whole() -> None:
     class Breaks:
-        async def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | Message]:
+        async def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | ReasoningDelta | Message]:
+            yield ReasoningDelta("Hm.")
             yield TextDelta("I thi")
             raise ConnectionResetError("gone")
 
@@ -116,10 +117,22 @@ def test_a_model_that_fails_in_the_middle_of_its_text_leaves_no_half_answer() ->
             yield TextDelta("I think")
 
     async def work(memory: Memory) -> None:
-        for model in (Breaks(), SaysNothing()):
+        thread = memory.thread(**ALICE)
+        for model, text in ((Breaks(), "I thi"), (SaysNothing(), "I think")):
             with pytest.raises(ModelFailed):
                 await Agent(model=model, memory=memory).generate(Message.user("Hi", id="m1"), **ALICE)
-        assert await stored(memory) == ["user: Hi"]
+            _, kept = await thread.messages()
+            assert (kept.role, kept.text, kept.metadata["interrupted"]) == ("assistant", text, "failed")
+        seen: list[Message] = []
+
+        def answer(request: ModelRequest) -> str:
+            seen.extend(request.messages)
+            return "I think so."
+
+        reply = await Agent(model=ScriptedModel(answer), memory=memory).generate(Message.user("Hi", id="m1"), **ALICE)
+        assert (reply.text, reply.reason) == ("I think so.", "stop")
+        assert [message.text for message in seen] == ["Hi"]
+        assert await stored(memory) == ["user: Hi", "assistant: I think so."]
 
     with_memory(work)
 
@@ -207,7 +220,7 @@ def test_clients_that_send_everything_each_time_double_nothing(history: Any) -> 
                 else [message.model_copy(update={"id": f"{message.id}{len(seen)}"}) for message in seen]
             )
             for repeat in range(2):
-                reply = await agent.generate(sent, history=history, **ALICE)
+                reply = await agent.generate(messages=sent, ids=history, **ALICE)
                 assert reply.reason == ("repeated" if repeat else "stop")
             assert reply.message is not None
             seen.append(reply.message)
@@ -216,7 +229,7 @@ def test_clients_that_send_everything_each_time_double_nothing(history: Any) -> 
         ]  # fmt: skip
         edited = [seen[0], seen[1].model_copy(update={"parts": Message.user("Eins.").parts}), *seen[2:]]
         with pytest.raises(Diverged) as refusal:
-            await agent.generate(edited, history=history, **ALICE)
+            await agent.generate(messages=edited, ids=history, **ALICE)
         assert refusal.value.index == 1
         assert len(await stored(memory)) == 6
 
@@ -274,8 +287,8 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         agent = Agent(model=ScriptedModel(["Hi", "Ho"]), memory=memory)
         with pytest.raises(InvalidInput, match="input is empty"):
             agent.stream([], **ALICE)
-        with pytest.raises(InvalidInput, match="history is 'new', 'stable' or 'fresh'"):
-            agent.stream("Hi", history="full", **ALICE)  # type: ignore[arg-type]  # what a careless caller does
+        with pytest.raises(InvalidInput, match="ids are 'stable'"):
+            agent.stream(messages=[Message.user("Hi")], ids="full", **ALICE)  # type: ignore[arg-type]  # what a careless caller does
         with pytest.raises(InvalidInput, match="max_steps is a count from 0 up, not -1"):
             agent.stream("Hi", max_steps=-1, **ALICE)
         with pytest.raises(InvalidInput, match="a model is an object with a method stream"):

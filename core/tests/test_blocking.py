@@ -368,7 +368,8 @@ def test_an_agent_streams_events_and_an_abandoned_stream_stores_no_more(memory: 
         if isinstance(event, TextDelta):
             break
     stream.close()
-    assert [message.role for message in memory.thread("alice", "b").messages()] == ["user"]
+    _, kept = memory.thread("alice", "b").messages()
+    assert (kept.text, kept.metadata["interrupted"]) == ("one", "cancelled")
     with pytest.raises(InvalidId):
         agent.stream("hello", resource_id="", thread_id="b")
     failing = Agent(model=ScriptedModel([ValueError("no tokens left")]), memory=memory)

@@ -27,7 +27,10 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "Diverged": (2, "it does not say what the stored message 'm' says"),
     "StoreTooNew": (9, 1),
     "StoreClosed": (),
+    "ThreadBusy": ("t", "support"),
+    "CallNotPending": ("call-1", ("call-2",)),
     "ModelFailed": ("support", "the provider is down"),
+    "RunLost": ("support", "another run has taken its thread over"),
 }
 """Constructor arguments of the errors that have fields of their own; every other takes its text."""
 
@@ -129,5 +132,7 @@ def test_what_the_branches_promise() -> None:
     assert {kind.__name__ for kind in classes() if kind.action is Action.REPEAT} == {
         "StoreUnavailable",
         "OutcomeUnknown",
+        "ThreadBusy",
         "ModelFailed",
+        "RunLost",
     }

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
+from threadkeep import Memory
 from threadkeep.errors import InvalidInput
 from threadkeep.messages import ToolCallPart, ToolResultPart
-from threadkeep.tools import Tool, run_call, tool
+from threadkeep.tools import Tool, ToolContext, run_call, tool
 
 
 class Passenger(BaseModel):
@@ -33,7 +34,8 @@ async def wait(schema: str, json: list[int]) -> Any:
 def run(function: Any, arguments: Any, name: str | None = None) -> ToolResultPart:
     made = function if isinstance(function, Tool) else tool(function)
     call = ToolCallPart(tool_call_id="1", name=name or made.name, arguments=arguments)
-    return asyncio.run(run_call(call, {made.name: made}))
+    context = ToolContext("alice", "support", "assistant", call, Memory("memory://tools"), lambda event: None)
+    return asyncio.run(run_call({made.name: made}, context))
 
 
 def test_schema_and_description_come_from_the_function() -> None:

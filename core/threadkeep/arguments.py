@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -28,6 +29,11 @@ MAX_TIME: Final = to_micros(datetime.max.replace(tzinfo=UTC))
 def is_int(value: object, least: int, most: int) -> bool:
     """Whether a value is an integer (True and False are none) between two bounds, both taken in."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite int or float (True and False are none)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_page(limit: object) -> None:

@@ -23,8 +23,10 @@ from threadkeep import thread as _thread
 from threadkeep import working_memory as _working_memory
 from threadkeep.agent import agent as _agent
 from threadkeep.agent.agent import Reply
+from threadkeep.agent.busy import OnBusy
 from threadkeep.agent.events import Event
-from threadkeep.agent.run import History
+from threadkeep.agent.lease import LEASE_SECONDS
+from threadkeep.agent.request import Approval, OnDiverged
 from threadkeep.guard import Guard
 from threadkeep.messages import Message
 from threadkeep.model import Model
@@ -386,14 +388,22 @@ class ThreadHandle:
         work = self._inner.messages_page(limit=limit, cursor=cursor, newest_first=newest_first)
         return self._portal.call(work)
 
-    def fork(self, thread_id: str | None = None, *, up_to: str | None = None, title: str | None = None) -> ThreadHandle:
+    def fork(
+        self,
+        thread_id: str | None = None,
+        *,
+        up_to: str | None = None,
+        before: str | None = None,
+        title: str | None = None,
+    ) -> ThreadHandle:
         """A new thread of the same resource with this one's messages, metadata and working memory.
 
-        `up_to` is the id of the last message to take along, None for all. Messages keep their ids. More messages than
-        one commit takes come in several, and until the last the new thread's info says `incomplete`.
-        Raises ThreadExists, ThreadNotFound, MessageNotFound, ReadOnly.
+        `up_to` is the id of the last message to take along, `before` that of the first to leave behind; all are taken
+        where neither is given. Messages keep their ids. More messages than one commit takes come in several, and
+        until the last the new thread's info says `incomplete`.
+        Raises ThreadExists, ThreadNotFound, MessageNotFound, InvalidInput, ReadOnly.
         """
-        work = self._inner.fork(thread_id, up_to=up_to, title=title)
+        work = self._inner.fork(thread_id, up_to=up_to, before=before, title=title)
         return ThreadHandle(self._portal.call(work), self._portal)
 
 
@@ -467,7 +477,14 @@ class Agent:
 
     `max_steps` bounds the calls of the model in one turn, those of an interrupted earlier try counted in. `last` is
     how many of the newest messages the model is shown; a tool's result is never shown without its call.
-    Raises InvalidInput for a model or tool that is none.
+    `tool_timeout` bounds the tools that have no timeout of their own, in seconds.
+
+    `on_busy` says what a request does that finds another run at work in its thread: "queue" waits, in the order of
+    arrival as far as the store can tell; "reject" raises ThreadBusy with nothing written; "interleave" goes ahead
+    beside it. `lease_seconds`: how long a run of this agent may be silent (its process dead, its machine cut off)
+    before others take its thread over.
+
+    Raises InvalidInput for a model or tool that is none, and for numbers that are out of range.
     """
 
     def __init__(
@@ -480,6 +497,9 @@ class Agent:
         tools: Sequence[Tool | Callable[..., Any]] = (),
         max_steps: int = 10,
         last: int = 40,
+        tool_timeout: float | None = None,
+        on_busy: OnBusy = "queue",
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._inner = _agent.Agent(
             model=model,
@@ -489,6 +509,9 @@ class Agent:
             tools=tools,
             max_steps=max_steps,
             last=last,
+            tool_timeout=tool_timeout,
+            on_busy=on_busy,
+            lease_seconds=lease_seconds,
         )
         self.memory = memory
         self._portal = memory._portal
@@ -514,43 +537,98 @@ class Agent:
         return self._inner.last
 
     @property
+    def tool_timeout(self) -> float | None:
+        return self._inner.tool_timeout
+
+    @property
+    def on_busy(self) -> OnBusy:
+        return self._inner.on_busy
+
+    @property
+    def lease_seconds(self) -> float:
+        return self._inner.lease_seconds
+
+    @property
     def tools(self) -> dict[str, Tool]:
         return self._inner.tools
 
     def stream(
         self,
-        input: str | Message | Sequence[Message],
+        input: str | Message | Sequence[Message] | None = None,
         *,
         resource_id: str,
         thread_id: str,
-        history: History = "new",
+        messages: Sequence[Message] | None = None,
+        ids: Ids = "stable",
+        approvals: Sequence[Approval] = (),
+        on_diverged: OnDiverged = "refuse",
+        regenerate: bool = False,
+        fork_id: str | None = None,
+        on_busy: OnBusy | None = None,
         max_steps: int | None = None,
     ) -> Generator[Event, None, None]:
         """Run one turn and give its events as they happen.
 
-        `input` is what the user says: text, a message, or several. `history` says what a list of messages is: "new",
-        only what is new; "stable" or "fresh", the client's whole conversation so far, whose messages keep their ids
-        from request to request, or have new ids in each. `max_steps` 0 stores the input and calls no model.
+        `input` is what is new: text, a message, or several. `messages` is instead the client's whole conversation so
+        far; its `ids` are "stable" where a message keeps its id from request to request, "fresh" where ids are new in
+        each. A request whose last message is stored already is a repetition: it goes on where its turn stopped, or
+        gives the answer that is there.
 
-        Raises InvalidId, InvalidContent, LimitExceeded, MessageConflict or Diverged before the model is called, with
-        nothing written; ModelFailed when the model raises, with all that was committed until then kept.
+        A turn that stopped for tool calls goes on with `approvals`, and with `input` that is messages of role "tool"
+        with the results of clients' tools; `messages` may bring such results too.
+
+        `on_diverged`: what to do where `messages` are not the stored ones continued, because something was edited, or
+        where `regenerate` asks for another answer to the last message. "refuse" raises Diverged; "fork" goes on in a
+        new thread (its id is `fork_id`, or made of the request, so that a repetition finds it) and tells so by Forked;
+        "truncate" drops the stored messages from there on. `max_steps` 0 stores the input and calls no model.
+
+        Raises InvalidId, InvalidContent, LimitExceeded, MessageConflict, Diverged, CallNotPending or ThreadBusy before
+        the model is called, with nothing written; ModelFailed when the model raises, and RunLost when another run has
+        taken the thread over, with all that was committed until then kept. What was said of an answer that fails or
+        is cancelled is stored and marked with "failed" or "cancelled" in its `metadata["interrupted"]`.
         """
         work = self._inner.stream(
-            input, resource_id=resource_id, thread_id=thread_id, history=history, max_steps=max_steps
+            input,
+            resource_id=resource_id,
+            thread_id=thread_id,
+            messages=messages,
+            ids=ids,
+            approvals=approvals,
+            on_diverged=on_diverged,
+            regenerate=regenerate,
+            fork_id=fork_id,
+            on_busy=on_busy,
+            max_steps=max_steps,
         )
         return self._portal.iterate(work)
 
     def generate(
         self,
-        input: str | Message | Sequence[Message],
+        input: str | Message | Sequence[Message] | None = None,
         *,
         resource_id: str,
         thread_id: str,
-        history: History = "new",
+        messages: Sequence[Message] | None = None,
+        ids: Ids = "stable",
+        approvals: Sequence[Approval] = (),
+        on_diverged: OnDiverged = "refuse",
+        regenerate: bool = False,
+        fork_id: str | None = None,
+        on_busy: OnBusy | None = None,
         max_steps: int | None = None,
     ) -> Reply:
         """Run one turn and give its outcome. Arguments and errors are those of `stream`."""
         work = self._inner.generate(
-            input, resource_id=resource_id, thread_id=thread_id, history=history, max_steps=max_steps
+            input,
+            resource_id=resource_id,
+            thread_id=thread_id,
+            messages=messages,
+            ids=ids,
+            approvals=approvals,
+            on_diverged=on_diverged,
+            regenerate=regenerate,
+            fork_id=fork_id,
+            on_busy=on_busy,
+            max_steps=max_steps,
         )
         return self._portal.call(work)

@@ -18,7 +18,9 @@
     │   ├── TailMoved               the thread's tail is not the one given
     │   ├── VersionMoved            the document's version is not the one given
     │   ├── ThreadExists            a thread to be created is there already
-    │   └── Diverged                a client's history is not the stored one
+    │   ├── Diverged                a client's history is not the stored one
+    │   ├── ThreadBusy              another run of an agent is at work in the thread
+    │   └── CallNotPending          a tool call that was answered does not wait for an answer
     ├── StoreError                  the store could not do it
     │   ├── StoreUnavailable        busy, unreachable or out of time; nothing was written
     │   ├── OutcomeUnknown          a write may or may not have happened
@@ -29,7 +31,8 @@
     │   └── StoreClosed             used after close()
     ├── PluginError                 a store plugin is broken or claimed twice
     └── AgentError                  the agent loop could not go on
-        └── ModelFailed             the model raised; the cause is its error
+        ├── ModelFailed             the model raised; the cause is its error
+        └── RunLost                 another run has taken the thread over
 
 What to do next is `error.action`; `error.retryable` says whether the same call may simply be repeated.
 """
@@ -244,6 +247,38 @@ class Diverged(Conflict):
         )
 
 
+class ThreadBusy(Conflict):
+    """Another run is at work in the thread, or waits for it, and the caller did not want to wait."""
+
+    action = Action.REPEAT
+
+    def __init__(self, thread_id: str, agent: str) -> None:
+        super().__init__(thread_id, agent)
+        self.thread_id = thread_id
+        self.agent = agent
+
+    def __str__(self) -> str:
+        return (
+            f"a run of agent {self.agent!r} is at work in thread {self.thread_id!r}; "
+            "repeat the request later, or wait with on_busy='queue'"
+        )
+
+
+class CallNotPending(Conflict):
+    """An approval or a result was sent for a tool call that does not wait for one; `waiting` are the ids that do."""
+
+    def __init__(self, tool_call_id: str, waiting: tuple[str, ...]) -> None:
+        super().__init__(tool_call_id, waiting)
+        self.tool_call_id = tool_call_id
+        self.waiting = waiting
+
+    def __str__(self) -> str:
+        return (
+            f"no call {self.tool_call_id!r} waits for an answer of this kind in the thread's last turn "
+            f"(waiting: {', '.join(map(repr, self.waiting)) or 'none'}); it has one, or the conversation has gone on"
+        )
+
+
 class StoreError(ThreadkeepError):
     """The store could not do what was asked."""
 
@@ -320,3 +355,17 @@ class ModelFailed(AgentError):
 
     def __str__(self) -> str:
         return f"the model of agent {self.agent!r} failed: {self.reason}"
+
+
+class RunLost(AgentError):
+    """The run no longer holds its thread, and stopped without writing anything more."""
+
+    action = Action.REPEAT
+
+    def __init__(self, agent: str, reason: str) -> None:
+        super().__init__(agent, reason)
+        self.agent = agent
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the run of agent {self.agent!r} has stopped: {self.reason}; repeat the request to see what there is"

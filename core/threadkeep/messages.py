@@ -340,8 +340,8 @@ def _as_message(item: object) -> Message:
     return parse_message({"role": "user", "parts": [{"type": "text", "text": item}]})
 
 
-def batches(stored: Sequence[Stored], count: int, size: int) -> list[tuple[Record, ...]]:
-    """Stored records in commits of at most `count` records and about `size` bytes; at least one commit."""
+def batches(stored: Sequence[Stored | Record], count: int, size: int) -> list[tuple[Record, ...]]:
+    """Records in commits of at most `count` records and about `size` bytes; at least one commit."""
     filled: list[list[Record]] = [[]]
     bytes_filled = 0
     for entry in stored:

@@ -94,6 +94,13 @@ def reconcile(stored: Sequence[Message], incoming: Sequence[Message], ids: Ids) 
     )
 
 
+def stored_beside(stored: Sequence[Message], incoming: Sequence[Message], ids: Ids, index: int) -> Message | None:
+    """The stored message that the client's at `index` stands beside; None where the stored ones have ended before."""
+    places = {message.id: place for place, message in enumerate(stored)} if ids == "stable" else {}
+    place = _start(stored, incoming, places) + index
+    return stored[place] if place < len(stored) else None
+
+
 def unused_ids(new: Sequence[Message], stored: Sequence[Message]) -> list[Message]:
     """Messages of a client whose ids mean nothing: one that is taken already is replaced."""
     taken = {message.id for message in stored}

@@ -392,27 +392,37 @@ class ThreadHandle:
         return Page(items=items, cursor=make_cursor(query, place) if place else None)
 
     async def fork(
-        self, thread_id: str | None = None, *, up_to: str | None = None, title: str | None = None
+        self,
+        thread_id: str | None = None,
+        *,
+        up_to: str | None = None,
+        before: str | None = None,
+        title: str | None = None,
     ) -> ThreadHandle:
         """A new thread of the same resource with this one's messages, metadata and working memory.
 
-        `up_to` is the id of the last message to take along, None for all. Messages keep their ids. More messages than
-        one commit takes come in several, and until the last the new thread's info says `incomplete`.
-        Raises ThreadExists, ThreadNotFound, MessageNotFound, ReadOnly.
+        `up_to` is the id of the last message to take along, `before` that of the first to leave behind; all are taken
+        where neither is given. Messages keep their ids. More messages than one commit takes come in several, and
+        until the last the new thread's info says `incomplete`.
+        Raises ThreadExists, ThreadNotFound, MessageNotFound, InvalidInput, ReadOnly.
         """
         if self.read_only:
             raise ReadOnly("fork")
-        if up_to is not None:
-            check_id("message id", up_to, self._limits)
+        if up_to is not None and before is not None:
+            raise InvalidInput("a fork ends up_to a message or before one, not both")
+        anchor = before if up_to is None else up_to
+        if anchor is not None:
+            check_id("message id", anchor, self._limits)
         fork = ThreadHandle(self._memory, self.resource_id, new_id() if thread_id is None else thread_id)
-        window = Window(before=ALL) if up_to is None else Window(up_to, before=ALL, after=1)
+        window = Window(before=ALL) if anchor is None else Window(anchor, before=ALL, after=1)
         snapshot = await self._load(window)
         if snapshot.tail == MISSING:
             raise ThreadNotFound(self.thread_id)
-        if up_to is not None and not snapshot.records:
-            raise MessageNotFound(up_to)
+        if anchor is not None and not snapshot.records:
+            raise MessageNotFound(anchor)
+        records = snapshot.records[:-1] if before is not None else snapshot.records
         body = read_info(snapshot.docs).body
-        origin = {"thread_id": self.thread_id, "message_id": snapshot.records[-1].id if snapshot.records else None}
+        origin = {"thread_id": self.thread_id, "message_id": records[-1].id if records else None}
         body = {
             **body,
             "title": body.get("title") if title is None else title,
@@ -421,7 +431,7 @@ class ThreadHandle:
         }
         memory = snapshot.docs.get(WORKING_MEMORY)
         puts = () if memory is None or memory.body is None else (Put(WORKING_MEMORY, memory.body),)
-        parts = batches(snapshot.records, self._limits.commit_messages, self._limits.commit_bytes // 2)
+        parts = batches(records, self._limits.commit_messages, self._limits.commit_bytes // 2)
         tail = MISSING
         for index, batch in enumerate(parts):
             done = index == len(parts) - 1

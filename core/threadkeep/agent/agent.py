@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from threadkeep.agent.events import Committed, Event, Finished, Reason
-from threadkeep.agent.run import History, Run
+from threadkeep.agent.busy import OnBusy
+from threadkeep.agent.events import ApprovalNeeded, Committed, Event, Finished, Forked, Reason, ResultsNeeded
+from threadkeep.agent.lease import LEASE_SECONDS
+from threadkeep.agent.request import Approval, OnDiverged, read_request
+from threadkeep.agent.run import Run
+from threadkeep.arguments import is_number
 from threadkeep.errors import InvalidInput
+from threadkeep.limits import check_id
 from threadkeep.memory import Memory
-from threadkeep.messages import Message, as_messages
+from threadkeep.messages import Message, ToolCallPart
 from threadkeep.model import Model
+from threadkeep.reconcile import Ids
 from threadkeep.store import Tail
 from threadkeep.tools import Tool, tool
 
@@ -27,6 +33,10 @@ class Reply(BaseModel):
     message: Message | None
     messages: list[Message]
     reason: Reason
+    waiting: list[ToolCallPart]
+    """The calls that wait for an approval, or for a result of the client's."""
+    thread_id: str
+    """The thread of the turn: the one that was asked for, or its fork."""
     tail: Tail
 
 
@@ -35,7 +45,14 @@ class Agent:
 
     `max_steps` bounds the calls of the model in one turn, those of an interrupted earlier try counted in. `last` is
     how many of the newest messages the model is shown; a tool's result is never shown without its call.
-    Raises InvalidInput for a model or tool that is none.
+    `tool_timeout` bounds the tools that have no timeout of their own, in seconds.
+
+    `on_busy` says what a request does that finds another run at work in its thread: "queue" waits, in the order of
+    arrival as far as the store can tell; "reject" raises ThreadBusy with nothing written; "interleave" goes ahead
+    beside it. `lease_seconds`: how long a run of this agent may be silent (its process dead, its machine cut off)
+    before others take its thread over.
+
+    Raises InvalidInput for a model or tool that is none, and for numbers that are out of range.
     """
 
     def __init__(
@@ -48,15 +65,27 @@ class Agent:
         tools: Sequence[Tool | Callable[..., Any]] = (),
         max_steps: int = 10,
         last: int = 40,
+        tool_timeout: float | None = None,
+        on_busy: OnBusy = "queue",
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         if not isinstance(model, Model):
             raise InvalidInput(f"a model is an object with a method stream(request), not {model!r}")
+        if tool_timeout is not None and not (is_number(tool_timeout) and tool_timeout > 0):
+            raise InvalidInput(f"tool_timeout is a number of seconds above 0, or None, not {tool_timeout!r}")
+        if on_busy not in get_args(OnBusy):
+            raise InvalidInput(f"on_busy is 'queue', 'reject' or 'interleave', not {on_busy!r}")
+        if not is_number(lease_seconds) or lease_seconds <= 0:
+            raise InvalidInput(f"lease_seconds is a number of seconds above 0, not {lease_seconds!r}")
         self.name = name
         self.model = model
         self.memory = memory
         self.instructions = instructions
         self.max_steps = max_steps
         self.last = last
+        self.tool_timeout = tool_timeout
+        self.on_busy = on_busy
+        self.lease_seconds = lease_seconds
         ready = [each if isinstance(each, Tool) else tool(each) for each in tools]
         self.tools: dict[str, Tool] = {each.name: each for each in ready}
         if len(self.tools) < len(ready):
@@ -64,52 +93,101 @@ class Agent:
 
     def stream(
         self,
-        input: str | Message | Sequence[Message],
+        input: str | Message | Sequence[Message] | None = None,
         *,
         resource_id: str,
         thread_id: str,
-        history: History = "new",
+        messages: Sequence[Message] | None = None,
+        ids: Ids = "stable",
+        approvals: Sequence[Approval] = (),
+        on_diverged: OnDiverged = "refuse",
+        regenerate: bool = False,
+        fork_id: str | None = None,
+        on_busy: OnBusy | None = None,
         max_steps: int | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Run one turn and give its events as they happen.
 
-        `input` is what the user says: text, a message, or several. `history` says what a list of messages is: "new",
-        only what is new; "stable" or "fresh", the client's whole conversation so far, whose messages keep their ids
-        from request to request, or have new ids in each. `max_steps` 0 stores the input and calls no model.
+        `input` is what is new: text, a message, or several. `messages` is instead the client's whole conversation so
+        far; its `ids` are "stable" where a message keeps its id from request to request, "fresh" where ids are new in
+        each. A request whose last message is stored already is a repetition: it goes on where its turn stopped, or
+        gives the answer that is there.
 
-        Raises InvalidId, InvalidContent, LimitExceeded, MessageConflict or Diverged before the model is called, with
-        nothing written; ModelFailed when the model raises, with all that was committed until then kept.
+        A turn that stopped for tool calls goes on with `approvals`, and with `input` that is messages of role "tool"
+        with the results of clients' tools; `messages` may bring such results too.
+
+        `on_diverged`: what to do where `messages` are not the stored ones continued, because something was edited, or
+        where `regenerate` asks for another answer to the last message. "refuse" raises Diverged; "fork" goes on in a
+        new thread (its id is `fork_id`, or made of the request, so that a repetition finds it) and tells so by Forked;
+        "truncate" drops the stored messages from there on. `max_steps` 0 stores the input and calls no model.
+
+        Raises InvalidId, InvalidContent, LimitExceeded, MessageConflict, Diverged, CallNotPending or ThreadBusy before
+        the model is called, with nothing written; ModelFailed when the model raises, and RunLost when another run has
+        taken the thread over, with all that was committed until then kept. What was said of an answer that fails or
+        is cancelled is stored and marked with "failed" or "cancelled" in its `metadata["interrupted"]`.
         """
         thread = self.memory.thread(resource_id, thread_id)
-        given = as_messages([input] if isinstance(input, str | Message) else input)
-        if not given:
-            raise InvalidInput("input is empty; give text or at least one message")
-        if history not in ("new", "stable", "fresh"):
-            raise InvalidInput(f"history is 'new', 'stable' or 'fresh', not {history!r}")
-        steps = self.max_steps if max_steps is None else max_steps
-        if steps < 0:
-            raise InvalidInput(f"max_steps is a count from 0 up, not {steps}")
-        return Run(self, thread, given, history, steps).events()
+        request = read_request(
+            input,
+            messages,
+            ids=ids,
+            approvals=approvals,
+            on_diverged=on_diverged,
+            regenerate=regenerate,
+            fork_id=None if fork_id is None else check_id("fork_id", fork_id, self.memory.store.limits),
+            on_busy=self.on_busy if on_busy is None else on_busy,
+            max_steps=self.max_steps if max_steps is None else max_steps,
+        )
+        return Run(self, thread, request).events()
 
     async def generate(
         self,
-        input: str | Message | Sequence[Message],
+        input: str | Message | Sequence[Message] | None = None,
         *,
         resource_id: str,
         thread_id: str,
-        history: History = "new",
+        messages: Sequence[Message] | None = None,
+        ids: Ids = "stable",
+        approvals: Sequence[Approval] = (),
+        on_diverged: OnDiverged = "refuse",
+        regenerate: bool = False,
+        fork_id: str | None = None,
+        on_busy: OnBusy | None = None,
         max_steps: int | None = None,
     ) -> Reply:
         """Run one turn and give its outcome. Arguments and errors are those of `stream`."""
-        messages: list[Message] = []
-        events = self.stream(input, resource_id=resource_id, thread_id=thread_id, history=history, max_steps=max_steps)
+        events = self.stream(
+            input,
+            resource_id=resource_id,
+            thread_id=thread_id,
+            messages=messages,
+            ids=ids,
+            approvals=approvals,
+            on_diverged=on_diverged,
+            regenerate=regenerate,
+            fork_id=fork_id,
+            on_busy=on_busy,
+            max_steps=max_steps,
+        )
+        stored: list[Message] = []
+        waiting: list[ToolCallPart] = []
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, Committed):
-                    messages.extend(event.messages)
-                elif isinstance(event, Finished):
-                    text = event.reply.text if event.reply else ""
-                    return Reply(
-                        text=text, message=event.reply, messages=messages, reason=event.reason, tail=event.tail
-                    )
+                match event:
+                    case Forked():
+                        thread_id = event.thread_id
+                    case Committed():
+                        stored.extend(event.messages)
+                    case ApprovalNeeded() | ResultsNeeded():
+                        waiting.extend(event.calls)
+                    case Finished(reason, reply, tail):
+                        return Reply(
+                            text=reply.text if reply else "",
+                            message=reply,
+                            messages=stored,
+                            reason=reason,
+                            waiting=waiting,
+                            thread_id=thread_id,
+                            tail=tail,
+                        )
         raise AssertionError("unreachable: a run ends with Finished or raises")

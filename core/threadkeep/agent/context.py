@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from threadkeep.agent.turn import INTERRUPTED, Turn
 from threadkeep.model import ModelRequest
 from threadkeep.tools import Tool
-from threadkeep.windows import settle
-
-if TYPE_CHECKING:
-    from threadkeep.agent.turn import Turn
+from threadkeep.windows import pair_safe, settle
 
 
 def model_request(turn: Turn, instructions: str | None, tools: Sequence[Tool]) -> ModelRequest:
-    """The next call of the model in a turn. Calls that no result answers are shown with one of error."""
-    return ModelRequest(instructions, [*settle(turn.context), *turn.said], tuple(tools))
+    """The next call of the model in a turn. Calls that no result answers are shown with one of error.
+
+    What is there of an answer that did not come to an end is not shown in its own turn, which will replace it.
+    """
+    said = [message for message in turn.said if INTERRUPTED not in message.metadata]
+    return ModelRequest(instructions, [*settle(pair_safe(turn.context)), *said], tuple(tools))

@@ -10,7 +10,17 @@ from threadkeep.model import ReasoningDelta as ReasoningDelta
 from threadkeep.model import TextDelta as TextDelta
 from threadkeep.store import Tail
 
-Reason: TypeAlias = Literal["stop", "max_steps", "repeated"]
+Reason: TypeAlias = Literal["stop", "max_steps", "repeated", "approval", "client_tools", "overtaken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The client's history was not the stored one continued, and the run goes on in a new thread."""
+
+    thread_id: str
+    """The new thread; the client's next requests belong there."""
+    forked_from: str
+    """The thread that was asked for, which stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +32,23 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswered:
-    """A tool has run; what it raised is a result with `is_error`."""
+    """A tool has run, or was denied; what it raised is a result with `is_error`."""
 
     result: ToolResultPart
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalNeeded:
+    """The run stops until somebody has approved or denied these calls, in a later request with `approvals`."""
+
+    calls: tuple[ToolCallPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsNeeded:
+    """The run stops until the client has run these calls, and brings their results in a later request."""
+
+    calls: tuple[ToolCallPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +64,9 @@ class Committed:
 class Finished:
     """The run is over. `reply` is the last message of the assistant in this turn, None where it said nothing.
 
-    `reason`: "stop" (the model called no more tools), "max_steps", or "repeated" (the answer was there already).
+    `reason`: "stop" (the model called no more tools); "max_steps"; "approval" (calls wait for somebody's approval);
+    "client_tools" (calls wait for the client's results); "repeated" (the answer was there already); "overtaken" (the
+    request was stored before and never answered in full, and the conversation has gone on since).
     """
 
     reason: Reason
@@ -48,4 +74,14 @@ class Finished:
     tail: Tail
 
 
-Event: TypeAlias = TextDelta | ReasoningDelta | ToolCalled | ToolAnswered | Committed | Finished
+Event: TypeAlias = (
+    TextDelta
+    | ReasoningDelta
+    | Forked
+    | ToolCalled
+    | ToolAnswered
+    | ApprovalNeeded
+    | ResultsNeeded
+    | Committed
+    | Finished
+)

@@ -6,14 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from threadkeep.agent.events import Committed, Event, TextDelta, ToolAnswered, ToolCalled
-from threadkeep.messages import Message
+from threadkeep.agent.events import Committed, Event, ReasoningDelta, TextDelta, ToolAnswered, ToolCalled
+from threadkeep.messages import Message, ReasoningPart, ToolCallPart, ToolResultPart
 from threadkeep.store import Tail
-from threadkeep.thread import ThreadHandle
-from threadkeep.windows import pair_safe
+from threadkeep.views import WorkingMemory
+from threadkeep.windows import pending_calls
+
+TURN: Final = "turn"
+"""The key, in a message's metadata, of the id of the message that it answers."""
+AGENT: Final = "agent"
+"""The key of the name of the agent that wrote it."""
+INTERRUPTED: Final = "interrupted"
+"""The key of "cancelled" or "failed", on what was said of an answer before its run was cancelled or failed."""
 
 TURN_MESSAGES: Final = 1000
 """Stored messages after a repeated request that are looked at for its answer."""
+
+_SPEAKERS: Final = ("user", "system", "developer")
 
 
 @dataclass(slots=True)
@@ -21,22 +30,39 @@ class Turn:
     """A request and what has been said in answer to it."""
 
     anchor: Message
+    """The last message of the request."""
     context: list[Message]
-    """What the model gets to see up to the anchor, the anchor included."""
+    """What was loaded of the thread up to the anchor, the anchor included, in order."""
     said: list[Message]
-    """The messages of this turn after the anchor."""
+    """The messages of this turn after the anchor, in order."""
     tail: Tail
     overtaken: bool
     """Whether messages of other turns follow."""
-    steps: int = field(init=False)
+    working_memory: WorkingMemory = field(default_factory=WorkingMemory)
+    """The thread's, as it was loaded."""
+    resource_memory: WorkingMemory = field(default_factory=WorkingMemory)
+    """The resource's, as it was loaded."""
 
-    def __post_init__(self) -> None:
-        self.steps = sum(message.role == "assistant" for message in self.said)
+    @property
+    def partial(self) -> Message | None:
+        """What is there of an answer whose run was cancelled or failed, where nothing of this turn follows it."""
+        return self.said[-1] if self.said and INTERRUPTED in self.said[-1].metadata else None
+
+    @property
+    def steps(self) -> int:
+        """How often the model has answered in full."""
+        return sum(message.role == "assistant" and INTERRUPTED not in message.metadata for message in self.said)
+
+    @property
+    def pending(self) -> list[ToolCallPart]:
+        """The calls of this turn that have no result yet, in order."""
+        return pending_calls(self.said)
 
     @property
     def answered(self) -> bool:
-        """Whether the last word is the assistant's, and calls no tool."""
-        return bool(self.said) and self.said[-1].role == "assistant" and not self.said[-1].tool_calls
+        """Whether the last word is the assistant's, in full, and not about a tool."""
+        last = self.said[-1] if self.said else None
+        return last is not None and last.role == "assistant" and self.partial is None and not _ends_in_tool(last)
 
     @property
     def reply(self) -> Message | None:
@@ -44,26 +70,47 @@ class Turn:
         return next((message for message in reversed(self.said) if message.role == "assistant"), None)
 
 
-async def recall(thread: ThreadHandle, anchor: str, last: int) -> Turn:
-    """The turn of a stored message, with up to `last` messages before it."""
-    tail = await thread.tail()
-    around = await thread.messages(around=anchor, last=last, first=TURN_MESSAGES)
-    place = next(index for index, message in enumerate(around) if message.id == anchor)
-    later = around[place + 1 :]
-    said = [message for message in later if message.metadata.get("turn") == anchor]
-    if not said:
-        # Imported conversations carry no mark: there a turn lasts until somebody else speaks.
-        end = next((index for index, message in enumerate(later) if message.role in ("user", "system")), len(later))
-        said = [message for message in later[:end] if "turn" not in message.metadata]
-    context = pair_safe(around[: place + 1])
-    return Turn(around[place], context, said, tail, overtaken=len(said) < len(later))
+def _ends_in_tool(message: Message) -> bool:
+    """Whether what a message says last is a tool's call or result, so that the model has to go on."""
+    spoken = [part for part in message.parts if not isinstance(part, ReasoningPart)]
+    return any(part.tool_call_id not in _answered_ids(message) for part in message.tool_calls) or (
+        bool(spoken) and isinstance(spoken[-1], ToolCallPart | ToolResultPart)
+    )
+
+
+def _answered_ids(message: Message) -> set[str]:
+    return {part.tool_call_id for part in message.tool_results}
+
+
+def find_turn(messages: Sequence[Message], anchor: str, tail: Tail) -> Turn:
+    """The turn of a message, from the messages around it. They go up to the tail, unless the turn is overtaken.
+
+    What a run writes carries a mark. Without one, in imported conversations and from clients, what the assistant and
+    its tools say belongs to the turn until somebody else speaks.
+    """
+    place = next(index for index, message in enumerate(messages) if message.id == anchor)
+    said: list[Message] = []
+    foreign = bool(messages) and (messages[-1].position or 0) < tail.position
+    open_ = True
+    for message in messages[place + 1 :]:
+        mark = message.metadata.get(TURN)
+        if mark == anchor or (mark is None and open_ and message.role not in _SPEAKERS):
+            said.append(message)
+        else:
+            foreign = True
+            open_ = open_ and message.role not in _SPEAKERS
+    return Turn(messages[place], list(messages[: place + 1]), said, tail, foreign)
 
 
 def retold(said: Sequence[Message], tail: Tail) -> Iterator[Event]:
     """The events of messages that are stored already."""
     for message in said:
-        if message.text and message.role == "assistant":
-            yield TextDelta(message.text)
+        if message.role == "assistant":
+            for part in message.parts:
+                if isinstance(part, ReasoningPart) and part.text:
+                    yield ReasoningDelta(part.text)
+            if message.text:
+                yield TextDelta(message.text)
         for call in message.tool_calls:
             yield ToolCalled(call)
         for result in message.tool_results:

@@ -17,12 +17,16 @@ from threadkeep.formats.openai import from_openai
 from threadkeep.memory import Memory
 from threadkeep.messages import Message, new_id
 from threadkeep.model import ModelRequest, ScriptedModel
-from threadkeep.tools import Tool
+from threadkeep.tools import Tool, ToolContext
 
 Kind: TypeAlias = Literal["newest", "full", "fresh-ids"]
 
 ATTEMPTS: Final = 5
 """How often a client sends a conversation on when the store is busy, or cannot say what happened."""
+
+
+LEASE_SECONDS: Final = 5.0
+"""How long a replay waits for the run of one that was killed, before it goes on with the conversation."""
 
 
 @dataclass(slots=True)
@@ -84,7 +88,12 @@ class _Client:
         self.results = 0
         """Tool results of the running step, which are stored when all of them are there."""
         names = sorted({call.name for chat in recording.messages for call in from_openai(chat).tool_calls})
-        self.agent = Agent(model=ScriptedModel(self._reply), memory=memory, tools=[self._tool(name) for name in names])
+        self.agent = Agent(
+            model=ScriptedModel(self._reply),
+            memory=memory,
+            tools=[self._tool(name) for name in names],
+            lease_seconds=LEASE_SECONDS,
+        )
 
     async def open(self) -> None:
         """Read the conversation, if the store has it, and take over the ids that are there."""
@@ -103,10 +112,11 @@ class _Client:
         given = self._input(turn)
         first = True
         events = self.agent.stream(
-            given,
+            given if self.kind == "newest" else None,
+            messages=None if self.kind == "newest" else given,
+            ids="fresh" if self.kind == "fresh-ids" else "stable",
             resource_id=self.recording.resource_id,
             thread_id=self.recording.thread_id,
-            history="new" if self.kind == "newest" else "stable" if self.kind == "full" else "fresh",
             max_steps=turn.steps,
         )
         async with aclosing(events):
@@ -140,12 +150,13 @@ class _Client:
         return from_openai(self._recorded(len(self.stored), "assistant"), id=new_id())
 
     def _tool(self, name: str) -> Tool:
-        async def call(arguments: dict[str, Any]) -> Any:
+        async def call(arguments: dict[str, Any], context: ToolContext) -> Any:
             chat = self._recorded(len(self.stored) + self.results, "tool")
             self.results += 1
             return chat["content"]
 
-        return Tool(name, "Answers what was recorded.", {"type": "object"}, call)
+        # What was recorded is told in its order.
+        return Tool(name, "Answers what was recorded.", {"type": "object"}, call, parallel=False)
 
     def _recorded(self, index: int, role: str) -> dict[str, Any]:
         chats = self.recording.messages
