@@ -1,0 +1,172 @@
+"""A process that runs an agent's turns is killed at random points, and the request is repeated by another.
+
+On every store of this distribution that processes can share: each conversation ends complete, in order, and nothing in
+it is doubled. THREADKEEP_CRASH_TURNS sets how many turns there are in each store, THREADKEEP_CRASH_SEED the seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Final
+
+import agent_worker
+import pytest
+import servers
+from test_contract import KINDS, URLS
+
+from threadkeep import Memory
+from threadkeep.agent.lease import RUN
+from threadkeep.messages import Message
+from threadkeep.registry import open_store
+from threadkeep.store import Clause, Thread, Window
+
+TURNS: Final = int(os.environ.get("THREADKEEP_CRASH_TURNS", "12"))
+SEED: Final = int(os.environ.get("THREADKEEP_CRASH_SEED", str(random.SystemRandom().randrange(2**32))))
+THREADS: Final = 3
+HANG: Final = 90.0
+"""Seconds without a word from a worker, after which it counts as hanging."""
+
+_FOLDER: Final = Path(tempfile.gettempdir())
+SCHEMES: Final = [
+    scheme for scheme in sorted(URLS) if Clause.PROCESSES not in open_store(URLS[scheme](_FOLDER)).not_offered
+]
+
+
+class Worker:
+    """A process of `agent_worker`, started ahead of its first request."""
+
+    def __init__(self, url: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, agent_worker.__file__, url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._said: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.put(line.strip())
+        self._said.put("")
+
+    def hears(self, seconds: float) -> str | None:
+        """The next line, "" at the end of them, None where there is none in time."""
+        try:
+            return self._said.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def ask(self, request: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(request + "\n")
+        self._process.stdin.flush()
+
+    def expect(self, line: str) -> None:
+        """The next line is this one, or the test fails with what the process said in its errors."""
+        heard = self.hears(HANG)
+        if heard != line:
+            self._process.kill()
+            pytest.fail(f"a worker said {heard!r} and not {line!r}: {self._end()}")
+
+    def kill(self) -> bool:
+        """SIGKILL; whether it was in the middle of a request."""
+        self._process.kill()
+        self._end()
+        last = "ready"
+        while heard := self.hears(0):
+            last = heard
+        return not last.startswith("done")
+
+    def _end(self) -> str:
+        _, errors = self._process.stdin, self._process.stderr
+        self._process.wait()
+        self._reader.join()
+        said = errors.read() if errors is not None else ""
+        for pipe in (self._process.stdin, self._process.stdout, errors):
+            if pipe is not None:
+                pipe.close()
+        return said[-3000:]
+
+
+def run_and_kill(url: str, prefix: str, chance: random.Random) -> int:
+    """Run all turns, each until a process has answered it. Returns how many kills fell into a turn."""
+    worker, spare = Worker(url), Worker(url)
+    worker.expect("ready")
+    kills, times = 0, [0.1]
+    try:
+        for turn in range(TURNS):
+            request = f"{prefix}-{turn % THREADS} {turn}"
+            kill = chance.random() < 0.8
+            while True:
+                begun = time.monotonic()
+                worker.ask(request)
+                heard = worker.hears(chance.uniform(0, 1.3) * statistics.median(times)) if kill else None
+                if heard is not None or not kill:
+                    if heard is None:
+                        worker.expect(f"done {request}")
+                    times.append(min(1.0, time.monotonic() - begun))
+                    break
+                kills += worker.kill()
+                worker, spare = spare, Worker(url)
+                worker.expect("ready")
+                kill = chance.random() < 0.3
+    finally:
+        worker.kill()
+        spare.kill()
+    return kills
+
+
+def expected(thread: int) -> list[str]:
+    told = []
+    for turn in range(thread, TURNS, THREADS):
+        told.append(f"user {agent_worker.question(turn)}")
+        if agent_worker.calls(turn):
+            told.append(f"assistant {agent_worker.calls(turn)}")
+            told += [f"tool seen {call}" for call in agent_worker.calls(turn)]
+        told.append(f"assistant {''.join(agent_worker.pieces(turn))}")
+    return told
+
+
+def shown(message: Message) -> str:
+    said = message.text or "".join(str(part.result) for part in message.tool_results)
+    return f"{message.role} {said or [call.tool_call_id for call in message.tool_calls]}"
+
+
+@pytest.mark.timeout(60 + 15 * TURNS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_conversations_of_a_process_that_is_killed_at_random_end_complete(scheme: str, tmp_path: Path) -> None:
+    if scheme in KINDS:
+        servers.shared(KINDS[scheme])
+    url = URLS[scheme](tmp_path)
+    prefix = uuid.uuid4().hex
+    kills = run_and_kill(url, prefix, random.Random(SEED))
+
+    async def check() -> None:
+        async with Memory(url) as memory:
+            for thread in range(min(THREADS, TURNS)):
+                scope = Thread(agent_worker.RESOURCE, f"{prefix}-{thread}")
+                messages = await memory.thread(scope.resource_id, scope.thread_id).messages()
+                assert [shown(message) for message in messages] == expected(thread), f"seed {SEED}"
+                assert [message.position for message in messages] == list(range(1, len(messages) + 1))
+                run = (await memory.store.load(scope, Window())).docs[RUN]
+                assert '"status":"stop"' in (run.body or "")
+            await memory.resource(agent_worker.RESOURCE).erase()
+
+    asyncio.run(check())
+    print(f"{scheme}: {TURNS} turns, {kills} kills in the middle of one, seed {SEED}")
+    assert kills > 0 or TURNS < 12, f"no kill fell into a turn; seed {SEED}"
