@@ -33,6 +33,11 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
 
+INTERRUPTED: Final = "interrupted"
+"""The key, in an assistant message's metadata, of "cancelled" or "failed": it is what was said of an answer before its
+run was cancelled or failed."""
+
+
 def new_id() -> str:
     """A fresh id: 32 hexadecimal digits, a UUID of version 7 (RFC 9562, 60 bits of time and 62 random ones).
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from threadkeep.errors import Diverged, InvalidInput
 from threadkeep.limits import canonical_json
 from threadkeep.messages import (
+    INTERRUPTED,
     Message,
     Part,
     ReasoningPart,
@@ -60,6 +61,8 @@ def reconcile(stored: Sequence[Message], incoming: Sequence[Message], ids: Ids) 
     Either way, a client that sends no message of role system or developer first may have been spared the stored ones:
     they are passed over, and are neither in `known` nor in `beyond`.
 
+    Of an answer that was interrupted (`metadata["interrupted"]`) a client may have got less than was stored, or more.
+
     The last stored message may come back grown if it is an assistant's: see `Reconciled.grown`.
 
     Raises Diverged with the index, in `incoming`, of the first message that is not the stored one (edited,
@@ -79,7 +82,7 @@ def reconcile(stored: Sequence[Message], incoming: Sequence[Message], ids: Ids) 
         if ids == "stable" and ours.id != theirs.id:
             raise Diverged(index, _other_id(ours, theirs, places))
         difference = _difference(ours, theirs)
-        if difference is None:
+        if difference is None or _other_part(ours, theirs):
             continue
         grown = _grown(ours, theirs) if start + index == len(stored) - 1 else None
         if grown is None:
@@ -222,6 +225,14 @@ def _grown(ours: Message, theirs: Message) -> Message | None:
     first = after[len(before) - 1].place + 1 if before else 0
     gained = [part for part in theirs.parts[first:] if not (isinstance(part, ReasoningPart) and part in ours.parts)]
     return ours.model_copy(update={"parts": [*ours.parts, *gained]})
+
+
+def _other_part(ours: Message, theirs: Message) -> bool:
+    """Whether the stored message is an answer that was interrupted, and the client has another part of the same."""
+    if INTERRUPTED not in ours.metadata or theirs.role != ours.role or _other_name(ours, theirs):
+        return False
+    plain = all(isinstance(said.part, TextPart) for said in (*_said(ours), *_said(theirs)))
+    return plain and (ours.text.startswith(theirs.text) or theirs.text.startswith(ours.text))
 
 
 def _check_distinct(incoming: Sequence[Message]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from threadkeep.agent.turn import INTERRUPTED, Turn
+from threadkeep.agent.turn import Turn
+from threadkeep.messages import INTERRUPTED
 from threadkeep.model import ModelRequest
 from threadkeep.tools import Tool
 from threadkeep.windows import pair_safe, settle

@@ -22,9 +22,9 @@ from threadkeep.agent.events import ApprovalNeeded, Committed, Event, Finished, 
 from threadkeep.agent.lease import RUN, Lease, RunRecord, Standing, Status, read_run, version_of
 from threadkeep.agent.plan import Plan, fork_id, plan_request
 from threadkeep.agent.request import Request
-from threadkeep.agent.turn import AGENT, INTERRUPTED, TURN, TURN_MESSAGES, Turn, find_turn, retold
+from threadkeep.agent.turn import AGENT, TURN, TURN_MESSAGES, Turn, find_turn, retold
 from threadkeep.errors import RunLost, StoreError, TailMoved, ThreadExists, ThreadkeepError, VersionMoved
-from threadkeep.messages import Message, ToolCallPart, batches, decode, encode, new_id
+from threadkeep.messages import INTERRUPTED, Message, ToolCallPart, batches, decode, encode, new_id
 from threadkeep.store import MISSING, Snapshot, Thread, Window
 from threadkeep.thread import ALL, ThreadHandle
 from threadkeep.tools import Tool, ToolContext

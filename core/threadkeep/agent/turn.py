@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from threadkeep.agent.events import Committed, Event, ReasoningDelta, TextDelta, ToolAnswered, ToolCalled
-from threadkeep.messages import Message, ReasoningPart, ToolCallPart, ToolResultPart
+from threadkeep.messages import INTERRUPTED, Message, ReasoningPart, ToolCallPart, ToolResultPart
 from threadkeep.store import Tail
 from threadkeep.views import WorkingMemory
 from threadkeep.windows import pending_calls
@@ -16,8 +16,6 @@ TURN: Final = "turn"
 """The key, in a message's metadata, of the id of the message that it answers."""
 AGENT: Final = "agent"
 """The key of the name of the agent that wrote it."""
-INTERRUPTED: Final = "interrupted"
-"""The key of "cancelled" or "failed", on what was said of an answer before its run was cancelled or failed."""
 
 TURN_MESSAGES: Final = 1000
 """Stored messages after a repeated request that are looked at for its answer."""
