@@ -131,15 +131,13 @@ def run_and_kill(url: str, prefix: str, chance: random.Random) -> int:
     return kills
 
 
-def expected(thread: int) -> list[str]:
-    told = []
-    for turn in range(thread, TURNS, THREADS):
-        told.append(f"user {agent_worker.question(turn)}")
-        if agent_worker.calls(turn):
-            told.append(f"assistant {agent_worker.calls(turn)}")
-            told += [f"tool seen {call}" for call in agent_worker.calls(turn)]
-        told.append(f"assistant {''.join(agent_worker.pieces(turn))}")
-    return told
+def turn_of(turn: int) -> list[str]:
+    """The messages of one turn, as they must be."""
+    told = [f"user {agent_worker.question(turn)}"]
+    if agent_worker.calls(turn):
+        told.append(f"assistant {agent_worker.calls(turn)}")
+        told += [f"tool seen {call}" for call in agent_worker.calls(turn)]
+    return [*told, f"assistant {''.join(agent_worker.pieces(turn))}"]
 
 
 def shown(message: Message) -> str:
@@ -161,7 +159,8 @@ def test_conversations_of_a_process_that_is_killed_at_random_end_complete(scheme
             for thread in range(min(THREADS, TURNS)):
                 scope = Thread(agent_worker.RESOURCE, f"{prefix}-{thread}")
                 messages = await memory.thread(scope.resource_id, scope.thread_id).messages()
-                assert [shown(message) for message in messages] == expected(thread), f"seed {SEED}"
+                expected = [told for turn in range(thread, TURNS, THREADS) for told in turn_of(turn)]
+                assert [shown(message) for message in messages] == expected, f"seed {SEED}"
                 assert [message.position for message in messages] == list(range(1, len(messages) + 1))
                 run = (await memory.store.load(scope, Window())).docs[RUN]
                 assert '"status":"stop"' in (run.body or "")
@@ -170,3 +169,44 @@ def test_conversations_of_a_process_that_is_killed_at_random_end_complete(scheme
     asyncio.run(check())
     print(f"{scheme}: {TURNS} turns, {kills} kills in the middle of one, seed {SEED}")
     assert kills > 0 or TURNS < 12, f"no kill fell into a turn; seed {SEED}"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_processes_with_one_thread_take_turns_and_a_dead_one_does_not_stop_the_others(
+    scheme: str, tmp_path: Path
+) -> None:
+    if scheme in KINDS:
+        servers.shared(KINDS[scheme])
+    url = URLS[scheme](tmp_path)
+    thread_id = uuid.uuid4().hex
+    workers = [Worker(url) for _ in range(3)]
+    try:
+        for worker in workers:
+            worker.expect("ready")
+        for turn in (0, 3, 6):
+            for number, worker in enumerate(workers):
+                worker.ask(f"{thread_id} {turn + number}")
+            if turn == 3:
+                # The last of them dies, at work or waiting; another is told its request.
+                time.sleep(random.Random(SEED).uniform(0, 0.1))
+                workers[2].kill()
+                workers[2] = Worker(url)
+                workers[2].expect("ready")
+                workers[2].ask(f"{thread_id} {turn + 2}")
+            for number, worker in enumerate(workers):
+                worker.expect(f"done {thread_id} {turn + number}")
+    finally:
+        for worker in workers:
+            worker.kill()
+
+    async def messages() -> list[str]:
+        async with Memory(url) as memory:
+            told = [shown(message) for message in await memory.thread(agent_worker.RESOURCE, thread_id).messages()]
+            await memory.resource(agent_worker.RESOURCE).erase()
+            return told
+
+    told = asyncio.run(messages())
+    order = [int(text.split()[-1]) for text in told if text.startswith("user ")]
+    assert sorted(order) == list(range(9)), f"seed {SEED}"
+    assert told == [text for turn in order for text in turn_of(turn)], f"seed {SEED}"
+    assert [turn // 3 for turn in order] == [0, 0, 0, 1, 1, 1, 2, 2, 2]

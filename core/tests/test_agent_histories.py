@@ -208,6 +208,7 @@ def test_results_of_the_clients_tools_come_with_the_history(use: Use, ids: Any, 
             assert said is not None
             assert (end.reason, said.text) == (reason, "You are in Rome.")
             assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "You are in Rome."
+        assert said is not None
         messages = await memory.thread(**ALICE).messages()
         assert len(messages) == (3 if inside else 4)
         assert {message.metadata.get("turn") for message in messages if message.role == "assistant"} == {messages[0].id}
