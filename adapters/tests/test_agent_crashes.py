@@ -27,6 +27,7 @@ from test_contract import KINDS, URLS
 
 from threadkeep import Memory
 from threadkeep.agent.lease import RUN
+from threadkeep.agent.turn import TURN
 from threadkeep.messages import Message
 from threadkeep.registry import open_store
 from threadkeep.store import Clause, Thread, Window
@@ -199,14 +200,25 @@ def test_processes_with_one_thread_take_turns_and_a_dead_one_does_not_stop_the_o
         for worker in workers:
             worker.kill()
 
-    async def messages() -> list[str]:
+    async def messages() -> list[Message]:
         async with Memory(url) as memory:
-            told = [shown(message) for message in await memory.thread(agent_worker.RESOURCE, thread_id).messages()]
+            found = await memory.thread(agent_worker.RESOURCE, thread_id).messages()
             await memory.resource(agent_worker.RESOURCE).erase()
-            return told
+            return found
 
-    told = asyncio.run(messages())
-    order = [int(text.split()[-1]) for text in told if text.startswith("user ")]
-    assert sorted(order) == list(range(9)), f"seed {SEED}"
-    assert told == [text for turn in order for text in turn_of(turn)], f"seed {SEED}"
-    assert [turn // 3 for turn in order] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    turns: dict[int, list[str]] = {}
+    order: list[int] = []
+    for message in asyncio.run(messages()):
+        turn = int(message.metadata.get(TURN, message.id).rpartition("-")[2])
+        turns.setdefault(turn, []).append(shown(message))
+        order.append(turn)
+    assert sorted(turns) == list(range(9)), f"seed {SEED}"
+    for turn, told in turns.items():
+        whole = turn_of(turn)
+        if turn == 5 and told != whole:
+            # Its process died among its tool calls, and others have gone on from there.
+            assert (told, len(told) > 1) == (whole[: len(told)], True), f"seed {SEED}"
+        else:
+            assert told == whole, f"seed {SEED}"
+        places = [place for place, other in enumerate(order) if other == turn]
+        assert turn == 5 or places == list(range(places[0], places[-1] + 1)), f"seed {SEED}: turns are mixed: {order}"

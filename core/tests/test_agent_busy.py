@@ -270,14 +270,28 @@ def test_the_answer_of_an_old_request_is_told_while_another_run_is_at_work(use: 
     use(check)
 
 
-def test_a_request_that_was_never_answered_and_is_overtaken_says_so(use: Use) -> None:
+def test_a_request_that_was_never_answered_is_answered_when_it_is_repeated_after_others(use: Use) -> None:
     async def check(memory: Memory) -> None:
         await memory.thread(**ALICE).append(Message.user("one", id="m1"))
+        agent = Agent(model=ScriptedModel(["Two.", "One."]), memory=memory)
+        await agent.generate("two", **ALICE)
+        for reason in ("stop", "repeated"):
+            reply = await agent.generate(Message.user("one", id="m1"), **ALICE)
+            assert (reply.text, reply.reason) == ("One.", reason)
+        assert await stored(memory) == ["user: one", "user: two", "assistant: Two.", "assistant: One."]
+
+    use(check)
+
+
+def test_a_turn_that_was_interrupted_among_its_calls_and_is_overtaken_says_so(use: Use) -> None:
+    async def check(memory: Memory) -> None:
+        mark = {"turn": "m1"}
+        await memory.thread(**ALICE).append(Message.user("one", id="m1"), calls("1", metadata=mark))
         agent = Agent(model=ScriptedModel(["Two."]), memory=memory)
         await agent.generate("two", **ALICE)
         reply = await agent.generate(Message.user("one", id="m1"), **ALICE)
-        assert (reply.reason, reply.message) == ("overtaken", None)
-        assert len(await stored(memory)) == 3
+        assert (reply.reason, reply.text) == ("overtaken", "")
+        assert len(await stored(memory)) == 4
 
     use(check)
 

@@ -66,7 +66,7 @@ class Finished:
 
     `reason`: "stop" (the model called no more tools); "max_steps"; "approval" (calls wait for somebody's approval);
     "client_tools" (calls wait for the client's results); "repeated" (the answer was there already); "overtaken" (the
-    request was stored before and never answered in full, and the conversation has gone on since).
+    request was stored before, its run ended among its tool calls, and the conversation has gone on since).
     """
 
     reason: Reason

@@ -177,8 +177,11 @@ class Run:
         self._approvals = {**before, **plan.approvals}
 
     def _passed(self, turn: Turn) -> bool:
-        """Whether the conversation has gone on without an answer to this turn, and shall not be disturbed."""
-        return turn.overtaken and self._lease.exclusive
+        """Whether the conversation has gone on from a turn that had begun to call tools.
+
+        Later turns were told that those calls were interrupted, and providers refuse results that come so late.
+        """
+        return turn.overtaken and self._lease.exclusive and turn.steps > 0
 
     async def _old_turn(self, plan: Plan, loaded: Sequence[Message]) -> Turn | None:
         """The turn of a message that was stored before the loaded ones, if there is nothing more to do for it."""
@@ -187,7 +190,7 @@ class Run:
         if not loaded or loaded[0].position == 1:
             return None
         turn = await self._find(plan.anchor)
-        return turn if turn is not None and (turn.answered or turn.overtaken) else None
+        return turn if turn is not None and (turn.answered or self._passed(turn)) else None
 
     async def _take(self, plan: Plan, snapshot: Snapshot, status: Status) -> Committed | None:
         """Write what the plan says, and take the thread with the same commit. Raises TailMoved and VersionMoved."""
@@ -373,7 +376,7 @@ class Run:
         reason: Reason = "overtaken"
         if repeated and turn.answered:
             reason = "repeated"
-        elif status != "running" and not (repeated and turn.overtaken):
+        elif status != "running" and not (repeated and self._passed(turn)):
             reason = status
         waiting: dict[str | None, list[ToolCallPart]] = {}
         for call in turn.pending if reason in ("approval", "client_tools") else ():
