@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import pytest
@@ -140,6 +141,35 @@ def test_interleaved_runs_go_on_beside_each_other_and_each_message_says_to_which
         messages = await memory.thread(**ALICE).messages()
         assert [message.role for message in messages] == ["user", "user", "assistant", "assistant"]
         assert {message.text: message.metadata["turn"] for message in messages[2:]} == {"ONE": "one", "TWO": "two"}
+
+    use(check)
+
+
+def test_what_interleaved_runs_leave_can_be_shown_to_a_model(use: Use) -> None:
+    async def check(memory: Memory) -> None:
+        met = asyncio.Barrier(2)
+
+        async def look() -> str:
+            await met.wait()
+            return "seen"
+
+        def answer(request: ModelRequest) -> str | Message:
+            last = request.messages[-1]
+            return calls(f"call of {last.text}") if last.role == "user" else "Seen."
+
+        agent = Agent(model=ScriptedModel(answer), memory=memory, tools=[look], on_busy="interleave")
+        await asyncio.gather(*(agent.generate(text, **ALICE) for text in ("one", "two")))
+        seen: list[Message] = []
+
+        def watch(request: ModelRequest) -> str:
+            seen.extend(request.messages)
+            return "Yes."
+
+        await Agent(model=ScriptedModel(watch), memory=memory).generate("All well?", **ALICE)
+        assert sum(bool(message.tool_calls) for message in seen) == 2
+        for before, after in pairwise(seen):
+            if before.tool_calls:
+                assert [part.tool_call_id for part in after.tool_results] == [before.tool_calls[0].tool_call_id]
 
     use(check)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from threadkeep.formats.openai import messages_from_openai
 from threadkeep.messages import Message, TextPart, ToolCallPart, ToolResultPart
-from threadkeep.windows import NO_RESULT, pair_safe, pending_calls, settle
+from threadkeep.windows import NO_RESULT, pair_safe, pending_calls, settle, together
 
 
 def user(text: str = "go") -> Message:
@@ -188,3 +188,15 @@ def test_real_conversations_have_nothing_to_settle() -> None:
     for conversation in conversations():
         messages = messages_from_openai(conversation["messages"])
         assert settle(messages) == messages
+
+
+def test_results_of_runs_that_interleaved_follow_their_calls() -> None:
+    one, two, later, last = call("1", "2"), call("3"), user("later"), result("2")
+    three, first, both = result("3"), result("1"), result("2", "3")
+    shown = together([user(), one, two, three, later, first, last])
+    assert [message.id for message in shown[1:]] == [each.id for each in (one, first, last, two, three, later)]
+    for kept in ([one, first, last, two, three], [one, two, both], [three, one], []):
+        assert together(kept) == kept
+    settled = settle([one, later, first])
+    assert [message.role for message in settled] == ["assistant", "tool", "tool", "user"]
+    assert [part.tool_call_id for message in settled for part in message.tool_results] == ["1", "2"]

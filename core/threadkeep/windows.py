@@ -53,12 +53,34 @@ def pending_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
     return [call for _, call in _unanswered(messages[start:])]
 
 
+def together(messages: Sequence[Message]) -> list[Message]:
+    """The messages, with each that holds nothing but results directly after the one that called.
+
+    Where runs interleave, other messages may stand between the two, and providers refuse that. Results of several
+    messages' calls in one stay where they are.
+    """
+    caller: dict[str, int] = {}
+    moved: dict[int, list[Message]] = {}
+    places: list[int] = []
+    for index, message in enumerate(messages):
+        caller.update({call.tool_call_id: index for call in message.tool_calls})
+        callers = {caller.get(result.tool_call_id) for result in message.tool_results}
+        place = callers.pop() if len(callers) == 1 else None
+        if place is None or len(message.tool_results) < len(message.parts):
+            places.append(index)
+        else:
+            moved.setdefault(place, []).append(message)
+    return [message for index in places for message in (messages[index], *moved.get(index, ()))]
+
+
 def settle(messages: Sequence[Message]) -> list[Message]:
     """The messages, with a result of error for each call that has none, after the results of its message.
 
     A run that ended between a call and its result leaves such a call behind when the user goes on, and providers
-    refuse a call without a result. For what goes to a model: the results made up here are not stored.
+    refuse a call without a result, or with one that does not follow it (see `together`). For what goes to a model:
+    the results made up here are not stored.
     """
+    messages = together(messages)
     waiting: dict[int, list[ToolCallPart]] = {}
     for index, call in _unanswered(messages):
         while index + 1 < len(messages) and messages[index + 1].role == "tool":

@@ -230,11 +230,12 @@ class Run:
         return turn
 
     def _told_again(self, plan: Plan) -> list[Event]:
-        """The events of what has been said in this turn and the client has not."""
+        """The events of what has been said in this turn and the client has not, but for half an answer."""
         turn = self._now
-        ids = [message.id for message in turn.said]
+        said = [message for message in turn.said if message is not turn.partial]
+        ids = [message.id for message in said]
         first = ids.index(plan.known_to_client) + 1 if plan.known_to_client in ids else 0
-        return [*retold(turn.said[first:], turn.tail)] if first < len(ids) else []
+        return [*retold(said[first:], turn.tail)] if first < len(ids) else []
 
     async def _find(self, anchor: str) -> Turn | None:
         """The turn of a stored message as it is now, None where the message is not there."""
