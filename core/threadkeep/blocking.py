@@ -36,6 +36,7 @@ from threadkeep.store import Order, Receipt, Store, Tail
 from threadkeep.thread import KEEP, HistoryReceipt
 from threadkeep.tools import Tool
 from threadkeep.views import Page, ThreadInfo, ThreadSnapshot, WorkingMemory
+from threadkeep.working_memory import MemoryScope
 
 __all__ = [
     "Admin",
@@ -219,6 +220,14 @@ class ThreadHandle:
         """The working memory of this thread."""
         return WorkingMemoryHandle(self._inner.working_memory, self._portal)
 
+    def working_memory_during(self, epoch: str, of: MemoryScope = "thread") -> WorkingMemoryHandle:
+        """The working memory of this thread or of its resource, while the thread is in this epoch (`ThreadInfo.epoch`).
+
+        For work that belongs to one conversation: once the thread has been deleted, be it with its resource, every
+        call raises ThreadNotFound, or TailMoved for what was under way, and nothing is brought back.
+        """
+        return WorkingMemoryHandle(self._inner.working_memory_during(epoch, of), self._portal)
+
     def create(self, *, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> ThreadInfo:
         """Create the thread. Raises ThreadExists, InvalidContent, LimitExceeded, ReadOnly."""
         work = self._inner.create(title=title, metadata=metadata)
@@ -239,9 +248,13 @@ class ThreadHandle:
         work = self._inner.tail()
         return self._portal.call(work)
 
-    def rename(self, title: str | None) -> ThreadInfo:
-        """Set or remove the title. Raises ThreadNotFound, InvalidContent, LimitExceeded, ReadOnly."""
-        work = self._inner.rename(title)
+    def rename(self, title: str | None, *, if_untitled: bool = False, if_epoch: str | None = None) -> ThreadInfo:
+        """Set or remove the title. Raises ThreadNotFound, InvalidContent, LimitExceeded, ReadOnly.
+
+        With `if_untitled`, a title that is there stays, also one that comes while this call is under way. With
+        `if_epoch`, a thread that has been deleted and created again since is not found.
+        """
+        work = self._inner.rename(title, if_untitled=if_untitled, if_epoch=if_epoch)
         return self._portal.call(work)
 
     def set_metadata(self, values: Mapping[str, Any]) -> ThreadInfo:
@@ -442,6 +455,15 @@ class WorkingMemoryHandle:
         ReadOnly; VersionMoved only after 1,000 lost races.
         """
         work = self._inner.patch(patch)
+        return self._portal.call(work)
+
+    def update(self, change: Callable[[WorkingMemory], Any]) -> WorkingMemory:
+        """Put what `change` makes of the value, as one atomic step: another writer in between, and it is asked again.
+
+        `change` gets the value with its version, and gives any JSON value but None, without changing what it got.
+        What it raises is raised, with nothing written. Raises as `put`, but VersionMoved only after 1,000 lost races.
+        """
+        work = self._inner.update(change)
         return self._portal.call(work)
 
 

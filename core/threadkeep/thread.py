@@ -32,7 +32,7 @@ from threadkeep.errors import (
 from threadkeep.limits import canonical_json, check_id
 from threadkeep.messages import Message, as_messages, batches, decode, encode, new_id
 from threadkeep.reconcile import Ids, reconcile, unused_ids
-from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Snapshot, Tail, Thread, ThreadRow, Window
+from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Resource, Snapshot, Tail, Thread, ThreadRow, Window
 from threadkeep.views import (
     INFO,
     WORKING_MEMORY,
@@ -47,7 +47,7 @@ from threadkeep.views import (
     write_info,
 )
 from threadkeep.windows import pair_safe as cut_pair_safe
-from threadkeep.working_memory import WorkingMemoryHandle
+from threadkeep.working_memory import MemoryScope, WorkingMemoryHandle
 
 if TYPE_CHECKING:
     from threadkeep.memory import Memory
@@ -102,6 +102,17 @@ class ThreadHandle:
         """The working memory of this thread."""
         return WorkingMemoryHandle(self._memory, self._scope, read_only=self.read_only)
 
+    def working_memory_during(self, epoch: str, of: MemoryScope = "thread") -> WorkingMemoryHandle:
+        """The working memory of this thread or of its resource, while the thread is in this epoch (`ThreadInfo.epoch`).
+
+        For work that belongs to one conversation: once the thread has been deleted, be it with its resource, every
+        call raises ThreadNotFound, or TailMoved for what was under way, and nothing is brought back.
+        """
+        if of not in ("thread", "resource"):
+            raise InvalidInput(f"a working memory is that of the 'thread' or of the 'resource', not {of!r}")
+        scope = self._scope if of == "thread" else Resource(self.resource_id)
+        return WorkingMemoryHandle(self._memory, scope, read_only=self.read_only, during=(self._scope, epoch))
+
     async def create(self, *, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> ThreadInfo:
         """Create the thread. Raises ThreadExists, InvalidContent, LimitExceeded, ReadOnly."""
         body = write_info(self._limits, {"title": title, "metadata": as_metadata({} if metadata is None else metadata)})
@@ -128,9 +139,17 @@ class ThreadHandle:
         """Where the thread ends, for `if_tail`; ("", 0) for a thread that is not there."""
         return (await self._load(Window())).tail
 
-    async def rename(self, title: str | None) -> ThreadInfo:
-        """Set or remove the title. Raises ThreadNotFound, InvalidContent, LimitExceeded, ReadOnly."""
-        return await self._edit("rename", lambda body: {**body, "title": title})
+    async def rename(self, title: str | None, *, if_untitled: bool = False, if_epoch: str | None = None) -> ThreadInfo:
+        """Set or remove the title. Raises ThreadNotFound, InvalidContent, LimitExceeded, ReadOnly.
+
+        With `if_untitled`, a title that is there stays, also one that comes while this call is under way. With
+        `if_epoch`, a thread that has been deleted and created again since is not found.
+        """
+
+        def change(body: dict[str, Any]) -> dict[str, Any]:
+            return body if if_untitled and body.get("title") is not None else {**body, "title": title}
+
+        return await self._edit("rename", change, if_epoch)
 
     async def set_metadata(self, values: Mapping[str, Any]) -> ThreadInfo:
         """Set these keys of the metadata; others stay. Raises as `rename`."""
@@ -472,16 +491,22 @@ class ThreadHandle:
         self._seen = receipt.tail
         return receipt
 
-    async def _edit(self, verb: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> ThreadInfo:
-        """Read the info document, change it and put it, again while others get in between."""
+    async def _edit(
+        self, verb: str, change: Callable[[dict[str, Any]], dict[str, Any]], if_epoch: str | None = None
+    ) -> ThreadInfo:
+        """Read the info document, change it and put it, again while others get in between. The same is not put."""
         if self.read_only:
             raise ReadOnly(verb)
         while True:
             snapshot = await self._load(Window())
-            if snapshot.tail == MISSING:
+            found = snapshot_info(self.resource_id, self.thread_id, snapshot)
+            if found is None or if_epoch not in (None, found.epoch):
                 raise ThreadNotFound(self.thread_id)
             info: Info = read_info(snapshot.docs)
-            put = Put(INFO, write_info(self._limits, change(info.body)), info.version)
+            changed = change(info.body)
+            if changed is info.body:
+                return found
+            put = Put(INFO, write_info(self._limits, changed), info.version)
             changes = Changes(
                 at=self._memory.now(), epoch=new_id(), puts=(put,), if_epoch=snapshot.tail.epoch, seen=snapshot.tail
             )

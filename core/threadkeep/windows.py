@@ -1,14 +1,28 @@
-"""Windows of a thread that a model can be called with: no tool result without its call."""
+"""Windows of a thread that a model can be called with: no result without its call, and no more tokens than allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Final
 
-from threadkeep.messages import Message, ToolCallPart, ToolResultPart
+from threadkeep.limits import sorted_json
+from threadkeep.messages import FilePart, Message, Part, TextPart, ToolCallPart, ToolResultPart
 
 NO_RESULT: Final = "The call was interrupted, and no result of it is known."
 """What a model is told in place of a result that is missing."""
+
+
+BYTES_PER_TOKEN: Final = 3
+"""Bytes of UTF-8 that are counted as one token. Tokenizers take about 4 of English text and about 3 of JSON, code and
+most other languages; the smaller number errs on the side of a window that is too small."""
+MESSAGE_TOKENS: Final = 4
+"""What a message takes beyond its contents: its role and the marks around it."""
+FILE_TOKENS: Final = 1600
+"""What a file is counted as, whatever its size: about the most that providers charge for one image."""
+
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+"""2**64 divided by the golden ratio. Its multiples, modulo 2**64, spread evenly (Knuth, TAOCP 3, 6.4)."""
 
 
 def pair_safe(messages: Sequence[Message]) -> list[Message]:
@@ -109,3 +123,62 @@ def _unanswered(messages: Sequence[Message]) -> list[tuple[int, ToolCallPart]]:
                     answered = next(entry for entry in same if entry[0] == newest)
                     waiting = [entry for entry in waiting if entry is not answered]
     return waiting
+
+
+def estimate_tokens(message: Message) -> int:
+    """About how many tokens a message takes, without a tokenizer: a third of its bytes, rounded up, and 4.
+
+    Text counts as it is and every other part as its JSON text; a file counts as 1,600. A model's own tokenizer is
+    more exact: give a function that uses it as `count_tokens`.
+    """
+    return MESSAGE_TOKENS + sum(map(_part_tokens, message.parts))
+
+
+def _part_tokens(part: Part) -> int:
+    if isinstance(part, FilePart):
+        return FILE_TOKENS
+    text = part.text if isinstance(part, TextPart) else sorted_json(part.model_dump(exclude_none=True))
+    return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
+
+
+def token_window(
+    messages: Sequence[Message],
+    *,
+    tokens: int,
+    count_tokens: Callable[[Message], int] = estimate_tokens,
+    most: int | None = None,
+    keep: str | None = None,
+) -> list[Message]:
+    """The newest messages of a thread that fit into `tokens` (and are at most `most`), cut in chunks.
+
+    Where all fit, all are there. Else the window does not slide by a message with each turn, which would make every
+    prompt unlike the one before and its cache worthless: it begins at a message of a user from which on the messages
+    fill between half of the budget and the whole. Of these the beginning is the one whose position, multiplied by the
+    golden ratio, has the smallest fraction. That message stays the same while others are appended, until the
+    budget is full or one further on has a smaller fraction; then the window skips ahead, by about a third of the
+    budget on average. It never goes back. The rule needs nothing but the messages, so that every process cuts alike.
+
+    Where no message of a user lies there, any message serves; `keep` is the id of a message that is never cut off, nor
+    are those after it, however large they are. Results whose calls are cut off are left out (`pair_safe`).
+    """
+    newest_first = list(accumulate(map(count_tokens, reversed(messages))))
+    filled = [
+        max(used / tokens, 0.0 if most is None else count / most) for count, used in enumerate(newest_first, start=1)
+    ][::-1]
+    last = next((index for index, message in enumerate(messages) if message.id == keep), len(messages) - 1)
+    if not messages or filled[0] <= 1:
+        return pair_safe(messages)
+    fitting = [index for index in range(last + 1) if filled[index] <= 1] or [last]
+    chunk = [index for index in fitting if filled[index] >= 0.5] or fitting[:1]
+    begins = [index for index in chunk if messages[index].role == "user"] or chunk
+    return pair_safe(messages[min(begins, key=lambda index: _spread(messages, index)) :])
+
+
+def _spread(messages: Sequence[Message], index: int) -> int:
+    """The fraction, as a number of 64 bits, that a message's position gets."""
+    position = messages[index].position
+    if position is None:
+        # A message that is not stored yet will get the position after the last one that is.
+        known = next((place for place in range(index, -1, -1) if messages[place].position is not None), None)
+        position = index + 1 if known is None else (messages[known].position or 0) + index - known
+    return position * _GOLDEN % 2**64

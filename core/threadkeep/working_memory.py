@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from threadkeep.errors import InvalidContent, ReadOnly, TailMoved, ThreadNotFound, VersionMoved
 from threadkeep.limits import canonical_json
 from threadkeep.messages import new_id
-from threadkeep.store import Changes, Put, Scope, Thread, Window
+from threadkeep.store import Changes, Put, Resource, Scope, Thread, Window
 from threadkeep.views import WORKING_MEMORY, WorkingMemory, read_memory
 
 if TYPE_CHECKING:
     from threadkeep.memory import Memory
 
+MemoryScope: TypeAlias = Literal["thread", "resource"]
+"""Whose working memory: the thread's own, or the one that all threads of the resource share."""
+
 MAX_ATTEMPTS: Final = 1000
-"""How often a merge patch is tried anew. Each failure means that another writer got through, so this bounds a wait
+"""How often an update is tried anew. Each failure means that another writer got through, so this bounds a wait
 that would otherwise end only with the competition."""
 
 
@@ -36,10 +41,13 @@ def merge_patch(target: Any, patch: Any) -> Any:
 class WorkingMemoryHandle:
     """The working memory of one scope. Taken from a resource or thread handle, never made by hand."""
 
-    def __init__(self, memory: Memory, scope: Scope, *, read_only: bool) -> None:
+    def __init__(
+        self, memory: Memory, scope: Scope, *, read_only: bool, during: tuple[Thread, str] | None = None
+    ) -> None:
         self._memory = memory
         self._scope = scope
         self._read_only = read_only
+        self._during = during
 
     async def get(self) -> WorkingMemory:
         """The value and its version; version 0 and value None where nothing was ever put.
@@ -72,10 +80,23 @@ class WorkingMemoryHandle:
         canonical_json(patch, "patch")
         if not isinstance(patch, dict):
             raise InvalidContent(f"a patch must be a JSON object, not {type(patch).__name__}; put() replaces the value")
+        return await self.update(lambda now: merge_patch(now.value, patch))
+
+    async def update(self, change: Callable[[WorkingMemory], Any]) -> WorkingMemory:
+        """Put what `change` makes of the value, as one atomic step: another writer in between, and it is asked again.
+
+        `change` gets the value with its version, and gives any JSON value but None, without changing what it got.
+        What it raises is raised, with nothing written. Raises as `put`, but VersionMoved only after 1,000 lost races.
+        """
+        if self._read_only:
+            raise ReadOnly("update")
         for attempt in range(MAX_ATTEMPTS):
             now, epoch = await self._load()
+            value = change(now)
+            if value is None:
+                raise InvalidContent("None is no working memory; clear() removes what is there")
             try:
-                return await self._write("patch", merge_patch(now.value, patch), now.version, epoch)
+                return await self._write("update", value, now.version, epoch)
             except (VersionMoved, TailMoved):
                 if attempt == MAX_ATTEMPTS - 1:
                     raise
@@ -84,19 +105,25 @@ class WorkingMemoryHandle:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _load(self) -> tuple[WorkingMemory, str | None]:
-        snapshot = await self._memory.store.load(self._scope, Window())
+        thread, epoch = self._during or (self._scope, None)
+        snapshot = await self._memory.store.load(thread, Window())
+        if isinstance(thread, Thread) and (
+            snapshot.tail.epoch != epoch if self._during else self._read_only and not snapshot.tail.epoch
+        ):
+            raise ThreadNotFound(thread.thread_id)
         if isinstance(self._scope, Thread):
-            if self._read_only and not snapshot.tail.epoch:
-                raise ThreadNotFound(self._scope.thread_id)
             return read_memory(snapshot.docs), snapshot.tail.epoch
         return read_memory(snapshot.resource_docs), None
 
     async def _write(self, verb: str, value: Any, if_version: int | None, if_epoch: str | None) -> WorkingMemory:
         if self._read_only:
             raise ReadOnly(verb)
-        body = None if value is None else canonical_json(value, "working memory")
-        changes = Changes(at=self._memory.now(), puts=(Put(WORKING_MEMORY, body, if_version),))
-        if isinstance(self._scope, Thread):
-            changes = Changes(at=changes.at, puts=changes.puts, epoch=new_id(), if_epoch=if_epoch)
-        receipt = await self._memory.store.commit(self._scope, changes)
-        return WorkingMemory(version=receipt.versions[0], value=value)
+        put = Put(WORKING_MEMORY, None if value is None else canonical_json(value, "working memory"), if_version)
+        thread, epoch = self._during or (self._scope, if_epoch)
+        changes = Changes(at=self._memory.now(), puts=(put,))
+        if isinstance(thread, Thread):
+            changes = replace(changes, epoch=new_id(), if_epoch=epoch)
+        if thread != self._scope and isinstance(self._scope, Resource):
+            changes = replace(changes, puts=(), resource_puts=(put,))
+        receipt = await self._memory.store.commit(thread, changes)
+        return WorkingMemory(version=[*receipt.versions, *receipt.resource_versions][0], value=value)
