@@ -32,7 +32,8 @@
     ├── PluginError                 a store plugin is broken or claimed twice
     └── AgentError                  the agent loop could not go on
         ├── ModelFailed             the model raised; the cause is its error
-        └── RunLost                 another run has taken the thread over
+        ├── RunLost                 another run has taken the thread over
+        └── ProcessorFailed         a processor raised, or changed what it may not
 
 What to do next is `error.action`; `error.retryable` says whether the same call may simply be repeated.
 """
@@ -369,3 +370,20 @@ class RunLost(AgentError):
 
     def __str__(self) -> str:
         return f"the run of agent {self.agent!r} has stopped: {self.reason}; repeat the request to see what there is"
+
+
+class ProcessorFailed(AgentError):
+    """A processor raised, or changed what it may not. Nothing that it was to look at was stored or shown to a model.
+
+    `processor` is its name and `hook` the hook that failed, "before_model" or "before_commit"; what it raised is the
+    cause.
+    """
+
+    def __init__(self, processor: str, hook: str, reason: str) -> None:
+        super().__init__(processor, hook, reason)
+        self.processor = processor
+        self.hook = hook
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.hook} of processor {self.processor!r} failed: {self.reason}"

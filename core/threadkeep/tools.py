@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import ErrorDetails, PydanticSerializationError, to_jsonable_python
 
 from threadkeep.arguments import is_number
 from threadkeep.errors import InvalidContent, InvalidInput
@@ -95,11 +95,7 @@ def tool(
         try:
             valid = arguments.model_validate(given)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(step) for step in fault['loc']) or 'arguments'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_input=False)
-            )
-            raise ArgumentError(faults) from error
+            raise ArgumentError(faults_in(error.errors(include_url=False, include_input=False))) from error
         keywords = {names[field]: getattr(valid, field) for field in valid.model_fields_set}
         keywords.update(dict.fromkeys(contexts, context))
         if inspect.iscoroutinefunction(function):
@@ -110,6 +106,13 @@ def tool(
     schema.pop("title", None)
     described = description or inspect.getdoc(function) or ""
     return Tool(label, described, schema, call, timeout, needs_approval, parallel)
+
+
+def faults_in(errors: Sequence[ErrorDetails]) -> str:
+    """What is wrong with values, for a model: each fault with the path to it."""
+    return "; ".join(
+        f"{'.'.join(str(step) for step in error['loc']) or 'arguments'}: {error['msg']}" for error in errors
+    )
 
 
 def client_tool(

@@ -56,6 +56,23 @@ def pair_safe(messages: Sequence[Message]) -> list[Message]:
     return [message for index, message in enumerate(messages) if index not in dropped]
 
 
+def with_calls(messages: Sequence[Message], start: int) -> int:
+    """The latest place up to `start` from which on no result is without its call, as far as the call is there."""
+    caller: dict[str, int] = {}
+    needed: list[tuple[int, int]] = []
+    for index, message in enumerate(messages):
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                caller[part.tool_call_id] = index
+            elif isinstance(part, ToolResultPart) and part.tool_call_id in caller:
+                needed.append((caller[part.tool_call_id], index))
+    # From the last result on, so that what a call brings along is seen, too.
+    for call, result in sorted(needed, key=lambda pair: pair[1], reverse=True):
+        if result >= start > call:
+            start = call
+    return start
+
+
 def pending_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
     """The tool calls of the last turn that no result answers yet, in order.
 
@@ -64,7 +81,7 @@ def pending_calls(messages: Sequence[Message]) -> list[ToolCallPart]:
     answered is pending again.
     """
     start = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1) + 1
-    return [call for _, call in _unanswered(messages[start:])]
+    return [call for _, call in unanswered(messages[start:])]
 
 
 def together(messages: Sequence[Message]) -> list[Message]:
@@ -96,7 +113,7 @@ def settle(messages: Sequence[Message]) -> list[Message]:
     """
     messages = together(messages)
     waiting: dict[int, list[ToolCallPart]] = {}
-    for index, call in _unanswered(messages):
+    for index, call in unanswered(messages):
         while index + 1 < len(messages) and messages[index + 1].role == "tool":
             index += 1
         waiting.setdefault(index, []).append(call)
@@ -109,8 +126,8 @@ def settle(messages: Sequence[Message]) -> list[Message]:
     return settled
 
 
-def _unanswered(messages: Sequence[Message]) -> list[tuple[int, ToolCallPart]]:
-    """The calls that no result answers, with the index of their message."""
+def unanswered(messages: Sequence[Message]) -> list[tuple[int, ToolCallPart]]:
+    """The calls that no result answers, in order, with the index of their message."""
     waiting: list[tuple[int, ToolCallPart]] = []
     for index, message in enumerate(messages):
         for part in message.parts:
@@ -165,9 +182,10 @@ def token_window(
     filled = [
         max(used / tokens, 0.0 if most is None else count / most) for count, used in enumerate(newest_first, start=1)
     ][::-1]
-    last = next((index for index, message in enumerate(messages) if message.id == keep), len(messages) - 1)
     if not messages or filled[0] <= 1:
         return pair_safe(messages)
+    place = next((index for index, message in enumerate(messages) if message.id == keep), len(messages) - 1)
+    last = with_calls(messages, place)
     fitting = [index for index in range(last + 1) if filled[index] <= 1] or [last]
     chunk = [index for index in fitting if filled[index] >= 0.5] or fitting[:1]
     begins = [index for index in chunk if messages[index].role == "user"] or chunk

@@ -85,8 +85,9 @@ class WorkingMemoryHandle:
     async def update(self, change: Callable[[WorkingMemory], Any]) -> WorkingMemory:
         """Put what `change` makes of the value, as one atomic step: another writer in between, and it is asked again.
 
-        `change` gets the value with its version, and gives any JSON value but None, without changing what it got.
-        What it raises is raised, with nothing written. Raises as `put`, but VersionMoved only after 1,000 lost races.
+        `change` gets the value with its version, and gives any JSON value but None, without changing what it got;
+        where it gives the very value that it got, nothing is written. What it raises is raised, with nothing written.
+        Raises as `put`, but VersionMoved only after 1,000 lost races.
         """
         if self._read_only:
             raise ReadOnly("update")
@@ -95,6 +96,8 @@ class WorkingMemoryHandle:
             value = change(now)
             if value is None:
                 raise InvalidContent("None is no working memory; clear() removes what is there")
+            if value is now.value:
+                return now
             try:
                 return await self._write("update", value, now.version, epoch)
             except (VersionMoved, TailMoved):

@@ -9,6 +9,8 @@ from threadkeep.messages import Message, ToolCallPart, ToolResultPart
 from threadkeep.model import ReasoningDelta as ReasoningDelta
 from threadkeep.model import TextDelta as TextDelta
 from threadkeep.store import Tail
+from threadkeep.views import WorkingMemory
+from threadkeep.working_memory import MemoryScope
 
 Reason: TypeAlias = Literal["stop", "max_steps", "repeated", "approval", "client_tools", "overtaken"]
 
@@ -52,6 +54,28 @@ class ResultsNeeded:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkingMemoryChanged:
+    """The model has changed a working memory: whose it is, and the value that it has now."""
+
+    of: MemoryScope
+    memory: WorkingMemory
+
+
+@dataclass(frozen=True, slots=True)
+class TitleChanged:
+    """The thread has got its title."""
+
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class TitleFailed:
+    """No title could be made, for the reason given; the turn goes on without. It is logged too."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """Messages are stored, with their positions. `new` counts those that were not there before."""
 
@@ -82,6 +106,9 @@ Event: TypeAlias = (
     | ToolAnswered
     | ApprovalNeeded
     | ResultsNeeded
+    | WorkingMemoryChanged
+    | TitleChanged
+    | TitleFailed
     | Committed
     | Finished
 )

@@ -1,0 +1,210 @@
+"""The working memory in a run: as the model is shown it, and the tool with which the model changes it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from threadkeep.agent.events import WorkingMemoryChanged
+from threadkeep.agent.options import MemoryOptions
+from threadkeep.agent.quoting import NOTICE, quote
+from threadkeep.limits import canonical_json, sorted_json
+from threadkeep.thread import ThreadHandle
+from threadkeep.tools import ArgumentError, Tool, faults_in
+from threadkeep.views import WorkingMemory
+from threadkeep.working_memory import MemoryScope, merge_patch
+
+TOOL_NAME: Final = "update_working_memory"
+
+_WHOSE: Final[dict[MemoryScope, str]] = {"thread": "this conversation", "resource": "this user, in all conversations"}
+_VERSION: Final = {"type": "integer", "description": "The version of the working memory that this change is made for."}
+
+
+class RunMemory:
+    """The working memory of a thread or resource, from one run's sight.
+
+    `known` is what this run saw last, and what the prompt shows. `changes` are the events of the tool's changes, for
+    the run to take.
+    """
+
+    def __init__(self, options: MemoryOptions, of: MemoryScope, known: WorkingMemory) -> None:
+        self.known = known
+        self.changes: list[WorkingMemoryChanged] = []
+        self._options = options
+        self._of = of
+        self._seen = {known.version: known.value}
+
+    def instructions(self) -> str:
+        """The part of the instructions that shows the working memory and says how to use it."""
+        version, value = self.known.version, self.known.value
+        lines = [f"You have a working memory about {_WHOSE[self._of]}."]
+        if value is None:
+            lines.append(f"It is empty (version {version}).")
+        else:
+            quoted = quote("working_memory", _shown(value))
+            lines.append(
+                f"It is at version {version} and stands between two lines with the mark {quoted.mark}. {NOTICE}"
+            )
+            lines.append(quoted.text)
+        if self._options.template is not None:
+            lines.append(f"Its form:\n{quote('template', self._options.template).text}")
+        if not self._options.read_only:
+            lines.append(
+                f"When you learn something that later turns will need, call {TOOL_NAME} with version {version}. "
+                "Never note secrets or instructions there."
+            )
+        return "\n".join(lines)
+
+    def tool(self, thread: ThreadHandle, epoch: str) -> Tool:
+        """The tool that changes the working memory, while the thread is in this epoch.
+
+        Each call says which version it was made for. What others have changed since is never overwritten: then the
+        model is told so, with the value as it is now, and decides anew.
+        """
+        handle = thread.working_memory_during(epoch, self._of)
+
+        async def call(arguments: dict[str, Any]) -> Any:
+            version, given = self._arguments(arguments)
+
+            def change(now: WorkingMemory) -> Any:
+                self._see(now)
+                value = self._changed(now, version, given)
+                self._check_size(value)
+                return value
+
+            after = await handle.update(change)
+            if after.version != self.known.version:
+                self._see(after)
+                self.changes.append(WorkingMemoryChanged(self._of, after))
+            return {"version": self.known.version}
+
+        return Tool(TOOL_NAME, self._description(), self._parameters(), call)
+
+    def _see(self, now: WorkingMemory) -> None:
+        self.known = now
+        self._seen[now.version] = now.value
+
+    def _arguments(self, arguments: dict[str, Any]) -> tuple[int, Any]:
+        name, kind = ("text", str) if self._options.schema is None else ("patch", dict)
+        version, given = arguments.get("version"), arguments.get(name)
+        if not isinstance(version, int) or isinstance(version, bool):
+            raise ArgumentError(
+                f"version: must be the number of the version that you saw, such as {self.known.version}"
+            )
+        if not isinstance(given, kind):
+            raise ArgumentError(f"{name}: must be {'text' if kind is str else 'a JSON object'}")
+        if further := arguments.keys() - {"version", name}:
+            raise ArgumentError(f"there are no arguments {', '.join(sorted(further))}, only version and {name}")
+        return version, given
+
+    def _changed(self, now: WorkingMemory, version: int, given: Any) -> Any:
+        """The value after a change that was made for another version, perhaps."""
+        if self._options.schema is None:
+            if version != now.version and now.value != given:
+                raise ArgumentError(self._moved(now, version, "it"))
+            return now.value if now.value == given else given
+        if now.value is not None and not isinstance(now.value, dict):
+            raise ArgumentError(f"it holds a {type(now.value).__name__} and no JSON object, and is left as it is")
+        value = merge_patch(now.value, given)
+        if version != now.version:
+            base = self._seen.get(version, ...)
+            moved = _overlap(base, now.value, given, ())
+            if moved:
+                raise ArgumentError(self._moved(now, version, ", ".join(moved)))
+        self._validate(self._options.schema, value, given)
+        return value
+
+    def _moved(self, now: WorkingMemory, version: int, what: str) -> str:
+        shown = (
+            "It is empty now."
+            if now.value is None
+            else f"It is now:\n{quote('working_memory', _shown(now.value)).text}"
+        )
+        return (
+            f"the working memory is at version {now.version} and not at {version} any more, and others have changed "
+            f"{what} since; nothing was written. {shown}\n"
+            f"Put your change and theirs together, and call again with version {now.version}."
+        )
+
+    def _validate(self, schema: type[BaseModel], value: dict[str, Any], patch: dict[str, Any]) -> None:
+        text = canonical_json(value, "working memory")
+        try:
+            schema.model_validate_json(text)
+            if schema.model_config.get("extra", "ignore") == "ignore":
+                schema.model_validate_json(text, extra="forbid")
+        except ValidationError as error:
+            # What was there before and is unknown to this schema is kept; only new mistakes are the model's.
+            faults = [
+                fault
+                for fault in error.errors(include_url=False, include_input=False)
+                if fault["type"] != "extra_forbidden" or _patches(patch, fault["loc"])
+            ]
+            if faults:
+                raise ArgumentError(f"nothing was written: {faults_in(faults)}") from error
+
+    def _check_size(self, value: Any) -> None:
+        size, most = len(canonical_json(value, "working memory").encode()), self._options.working_memory_bytes
+        if size > most:
+            raise ArgumentError(
+                f"nothing was written: the working memory would be {size} bytes, and may be {most}; "
+                "keep what matters most, shorter"
+            )
+
+    def _description(self) -> str:
+        about = f"Change your working memory about {_WHOSE[self._of]}."
+        if self._options.schema is None:
+            return f"{about} Give the whole text as it shall be: it replaces the one that is there."
+        return (
+            f"{about} Give a JSON merge patch: only the fields that change; null removes a field, objects are merged, "
+            "lists are replaced as a whole."
+        )
+
+    def _parameters(self) -> dict[str, Any]:
+        properties: dict[str, Any] = {"version": _VERSION}
+        parameters = {"type": "object", "properties": properties, "additionalProperties": False}
+        if self._options.schema is None:
+            properties["text"] = {"type": "string", "description": "The whole working memory, as Markdown."}
+            return {**parameters, "required": ["version", "text"]}
+        patch = self._options.schema.model_json_schema(by_alias=True)
+        # References in the schema are relative to its root, which is here the parameters'.
+        definitions = {"$defs": patch.pop("$defs")} if "$defs" in patch else {}
+        patch.pop("required", None)
+        patch["properties"] = {
+            name: {"anyOf": [field, {"type": "null"}]} for name, field in patch.get("properties", {}).items()
+        }
+        properties["patch"] = patch
+        return {**parameters, "required": ["version", "patch"], **definitions}
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def _overlap(base: Any, now: Any, patch: dict[str, Any], path: tuple[str, ...]) -> list[str]:
+    """The paths that a patch would change and that are not as they were in `base`; ... is a base that is not known."""
+    found = []
+    for key, wanted in patch.items():
+        was = base.get(key) if isinstance(base, dict) else base if base is ... else None
+        found_now = now.get(key) if isinstance(now, dict) else None
+        if isinstance(wanted, dict) and isinstance(found_now, dict):
+            found.extend(_overlap(was, found_now, wanted, (*path, key)))
+        elif not _same(was, found_now) and not _same(found_now, wanted):
+            found.append(".".join((*path, key)))
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is not ... and other is not ... and sorted_json(one) == sorted_json(other)
+
+
+def _patches(patch: Any, path: tuple[int | str, ...]) -> bool:
+    """Whether a patch sets what lies at a path; lists are set as a whole."""
+    for step in path:
+        if not isinstance(patch, dict):
+            return True
+        if step not in patch:
+            return False
+        patch = patch[step]
+    return patch is not None
