@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from threadkeep.arguments import MAX_COUNT, is_int
@@ -101,17 +101,18 @@ class DropOldTools:
         """The messages without old calls and results, and without messages that held nothing else."""
         begins = [index for index, message in enumerate(messages) if message.role == "user"]
         recent = begins[-self._turns] if len(begins) >= self._turns else 0
-        old = _without_tools(messages[:recent], _pairs_across(messages, recent))
+        old = _without_tools(messages[:recent], _called_before(messages, recent))
         return [*old, *messages[recent:]]
 
 
-def _without_tools(messages: Iterable[Message], kept: frozenset[str]) -> list[Message]:
+def _without_tools(messages: Sequence[Message], kept: frozenset[tuple[int, str]]) -> list[Message]:
     left = []
-    for message in messages:
+    for index, message in enumerate(messages):
         parts = [
             part
             for part in message.parts
-            if not isinstance(part, ToolCallPart | ToolResultPart) or part.tool_call_id in kept
+            if not isinstance(part, ToolCallPart | ToolResultPart)
+            or (isinstance(part, ToolCallPart) and (index, part.tool_call_id) in kept)
         ]
         if len(parts) == len(message.parts):
             left.append(message)
@@ -120,6 +121,14 @@ def _without_tools(messages: Iterable[Message], kept: frozenset[str]) -> list[Me
     return left
 
 
-def _pairs_across(messages: Sequence[Message], place: int) -> frozenset[str]:
-    """The ids of results at or after a place: their calls may lie before it, and then stay."""
-    return frozenset(part.tool_call_id for message in messages[place:] for part in message.tool_results)
+def _called_before(messages: Sequence[Message], place: int) -> frozenset[tuple[int, str]]:
+    """The calls before a place, by message and id, whose results come at it or later. Ids repeat: the nearest counts."""
+    caller: dict[str, int] = {}
+    found = set()
+    for index, message in enumerate(messages):
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                caller[part.tool_call_id] = index
+            elif isinstance(part, ToolResultPart) and index >= place > caller.get(part.tool_call_id, place):
+                found.add((caller[part.tool_call_id], part.tool_call_id))
+    return frozenset(found)
