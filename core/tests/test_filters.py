@@ -118,7 +118,7 @@ def test_old_tool_calls_go_with_their_results_in_every_real_conversation() -> No
                 m.text for m in messages if m.text and m.role != "tool"
             ]
             dropped += len(messages) - len(after)
-    assert dropped > 1000
+    assert dropped, "no conversation had an old tool call, so nothing was tested"
 
 
 def test_a_call_whose_result_came_a_turn_later_stays() -> None:

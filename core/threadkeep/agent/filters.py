@@ -122,7 +122,7 @@ def _without_tools(messages: Sequence[Message], kept: frozenset[tuple[int, str]]
 
 
 def _called_before(messages: Sequence[Message], place: int) -> frozenset[tuple[int, str]]:
-    """The calls before a place, by message and id, whose results come at it or later. Ids repeat: the nearest counts."""
+    """The calls before a place, by message and id, whose results come at it or later. The nearest call counts."""
     caller: dict[str, int] = {}
     found = set()
     for index, message in enumerate(messages):
