@@ -219,6 +219,11 @@ def test_installed_processors_are_found_by_name_and_only_the_one_named_is_import
     sys.modules.pop("loud_words", None)
 
 
+def test_a_message_that_is_given_twice_may_stay_twice() -> None:
+    twice = [SAID[0], SAID[0]]
+    assert [message.text for message in run([said("!")], "before_commit", twice)] == ["one!", "one!"]
+
+
 def test_no_processor_changes_nothing() -> None:
     async def check() -> None:
         ready = Processors([])

@@ -133,17 +133,16 @@ def _check_stored(before: list[Message], after: list[Message]) -> str | None:
 
 
 def _in_order(before: list[Message], after: list[Message]) -> str | None:
-    places = {message.id: place for place, message in enumerate(before)}
-    last = -1
+    known = {message.id for message in before}
+    rest = iter(before)
     for message in after:
-        place = places.get(message.id)
-        if place is None:
+        if message.id not in known:
             return f"it made up the message {message.id!r}, or changed an id"
-        if place <= last:
+        given = next((each for each in rest if each.id == message.id), None)
+        if given is None:
             return f"it moved or doubled the message {message.id!r}"
-        if message.role != before[place].role:
+        if message.role != given.role:
             return f"it changed the role of message {message.id!r}"
-        last = place
     return None
 
 
