@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, TypeAlias
 
 from threadkeep.agent.events import TitleChanged, TitleFailed
 from threadkeep.agent.quoting import NOTICE, quote
@@ -18,6 +18,8 @@ from threadkeep.thread import ThreadHandle
 
 TITLE_SECONDS: Final = 30.0
 """How long making a title may take."""
+TITLE_PATIENCE: Final = 3.0
+"""How many seconds a run waits for its title when everything else is done; after that it comes without an event."""
 TITLE_CHARACTERS: Final = 80
 """The longest title that is taken from a model; the rest is cut off at a word."""
 SHOWN_CHARACTERS: Final = 4000
@@ -32,6 +34,30 @@ _INSTRUCTIONS: Final = (
     "{notice} Do not answer it."
 )
 _log: Final = logging.getLogger("threadkeep.agent")
+
+_making: Final[set[asyncio.Task[object]]] = set()
+"""Titles that are being made, also those whose run has ended; a task that nobody holds may vanish."""
+
+
+class Titling:
+    """A title that is being made beside a run. It is not cancelled with the run."""
+
+    def __init__(self, title: Coroutine[Any, Any, TitleChanged | TitleFailed | None]) -> None:
+        self._task = asyncio.create_task(title)
+        self._told = False
+        _making.add(self._task)
+        self._task.add_done_callback(_making.discard)
+
+    def news(self) -> TitleChanged | TitleFailed | None:
+        """What has become of it, once, as soon as it is known."""
+        if self._told or not self._task.done() or self._task.cancelled():
+            return None
+        self._told = True
+        return self._task.result()
+
+    async def wait(self) -> None:
+        """Wait for it for a while."""
+        await asyncio.wait([self._task], timeout=TITLE_PATIENCE)
 
 
 async def give_title(
@@ -53,10 +79,15 @@ async def give_title(
     except ThreadNotFound:
         return None
     except Exception as error:  # noqa: BLE001 - a title is an extra, and what makes it is the user's code
-        reason = f"no title in {TITLE_SECONDS:.0f} seconds" if isinstance(error, TimeoutError) else str(error)
-        _log.warning("thread %r has got no title: %s", thread.thread_id, reason, exc_info=error)
-        return TitleFailed(f"{type(error).__name__}: {reason}")
+        return failed(thread, error)
     return TitleChanged(title)
+
+
+def failed(thread: ThreadHandle, error: Exception) -> TitleFailed:
+    """Log that a title could not be made, and tell so."""
+    reason = f"no title in {TITLE_SECONDS:.0f} seconds" if isinstance(error, TimeoutError) else str(error)
+    _log.warning("thread %r has got no title: %s", thread.thread_id, reason, exc_info=error)
+    return TitleFailed(f"{type(error).__name__}: {reason}")
 
 
 async def _make(maker: TitleMaker, messages: Sequence[Message]) -> str | None:

@@ -11,8 +11,7 @@ from threadkeep.agent.events import WorkingMemoryChanged
 from threadkeep.agent.options import MemoryOptions
 from threadkeep.agent.quoting import NOTICE, quote
 from threadkeep.limits import canonical_json, sorted_json
-from threadkeep.thread import ThreadHandle
-from threadkeep.tools import ArgumentError, Tool, faults_in
+from threadkeep.tools import ArgumentError, Tool, ToolContext, faults_in
 from threadkeep.views import WorkingMemory
 from threadkeep.working_memory import MemoryScope, merge_patch
 
@@ -25,16 +24,20 @@ _VERSION: Final = {"type": "integer", "description": "The version of the working
 class RunMemory:
     """The working memory of a thread or resource, from one run's sight.
 
-    `known` is what this run saw last, and what the prompt shows. `changes` are the events of the tool's changes, for
-    the run to take.
+    `known` is what this run saw last, and what the prompt shows.
     """
 
-    def __init__(self, options: MemoryOptions, of: MemoryScope, known: WorkingMemory) -> None:
-        self.known = known
-        self.changes: list[WorkingMemoryChanged] = []
+    def __init__(self, options: MemoryOptions, of: MemoryScope) -> None:
+        self.known = WorkingMemory()
         self._options = options
         self._of = of
-        self._seen = {known.version: known.value}
+        self._seen: dict[int, Any] = {}
+        self._epoch = ""
+
+    def begin(self, known: WorkingMemory, epoch: str) -> None:
+        """Go on from a working memory as it was loaded, in a thread of this epoch."""
+        self._see(known)
+        self._epoch = epoch
 
     def instructions(self) -> str:
         """The part of the instructions that shows the working memory and says how to use it."""
@@ -57,30 +60,29 @@ class RunMemory:
             )
         return "\n".join(lines)
 
-    def tool(self, thread: ThreadHandle, epoch: str) -> Tool:
-        """The tool that changes the working memory, while the thread is in this epoch.
+    def tool(self) -> Tool:
+        """The tool that changes the working memory, while the thread is in the epoch that it was in when it was loaded.
 
         Each call says which version it was made for. What others have changed since is never overwritten: then the
         model is told so, with the value as it is now, and decides anew.
         """
-        handle = thread.working_memory_during(epoch, self._of)
+        return Tool(TOOL_NAME, self._description(), self._parameters(), self._update)
 
-        async def call(arguments: dict[str, Any]) -> Any:
-            version, given = self._arguments(arguments)
+    async def _update(self, arguments: dict[str, Any], context: ToolContext) -> dict[str, Any]:
+        version, given = self._arguments(arguments)
 
-            def change(now: WorkingMemory) -> Any:
-                self._see(now)
-                value = self._changed(now, version, given)
-                self._check_size(value)
-                return value
+        def change(now: WorkingMemory) -> Any:
+            self._see(now)
+            value = self._changed(now, version, given)
+            self._check_size(value)
+            return value
 
-            after = await handle.update(change)
-            if after.version != self.known.version:
-                self._see(after)
-                self.changes.append(WorkingMemoryChanged(self._of, after))
-            return {"version": self.known.version}
-
-        return Tool(TOOL_NAME, self._description(), self._parameters(), call)
+        thread = context.memory.thread(context.resource_id, context.thread_id)
+        after = await thread.working_memory_during(self._epoch, self._of).update(change)
+        if after.version != self.known.version:
+            self._see(after)
+            context.emit(WorkingMemoryChanged(self._of, after))
+        return {"version": after.version}
 
     def _see(self, now: WorkingMemory) -> None:
         self.known = now

@@ -1,0 +1,92 @@
+"""What one run recalls and notes: the messages that the model is shown, its working memory, the thread's title."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from threadkeep.agent.context import instructions_with, own_messages, shown
+from threadkeep.agent.events import TitleChanged, TitleFailed
+from threadkeep.agent.hooks import RunContext
+from threadkeep.agent.options import MemoryOptions
+from threadkeep.agent.processors import Processors
+from threadkeep.agent.titles import TitleMaker, Titling, failed, give_title
+from threadkeep.agent.working_memory import TOOL_NAME, RunMemory
+from threadkeep.errors import InvalidInput, ProcessorFailed
+from threadkeep.messages import Message
+from threadkeep.model import ModelRequest
+from threadkeep.thread import ThreadHandle
+from threadkeep.tools import Tool
+
+if TYPE_CHECKING:
+    from threadkeep.agent.agent import Agent
+    from threadkeep.agent.turn import Turn
+
+
+def run_tools(agent: str, tools: dict[str, Tool], memory: RunMemory | None) -> dict[str, Tool]:
+    """An agent's tools and that of its working memory. Raises InvalidInput where one has the other's name."""
+    if memory is None:
+        return dict(tools)
+    if TOOL_NAME in tools:
+        raise InvalidInput(f"agent {agent!r} has a tool {TOOL_NAME!r}, which is the name of that of its working memory")
+    return {**tools, TOOL_NAME: memory.tool()}
+
+
+class Recall:
+    """What one run recalls and notes. Raises InvalidInput for options that its agent cannot have."""
+
+    def __init__(self, agent: Agent, options: MemoryOptions) -> None:
+        self.options = options
+        self._agent = agent
+        self._processors: Processors = agent.processors
+        self._maker: TitleMaker | None = None if options.read_only else agent.title
+        self._memory = None
+        if options.working_memory is not None and options.recall:
+            self._memory = RunMemory(options, options.working_memory)
+        self._titling: Titling | None = None
+        self.tools = run_tools(agent.name, agent.tools, None if options.read_only else self._memory)
+
+    async def before_commit(self, messages: Sequence[Message], thread: ThreadHandle) -> list[Message]:
+        """Messages as they shall be stored. Raises ProcessorFailed."""
+        return await self._processors.before_commit(messages, self._context(thread))
+
+    def begin(self, turn: Turn, thread: ThreadHandle) -> None:
+        """Take note of what was loaded with a turn, once its request is stored, and begin to make a title if need be."""
+        if self._memory is not None:
+            known = turn.working_memory if self.options.working_memory == "thread" else turn.resource_memory
+            self._memory.begin(known, turn.tail.epoch)
+        if self._maker is not None and turn.title is None and _is_first(turn):
+            self._titling = Titling(self._give_title(self._maker, turn, thread))
+
+    async def request(self, turn: Turn, thread: ThreadHandle) -> ModelRequest:
+        """The next call of the model in a turn. Raises ProcessorFailed."""
+        memory = None if self._memory is None else self._memory.instructions()
+        messages = await self._processors.before_model(shown(turn, self.options), self._context(thread))
+        return ModelRequest(instructions_with(self._agent.instructions, memory), messages, tuple(self.tools.values()))
+
+    def title_news(self) -> list[TitleChanged | TitleFailed]:
+        """What has become of the title, once, as soon as it is known."""
+        news = None if self._titling is None else self._titling.news()
+        return [] if news is None else [news]
+
+    async def wait_for_title(self) -> None:
+        """Wait for the title for a while, if one is being made."""
+        if self._titling is not None:
+            await self._titling.wait()
+
+    def _context(self, thread: ThreadHandle) -> RunContext:
+        return RunContext(self._agent.name, thread.resource_id, thread.thread_id)
+
+    async def _give_title(
+        self, maker: TitleMaker, turn: Turn, thread: ThreadHandle
+    ) -> TitleChanged | TitleFailed | None:
+        try:
+            said = await self._processors.before_model(turn.context, self._context(thread))
+        except ProcessorFailed as error:
+            return failed(thread, error)
+        return await give_title(maker, said, thread, turn.tail.epoch)
+
+
+def _is_first(turn: Turn) -> bool:
+    """Whether nobody has answered anything in the thread before this turn."""
+    return own_messages(turn.context) == 0 and turn.context[0].position in (None, 1)
