@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar
 import pytest
 
 from threadkeep import Agent, Memory, Message
-from threadkeep.agent import Committed, Event, Finished, ToolAnswered, ToolCalled
+from threadkeep.agent import Committed, Event, Finished, MemoryOptions, ToolAnswered, ToolCalled
 from threadkeep.errors import Diverged, InvalidId, InvalidInput, MessageConflict, ModelFailed, ThreadNotFound
 from threadkeep.messages import ToolCallPart, ToolResultPart
 from threadkeep.model import ModelRequest, ReasoningDelta, ScriptedModel, TextDelta
@@ -248,7 +248,9 @@ def test_the_model_never_sees_a_result_without_its_call() -> None:
         result = Message(role="tool", parts=[ToolResultPart(tool_call_id="1", result="seen")])
         await thread.append("Look", calls("1"), result, Message.assistant("Seen."))
         for last in range(1, 6):
-            await Agent(model=ScriptedModel(answer), memory=memory, last=last).generate("And?", **ALICE)
+            await Agent(model=ScriptedModel(answer), memory=memory, options=MemoryOptions(last=last)).generate(
+                "And?", **ALICE
+            )
         for window in windows:
             assert window[0].role != "tool"
 

@@ -26,7 +26,10 @@ from threadkeep.agent.agent import Reply
 from threadkeep.agent.busy import OnBusy
 from threadkeep.agent.events import Event
 from threadkeep.agent.lease import LEASE_SECONDS
+from threadkeep.agent.options import MemoryOptions
+from threadkeep.agent.processors import Processors
 from threadkeep.agent.request import Approval, OnDiverged
+from threadkeep.agent.titles import TitleMaker
 from threadkeep.guard import Guard
 from threadkeep.messages import Message
 from threadkeep.model import Model
@@ -460,8 +463,9 @@ class WorkingMemoryHandle:
     def update(self, change: Callable[[WorkingMemory], Any]) -> WorkingMemory:
         """Put what `change` makes of the value, as one atomic step: another writer in between, and it is asked again.
 
-        `change` gets the value with its version, and gives any JSON value but None, without changing what it got.
-        What it raises is raised, with nothing written. Raises as `put`, but VersionMoved only after 1,000 lost races.
+        `change` gets the value with its version, and gives any JSON value but None, without changing what it got;
+        where it gives the very value that it got, nothing is written. What it raises is raised, with nothing written.
+        Raises as `put`, but VersionMoved only after 1,000 lost races.
         """
         work = self._inner.update(change)
         return self._portal.call(work)
@@ -497,9 +501,13 @@ class Admin:
 class Agent:
     """A model with instructions and tools, whose conversations a Memory keeps.
 
-    `max_steps` bounds the calls of the model in one turn, those of an interrupted earlier try counted in. `last` is
-    how many of the newest messages the model is shown; a tool's result is never shown without its call.
+    `max_steps` bounds the calls of the model in one turn, those of an interrupted earlier try counted in.
     `tool_timeout` bounds the tools that have no timeout of their own, in seconds.
+
+    `options` say what the model is shown of the past and what it may note; see `MemoryOptions`. `processors` look at
+    messages, in the order given, before the model sees them and before they are stored; see `threadkeep.agent.hooks`.
+    `title`, a model or a function, names a thread after what its user says first, beside the first turn; a name that
+    a person gave stays.
 
     `on_busy` says what a request does that finds another run at work in its thread: "queue" waits, in the order of
     arrival as far as the store can tell; "reject" raises ThreadBusy with nothing written; "interleave" goes ahead
@@ -518,7 +526,9 @@ class Agent:
         instructions: str | None = None,
         tools: Sequence[Tool | Callable[..., Any]] = (),
         max_steps: int = 10,
-        last: int = 40,
+        options: MemoryOptions | None = None,
+        processors: Sequence[object] = (),
+        title: TitleMaker | None = None,
         tool_timeout: float | None = None,
         on_busy: OnBusy = "queue",
         lease_seconds: float = LEASE_SECONDS,
@@ -530,7 +540,9 @@ class Agent:
             instructions=instructions,
             tools=tools,
             max_steps=max_steps,
-            last=last,
+            options=options,
+            processors=processors,
+            title=title,
             tool_timeout=tool_timeout,
             on_busy=on_busy,
             lease_seconds=lease_seconds,
@@ -555,8 +567,16 @@ class Agent:
         return self._inner.max_steps
 
     @property
-    def last(self) -> int:
-        return self._inner.last
+    def options(self) -> MemoryOptions:
+        return self._inner.options
+
+    @property
+    def processors(self) -> Processors:
+        return self._inner.processors
+
+    @property
+    def title(self) -> TitleMaker | None:
+        return self._inner.title
 
     @property
     def tool_timeout(self) -> float | None:
@@ -588,6 +608,7 @@ class Agent:
         fork_id: str | None = None,
         on_busy: OnBusy | None = None,
         max_steps: int | None = None,
+        options: MemoryOptions | None = None,
     ) -> Generator[Event, None, None]:
         """Run one turn and give its events as they happen.
 
@@ -602,7 +623,8 @@ class Agent:
         `on_diverged`: what to do where `messages` are not the stored ones continued, because something was edited, or
         where `regenerate` asks for another answer to the last message. "refuse" raises Diverged; "fork" goes on in a
         new thread (its id is `fork_id`, or made of the request, so that a repetition finds it) and tells so by Forked;
-        "truncate" drops the stored messages from there on. `max_steps` 0 stores the input and calls no model.
+        "truncate" drops the stored messages from there on. `max_steps` 0 stores the input and calls no model. `options`
+        are those of this call, in place of the agent's.
 
         Raises InvalidId, InvalidContent, LimitExceeded, MessageConflict, Diverged, CallNotPending or ThreadBusy before
         the model is called, with nothing written; ModelFailed when the model raises, and RunLost when another run has
@@ -621,6 +643,7 @@ class Agent:
             fork_id=fork_id,
             on_busy=on_busy,
             max_steps=max_steps,
+            options=options,
         )
         return self._portal.iterate(work)
 
@@ -638,6 +661,7 @@ class Agent:
         fork_id: str | None = None,
         on_busy: OnBusy | None = None,
         max_steps: int | None = None,
+        options: MemoryOptions | None = None,
     ) -> Reply:
         """Run one turn and give its outcome. Arguments and errors are those of `stream`."""
         work = self._inner.generate(
@@ -652,5 +676,6 @@ class Agent:
             fork_id=fork_id,
             on_busy=on_busy,
             max_steps=max_steps,
+            options=options,
         )
         return self._portal.call(work)

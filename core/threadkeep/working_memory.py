@@ -128,5 +128,10 @@ class WorkingMemoryHandle:
             changes = replace(changes, epoch=new_id(), if_epoch=epoch)
         if thread != self._scope and isinstance(self._scope, Resource):
             changes = replace(changes, puts=(), resource_puts=(put,))
-        receipt = await self._memory.store.commit(thread, changes)
+        try:
+            receipt = await self._memory.store.commit(thread, changes)
+        except TailMoved:
+            if self._during is None:
+                raise
+            raise ThreadNotFound(self._during[0].thread_id) from None
         return WorkingMemory(version=[*receipt.versions, *receipt.resource_versions][0], value=value)

@@ -14,8 +14,16 @@ from threadkeep.agent.events import Reason as Reason
 from threadkeep.agent.events import ReasoningDelta as ReasoningDelta
 from threadkeep.agent.events import ResultsNeeded as ResultsNeeded
 from threadkeep.agent.events import TextDelta as TextDelta
+from threadkeep.agent.events import TitleChanged as TitleChanged
+from threadkeep.agent.events import TitleFailed as TitleFailed
 from threadkeep.agent.events import ToolAnswered as ToolAnswered
 from threadkeep.agent.events import ToolCalled as ToolCalled
+from threadkeep.agent.events import WorkingMemoryChanged as WorkingMemoryChanged
+from threadkeep.agent.filters import DropOldTools as DropOldTools
+from threadkeep.agent.filters import Redact as Redact
+from threadkeep.agent.hooks import RunContext as RunContext
+from threadkeep.agent.options import MemoryOptions as MemoryOptions
+from threadkeep.agent.processors import register_processor as register_processor
 from threadkeep.agent.request import Approval as Approval
 from threadkeep.agent.request import OnDiverged as OnDiverged
 
@@ -24,16 +32,24 @@ __all__ = [
     "Approval",
     "ApprovalNeeded",
     "Committed",
+    "DropOldTools",
     "Event",
     "Finished",
     "Forked",
+    "MemoryOptions",
     "OnBusy",
     "OnDiverged",
     "Reason",
     "ReasoningDelta",
+    "Redact",
     "Reply",
     "ResultsNeeded",
+    "RunContext",
     "TextDelta",
+    "TitleChanged",
+    "TitleFailed",
     "ToolAnswered",
     "ToolCalled",
+    "WorkingMemoryChanged",
+    "register_processor",
 ]

@@ -11,8 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from threadkeep.agent.busy import OnBusy
 from threadkeep.agent.events import ApprovalNeeded, Committed, Event, Finished, Forked, Reason, ResultsNeeded
 from threadkeep.agent.lease import LEASE_SECONDS
+from threadkeep.agent.options import MemoryOptions, as_options
+from threadkeep.agent.processors import Processors
+from threadkeep.agent.recall import check_tools
 from threadkeep.agent.request import Approval, OnDiverged, read_request
 from threadkeep.agent.run import Run
+from threadkeep.agent.titles import TitleMaker
 from threadkeep.arguments import is_number
 from threadkeep.errors import InvalidInput
 from threadkeep.limits import check_id
@@ -43,9 +47,13 @@ class Reply(BaseModel):
 class Agent:
     """A model with instructions and tools, whose conversations a Memory keeps.
 
-    `max_steps` bounds the calls of the model in one turn, those of an interrupted earlier try counted in. `last` is
-    how many of the newest messages the model is shown; a tool's result is never shown without its call.
+    `max_steps` bounds the calls of the model in one turn, those of an interrupted earlier try counted in.
     `tool_timeout` bounds the tools that have no timeout of their own, in seconds.
+
+    `options` say what the model is shown of the past and what it may note; see `MemoryOptions`. `processors` look at
+    messages, in the order given, before the model sees them and before they are stored; see `threadkeep.agent.hooks`.
+    `title`, a model or a function, names a thread after what its user says first, beside the first turn; a name that
+    a person gave stays.
 
     `on_busy` says what a request does that finds another run at work in its thread: "queue" waits, in the order of
     arrival as far as the store can tell; "reject" raises ThreadBusy with nothing written; "interleave" goes ahead
@@ -64,7 +72,9 @@ class Agent:
         instructions: str | None = None,
         tools: Sequence[Tool | Callable[..., Any]] = (),
         max_steps: int = 10,
-        last: int = 40,
+        options: MemoryOptions | None = None,
+        processors: Sequence[object] = (),
+        title: TitleMaker | None = None,
         tool_timeout: float | None = None,
         on_busy: OnBusy = "queue",
         lease_seconds: float = LEASE_SECONDS,
@@ -77,12 +87,16 @@ class Agent:
             raise InvalidInput(f"on_busy is 'queue', 'reject' or 'interleave', not {on_busy!r}")
         if not is_number(lease_seconds) or lease_seconds <= 0:
             raise InvalidInput(f"lease_seconds is a number of seconds above 0, not {lease_seconds!r}")
+        if title is not None and not isinstance(title, Model) and not callable(title):
+            raise InvalidInput(f"title is a model, or a function from messages to a title, not {title!r}")
         self.name = name
         self.model = model
         self.memory = memory
         self.instructions = instructions
         self.max_steps = max_steps
-        self.last = last
+        self.options: MemoryOptions = as_options(options)
+        self.processors: Processors = Processors(processors)
+        self.title = title
         self.tool_timeout = tool_timeout
         self.on_busy = on_busy
         self.lease_seconds = lease_seconds
@@ -90,6 +104,7 @@ class Agent:
         self.tools: dict[str, Tool] = {each.name: each for each in ready}
         if len(self.tools) < len(ready):
             raise InvalidInput(f"two tools of agent {name!r} have the same name: {[each.name for each in ready]}")
+        check_tools(self, self.options)
 
     def stream(
         self,
@@ -105,6 +120,7 @@ class Agent:
         fork_id: str | None = None,
         on_busy: OnBusy | None = None,
         max_steps: int | None = None,
+        options: MemoryOptions | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Run one turn and give its events as they happen.
 
@@ -119,7 +135,8 @@ class Agent:
         `on_diverged`: what to do where `messages` are not the stored ones continued, because something was edited, or
         where `regenerate` asks for another answer to the last message. "refuse" raises Diverged; "fork" goes on in a
         new thread (its id is `fork_id`, or made of the request, so that a repetition finds it) and tells so by Forked;
-        "truncate" drops the stored messages from there on. `max_steps` 0 stores the input and calls no model.
+        "truncate" drops the stored messages from there on. `max_steps` 0 stores the input and calls no model. `options`
+        are those of this call, in place of the agent's.
 
         Raises InvalidId, InvalidContent, LimitExceeded, MessageConflict, Diverged, CallNotPending or ThreadBusy before
         the model is called, with nothing written; ModelFailed when the model raises, and RunLost when another run has
@@ -137,6 +154,7 @@ class Agent:
             fork_id=None if fork_id is None else check_id("fork_id", fork_id, self.memory.store.limits),
             on_busy=self.on_busy if on_busy is None else on_busy,
             max_steps=self.max_steps if max_steps is None else max_steps,
+            options=self.options if options is None else as_options(options),
         )
         return Run(self, thread, request).events()
 
@@ -154,6 +172,7 @@ class Agent:
         fork_id: str | None = None,
         on_busy: OnBusy | None = None,
         max_steps: int | None = None,
+        options: MemoryOptions | None = None,
     ) -> Reply:
         """Run one turn and give its outcome. Arguments and errors are those of `stream`."""
         events = self.stream(
@@ -168,6 +187,7 @@ class Agent:
             fork_id=fork_id,
             on_busy=on_busy,
             max_steps=max_steps,
+            options=options,
         )
         stored: list[Message] = []
         waiting: list[ToolCallPart] = []

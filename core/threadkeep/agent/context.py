@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from threadkeep.agent.options import MemoryOptions
 from threadkeep.agent.turn import Turn
 from threadkeep.messages import INTERRUPTED, Message
-from threadkeep.model import ModelRequest
-from threadkeep.tools import Tool
 from threadkeep.windows import pair_safe, settle, token_window, with_calls
 
 
@@ -16,11 +14,13 @@ def shown(turn: Turn, options: MemoryOptions) -> list[Message]:
     """The messages of the next call of the model in a turn: as many as the options say, and all that the turn has said.
 
     No result is shown without its call, and calls that no result answers are shown with one of error. The turn's own
-    messages begin after the assistant spoke last, and are always shown.
+    messages begin after the assistant spoke last, and are always shown. What is there of an answer that did not come to
+    an end is not shown in its own turn, which will replace it.
     """
+    said = [message for message in turn.said if INTERRUPTED not in message.metadata]
     if options.recall and options.loaded and options.tokens is not None:
         window = token_window(
-            [*turn.context, *turn.said],
+            [*turn.context, *said],
             tokens=options.tokens,
             count_tokens=options.count_tokens,
             most=options.loaded,
@@ -28,19 +28,9 @@ def shown(turn: Turn, options: MemoryOptions) -> list[Message]:
         )
         place = next(index for index, message in enumerate(window) if message.id == turn.anchor.id)
         return [*settle(window[: place + 1]), *window[place + 1 :]]
-    start = max(0, own_messages(turn.context) - options.loaded)
-    if not options.loaded:
-        start = with_calls(turn.context, start)
-    return [*settle(pair_safe(turn.context[start:])), *turn.said]
-
-
-def model_request(turn: Turn, instructions: str | None, tools: Sequence[Tool]) -> ModelRequest:
-    """The next call of the model in a turn. Calls that no result answers are shown with one of error.
-
-    What is there of an answer that did not come to an end is not shown in its own turn, which will replace it.
-    """
-    said = [message for message in turn.said if INTERRUPTED not in message.metadata]
-    return ModelRequest(instructions, [*settle(pair_safe(turn.context)), *said], tuple(tools))
+    own = with_calls(turn.context, own_messages(turn.context))
+    start = max(0, own - options.loaded)
+    return [*settle(pair_safe(turn.context[start:])), *said]
 
 
 def own_messages(context: Sequence[Message]) -> int:

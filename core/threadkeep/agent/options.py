@@ -89,6 +89,15 @@ class MemoryOptions:
         return LAST if self.tokens is None else LAST_WITH_TOKENS
 
 
+def as_options(given: MemoryOptions | None) -> MemoryOptions:
+    """Options as given, the default ones for None. Raises InvalidInput."""
+    if given is None:
+        return MemoryOptions()
+    if not isinstance(given, MemoryOptions):
+        raise InvalidInput(f"options are MemoryOptions(...), not {given!r}")
+    return given
+
+
 def _check_schema(schema: object) -> None:
     if not isinstance(schema, type) or not issubclass(schema, BaseModel) or issubclass(schema, RootModel):
         raise InvalidInput(f"schema is a subclass of pydantic.BaseModel with fields, not {schema!r}")

@@ -88,7 +88,7 @@ class Processors:
         context: RunContext,
         check: Callable[[list[Message], list[Message]], str | None],
     ) -> list[Message]:
-        for name, manager in self._managers:
+        for name, manager in self._managers if messages else ():
             try:
                 made: Any = getattr(manager.hook, hook)(messages=list(messages), context=context)
                 made = await made if inspect.isawaitable(made) else made

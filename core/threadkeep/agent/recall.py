@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from threadkeep.agent.context import instructions_with, own_messages, shown
 from threadkeep.agent.events import TitleChanged, TitleFailed
 from threadkeep.agent.hooks import RunContext
-from threadkeep.agent.options import MemoryOptions
+from threadkeep.agent.options import LAST, MemoryOptions
 from threadkeep.agent.processors import Processors
 from threadkeep.agent.titles import TitleMaker, Titling, failed, give_title
 from threadkeep.agent.working_memory import TOOL_NAME, RunMemory
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from threadkeep.agent.turn import Turn
 
 
-def run_tools(agent: str, tools: dict[str, Tool], memory: RunMemory | None) -> dict[str, Tool]:
-    """An agent's tools and that of its working memory. Raises InvalidInput where one has the other's name."""
-    if memory is None:
-        return dict(tools)
-    if TOOL_NAME in tools:
-        raise InvalidInput(f"agent {agent!r} has a tool {TOOL_NAME!r}, which is the name of that of its working memory")
-    return {**tools, TOOL_NAME: memory.tool()}
+def check_tools(agent: Agent, options: MemoryOptions) -> None:
+    """Raises InvalidInput where a tool of the agent has the name of that of its working memory."""
+    if options.working_memory is not None and TOOL_NAME in agent.tools:
+        raise InvalidInput(
+            f"agent {agent.name!r} has a tool {TOOL_NAME!r}, which is the name of the one that changes working memory"
+        )
 
 
 class Recall:
@@ -44,14 +43,22 @@ class Recall:
         if options.working_memory is not None and options.recall:
             self._memory = RunMemory(options, options.working_memory)
         self._titling: Titling | None = None
-        self.tools = run_tools(agent.name, agent.tools, None if options.read_only else self._memory)
+        check_tools(agent, options)
+        self.tools: dict[str, Tool] = dict(agent.tools)
+        if self._memory is not None and not options.read_only:
+            self.tools[TOOL_NAME] = self._memory.tool()
+
+    @property
+    def window(self) -> int:
+        """How many of the thread's newest messages are loaded: enough, too, to find a repeated request among them."""
+        return max(self.options.loaded, LAST)
 
     async def before_commit(self, messages: Sequence[Message], thread: ThreadHandle) -> list[Message]:
         """Messages as they shall be stored. Raises ProcessorFailed."""
         return await self._processors.before_commit(messages, self._context(thread))
 
     def begin(self, turn: Turn, thread: ThreadHandle) -> None:
-        """Take note of what was loaded with a turn, once its request is stored, and begin to make a title if need be."""
+        """Take note of what was loaded with a turn, once its request is stored, and begin a title if one is needed."""
         if self._memory is not None:
             known = turn.working_memory if self.options.working_memory == "thread" else turn.resource_memory
             self._memory.begin(known, turn.tail.epoch)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from threadkeep.agent.busy import OnBusy
+from threadkeep.agent.options import MemoryOptions
 from threadkeep.arguments import is_int
 from threadkeep.errors import InvalidContent, InvalidInput
 from threadkeep.limits import canonical_json
@@ -62,7 +63,12 @@ class Request:
     fork_id: str | None
     on_busy: OnBusy
     max_steps: int
-    read_only: bool = False
+    options: MemoryOptions
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing is to be written."""
+        return self.options.read_only
 
     @property
     def answers(self) -> bool:
@@ -81,6 +87,7 @@ def read_request(
     fork_id: str | None,
     on_busy: OnBusy,
     max_steps: int,
+    options: MemoryOptions,
 ) -> Request:
     """The request that a caller's arguments mean. Raises InvalidInput and InvalidContent."""
     if input is not None and messages is not None:
@@ -114,6 +121,7 @@ def read_request(
         fork_id=fork_id,
         on_busy=on_busy,
         max_steps=max_steps,
+        options=options,
     )
     if request.answers and not approvals and not all(message.tool_results for message in given):
         raise InvalidInput("a message of role 'tool' answers calls, and needs a part of kind tool_result")

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 from threadkeep.agent.answer import Answer
 from threadkeep.agent.busy import Entrance
 from threadkeep.agent.calls import Job, ToolRuns, waits_for
-from threadkeep.agent.context import model_request
 from threadkeep.agent.events import ApprovalNeeded, Committed, Event, Finished, Forked, Reason, ResultsNeeded
 from threadkeep.agent.lease import RUN, Lease, RunRecord, Standing, Status, read_run, version_of
 from threadkeep.agent.plan import Plan, fork_id, plan_request
+from threadkeep.agent.recall import Recall
 from threadkeep.agent.request import Request
 from threadkeep.agent.turn import AGENT, TURN, TURN_MESSAGES, Turn, find_turn, retold
 from threadkeep.errors import RunLost, StoreError, TailMoved, ThreadExists, ThreadkeepError, VersionMoved
@@ -28,7 +28,7 @@ from threadkeep.messages import INTERRUPTED, Message, ToolCallPart, batches, dec
 from threadkeep.store import MISSING, Snapshot, Thread, Window
 from threadkeep.thread import ALL, ThreadHandle
 from threadkeep.tools import Tool, ToolContext
-from threadkeep.views import read_memory
+from threadkeep.views import read_info, read_memory
 
 if TYPE_CHECKING:
     from threadkeep.agent.agent import Agent
@@ -47,7 +47,8 @@ class Run:
         self._memory = agent.memory
         self._limits = agent.memory.store.limits
         self._request = request
-        self._tools: dict[str, Tool] = dict(agent.tools)
+        self._recall = Recall(agent, request.options)
+        self._tools: dict[str, Tool] = self._recall.tools
         self._turn: Turn | None = None
         self._approvals: dict[str, Any] = {}
         self._step: list[Message] = []
@@ -79,11 +80,15 @@ class Run:
             self._lease.let_go()
 
     async def _work(self) -> AsyncGenerator[Event, None]:
+        given = await self._recall.before_commit(self._request.given, self._thread)
+        self._request = replace(self._request, given=tuple(given))
         async with aclosing(self._receive()) as received:
             async for event in received:
                 yield event
                 if isinstance(event, Finished):
                     return
+        if self._status(self._now) == "running":
+            self._recall.begin(self._now, self._thread)
         while self._status(self._now) == "running":
             self._lease.check()
             step = self._ask() if not self._ready(self._now) else self._run_tools()
@@ -93,6 +98,11 @@ class Run:
             committed = await self._commit(self._step)
             if committed is not None:
                 yield committed
+            for news in self._recall.title_news():
+                yield news
+        await self._recall.wait_for_title()
+        for news in self._recall.title_news():
+            yield news
         async for event in self._finish():
             yield event
 
@@ -150,7 +160,7 @@ class Run:
 
     async def _load(self) -> Snapshot:
         request = self._request
-        last = self._agent.last
+        last = self._recall.window
         if request.ids is not None:
             last = ALL
         elif request.answers:
@@ -227,6 +237,7 @@ class Run:
         turn.tail = snapshot.tail if turn.tail == MISSING else turn.tail
         turn.working_memory = read_memory(snapshot.docs)
         turn.resource_memory = read_memory(snapshot.resource_docs)
+        turn.title = read_info(snapshot.docs).body.get("title")
         return turn
 
     def _told_again(self, plan: Plan) -> list[Event]:
@@ -239,7 +250,7 @@ class Run:
 
     async def _find(self, anchor: str) -> Turn | None:
         """The turn of a stored message as it is now, None where the message is not there."""
-        window = Window(anchor, before=self._agent.last, after=TURN_MESSAGES + 1)
+        window = Window(anchor, before=self._recall.window, after=TURN_MESSAGES + 1)
         snapshot = await self._memory.store.load(self._scope, window)
         messages = decode(snapshot.records)
         if not any(message.id == anchor for message in messages):
@@ -277,7 +288,7 @@ class Run:
     async def _ask(self) -> AsyncGenerator[Event, None]:
         """One call of the model: its pieces as they come. Leaves its message in `_step`."""
         turn = self._now
-        request = model_request(turn, self._agent.instructions, tuple(self._tools.values()))
+        request = await self._recall.request(turn, self._thread)
         self._answer = Answer(self._agent.name, self._agent.model)
         async with aclosing(self._answer.events(request)) as events:
             async for event in events:
@@ -287,7 +298,7 @@ class Run:
         if message is not None:
             if any(message.id == other.id for other in (*turn.context, *turn.said)):
                 message = message.model_copy(update={"id": new_id()})
-            self._step = [message]
+            self._step = await self._recall.before_commit([message], self._thread)
 
     async def _run_tools(self) -> AsyncGenerator[Event, None]:
         """Run the calls that can be answered now. Leaves the results in `_step`, in call order."""
@@ -296,7 +307,7 @@ class Run:
         async with aclosing(self._runs.events(self._jobs)) as events:
             async for event in events:
                 yield event
-        self._step = self._results()
+        self._step = await self._recall.before_commit(self._results(), self._thread)
 
     def _context(self, call: ToolCallPart, emit: Callable[[Any], None]) -> ToolContext:
         thread = self._thread
@@ -404,10 +415,11 @@ class Run:
             await self._learn_outcome()
             if self._turn is None and not self._lease.held:
                 return
-            step = [] if self._turn is None else self._step or self._left_over(status)
-            if step:
+            if self._turn is not None:
                 try:
-                    await self._commit(step, status)
+                    step = self._step or await self._recall.before_commit(self._left_over(status), self._thread)
+                    if step:
+                        await self._commit(step, status)
                 except StoreError:
                     raise
                 except ThreadkeepError:

@@ -40,6 +40,8 @@ class Turn:
     """The thread's, as it was loaded."""
     resource_memory: WorkingMemory = field(default_factory=WorkingMemory)
     """The resource's, as it was loaded."""
+    title: str | None = None
+    """The thread's, as it was loaded."""
 
     @property
     def partial(self) -> Message | None:
