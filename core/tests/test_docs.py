@@ -14,6 +14,8 @@ import click
 import pytest
 
 from threadkeep import cli, errors, hooks, limits, store
+from threadkeep.agent import MemoryOptions
+from threadkeep.agent import hooks as agent_hooks
 from threadkeep.registry import installed_schemes
 from threadkeep_contract.suite import LAWS
 
@@ -60,6 +62,14 @@ def test_every_hook_has_its_heading() -> None:
     specified = {name for name, value in vars(hooks).items() if hasattr(value, "threadkeep_spec")}
     assert "open_store" in specified
     assert specified <= set(headings(DOCS / "hooks.md"))
+
+
+def test_every_memory_option_and_every_hook_of_processors_is_explained() -> None:
+    text = (DOCS / "agent-memory.md").read_text(encoding="utf-8")
+    names = {option.name for option in fields(MemoryOptions)}
+    names |= {name for name, value in vars(agent_hooks).items() if hasattr(value, "threadkeep_spec")}
+    assert {"tokens", "before_commit"} <= names
+    assert {name for name in names if name not in text} == set()
 
 
 def test_every_command_has_its_heading() -> None:

@@ -675,3 +675,37 @@ def test_a_snapshot_is_the_thread_at_one_instant(use: Use) -> None:
         assert memory.store.meter.trips == trips + memory.store.costs.load
 
     use(check)
+
+
+def test_a_rename_of_an_untitled_thread_leaves_a_title_alone_and_writes_nothing_then(use: Use, before: Before) -> None:
+    async def check(memory: Memory) -> None:
+        thread = memory.thread("ann", "t")
+        await thread.append("Hi")
+        assert (await thread.rename("made", if_untitled=True)).title == "made"
+        named = await thread.info()
+        assert await thread.rename("again", if_untitled=True) == named
+        assert await thread.info() == named
+        await thread.rename(None)
+        before(memory, "commit", 1, lambda: memory.thread("ann", "t").rename("theirs"))
+        assert (await thread.rename("made", if_untitled=True)).title == "theirs"
+        assert (await thread.info()).title == "theirs"
+
+    use(check)
+
+
+def test_a_rename_for_an_epoch_does_not_find_a_thread_that_was_created_again(use: Use, before: Before) -> None:
+    async def check(memory: Memory) -> None:
+        thread = memory.thread("ann", "t")
+        epoch = (await thread.append("Hi")).tail.epoch
+        assert (await thread.rename("old", if_epoch=epoch)).title == "old"
+
+        async def anew() -> None:
+            await memory.thread("ann", "t").delete()
+            await memory.thread("ann", "t").append("Hello")
+
+        before(memory, "commit", 1, anew)
+        with pytest.raises(ThreadNotFound):
+            await thread.rename("older", if_epoch=epoch)
+        assert (await thread.info()).title is None
+
+    use(check)

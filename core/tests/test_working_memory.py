@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from threadkeep import Memory
-from threadkeep.errors import InvalidContent, InvalidInput, LimitExceeded, ThreadNotFound, VersionMoved
+from threadkeep.errors import InvalidContent, InvalidInput, LimitExceeded, ReadOnly, ThreadNotFound, VersionMoved
 from threadkeep.views import WorkingMemory
 from threadkeep.working_memory import WorkingMemoryHandle, merge_patch
 
@@ -306,5 +306,77 @@ def test_a_read_only_handle_of_a_missing_thread_says_so(use: Use) -> None:
         with pytest.raises(ThreadNotFound):
             await memory.thread("ann", "t", read_only=True).working_memory.get()
         assert (await memory.resource("ann", read_only=True).working_memory.get()).version == 0
+
+    use(check)
+
+
+def test_an_update_sees_what_is_there_and_puts_what_is_made_of_it(use: Use, of: In) -> None:
+    async def check(memory: Memory) -> None:
+        notes = of(memory)
+        await notes.update(lambda now: [now.version])
+        after = await notes.update(lambda now: [*now.value, now.version])
+        assert after == WorkingMemory(version=2, value=[0, 1])
+        assert await notes.get() == after
+        assert await notes.update(lambda now: now.value) == after, "the very value that it got: nothing is written"
+        with pytest.raises(InvalidContent, match=r"clear\(\) removes"):
+            await notes.update(lambda now: None)
+        with pytest.raises(ZeroDivisionError):
+            await notes.update(lambda now: 1 / 0)
+        assert await notes.get() == after
+
+    use(check)
+
+
+def test_updates_of_many_at_once_are_all_there(use: Use, of: In) -> None:
+    async def check(memory: Memory) -> None:
+        def add(number: int) -> Callable[[WorkingMemory], Any]:
+            return lambda now: [*(now.value or []), number]
+
+        await asyncio.gather(*(of(memory).update(add(number)) for number in range(30)))
+        assert sorted((await of(memory).get()).value) == list(range(30))
+
+    use(check)
+
+
+def test_a_read_only_handle_updates_nothing(use: Use) -> None:
+    async def check(memory: Memory) -> None:
+        with pytest.raises(ReadOnly, match=r"update\(\)"):
+            await memory.resource("ann", read_only=True).working_memory.update(lambda now: 1)
+
+    use(check)
+
+
+@pytest.mark.parametrize("of", ["thread", "resource"])
+def test_during_an_epoch_it_is_read_and_written_as_ever_and_touches_the_thread(use: Use, of: Any) -> None:
+    async def check(memory: Memory) -> None:
+        thread = memory.thread("ann", "t")
+        tail = (await thread.append("Hi")).tail
+        notes = thread.working_memory_during(tail.epoch, of)
+        assert await notes.put({"a": 1}, if_version=0) == WorkingMemory(version=1, value={"a": 1})
+        assert await notes.patch({"b": 2}) == WorkingMemory(version=2, value={"a": 1, "b": 2})
+        plain = thread.working_memory if of == "thread" else memory.resource("ann").working_memory
+        assert await plain.get() == await notes.get() == WorkingMemory(version=2, value={"a": 1, "b": 2})
+        with pytest.raises(VersionMoved):
+            await notes.put("x", if_version=1)
+        assert await notes.clear() == WorkingMemory(version=3)
+        assert await thread.tail() == tail
+        with pytest.raises(InvalidInput, match="'thread' or of the 'resource', not 'user'"):
+            thread.working_memory_during(tail.epoch, "user")  # type: ignore[arg-type]  # what a careless caller does
+
+    use(check)
+
+
+@pytest.mark.parametrize("of", ["thread", "resource"])
+def test_a_thread_that_is_deleted_right_before_a_write_during_its_epoch_is_not_brought_back(
+    use: Use, before: Before, of: Any
+) -> None:
+    async def check(memory: Memory) -> None:
+        thread = memory.thread("ann", "t")
+        epoch = (await thread.append("Hi")).tail.epoch
+        before(memory, "commit", 1, memory.resource("ann").erase)
+        with pytest.raises(ThreadNotFound):
+            await thread.working_memory_during(epoch, of).patch({"a": 1})
+        assert not await thread.exists()
+        assert (await memory.resource("ann").working_memory.get()).version == 0
 
     use(check)

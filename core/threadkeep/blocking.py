@@ -227,7 +227,7 @@ class ThreadHandle:
         """The working memory of this thread or of its resource, while the thread is in this epoch (`ThreadInfo.epoch`).
 
         For work that belongs to one conversation: once the thread has been deleted, be it with its resource, every
-        call raises ThreadNotFound, or TailMoved for what was under way, and nothing is brought back.
+        call raises ThreadNotFound, and nothing is brought back.
         """
         return WorkingMemoryHandle(self._inner.working_memory_during(epoch, of), self._portal)
 
