@@ -12,7 +12,7 @@ import pytest
 from agents import ALICE, Gate, calls, events_of, stored, until
 
 from threadkeep import Agent, Memory, Message
-from threadkeep.agent import Committed, Finished
+from threadkeep.agent import Committed, Finished, MemoryOptions
 from threadkeep.agent.busy import QUEUE
 from threadkeep.agent.lease import RUN
 from threadkeep.errors import OutcomeUnknown, RunLost, StoreUnavailable, ThreadBusy
@@ -285,7 +285,7 @@ def test_a_repeated_request_waits_for_the_run_at_work_and_gets_its_answer(use: U
 
 def test_the_answer_of_an_old_request_is_told_while_another_run_is_at_work(use: Use) -> None:
     async def check(memory: Memory) -> None:
-        agent = Agent(model=ScriptedModel(lambda request: "Yes."), memory=memory, last=4)
+        agent = Agent(model=ScriptedModel(lambda request: "Yes."), memory=memory, options=MemoryOptions(last=4))
         for n in range(5):
             await agent.generate(Message.user("yes?", id=f"m{n}"), **ALICE)
         model = Gate()

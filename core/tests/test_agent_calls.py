@@ -10,7 +10,16 @@ import pytest
 from agents import ALICE, calls, events_of, result, shown, stored
 
 from threadkeep import Agent, Memory, Message
-from threadkeep.agent import Approval, ApprovalNeeded, Committed, Event, Finished, ResultsNeeded, ToolAnswered
+from threadkeep.agent import (
+    Approval,
+    ApprovalNeeded,
+    Committed,
+    Event,
+    Finished,
+    MemoryOptions,
+    ResultsNeeded,
+    ToolAnswered,
+)
 from threadkeep.errors import CallNotPending, InvalidContent, InvalidInput, MessageConflict
 from threadkeep.messages import ToolCallPart, ToolResultPart
 from threadkeep.model import ModelRequest, ScriptedModel
@@ -162,7 +171,7 @@ class Shop:
         self.agent = Agent(
             model=ScriptedModel(answer),
             memory=memory,
-            last=last,
+            options=MemoryOptions(last=last),
             tools=[tool(refund, needs_approval=lambda arguments: arguments["euros"] > 10), look],
         )
 

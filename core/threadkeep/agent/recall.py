@@ -50,8 +50,8 @@ class Recall:
 
     @property
     def window(self) -> int:
-        """How many of the thread's newest messages are loaded: enough, too, to find a repeated request among them."""
-        return max(self.options.loaded, LAST)
+        """How many of the thread's newest messages are loaded: without recall, too, a repeated request is looked for."""
+        return self.options.loaded if self.options.recall else LAST
 
     async def before_commit(self, messages: Sequence[Message], thread: ThreadHandle) -> list[Message]:
         """Messages as they shall be stored. Raises ProcessorFailed."""
