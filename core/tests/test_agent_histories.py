@@ -11,7 +11,7 @@ import pytest
 from agents import ALICE, calls, events_of, result, shown, stored
 
 from threadkeep import Agent, Memory, Message
-from threadkeep.agent import Approval, Committed, Finished, Forked, OnDiverged
+from threadkeep.agent import Approval, Committed, Finished, Forked, MemoryOptions, OnDiverged
 from threadkeep.errors import Diverged, InvalidInput
 from threadkeep.limits import Limits
 from threadkeep.messages import TextPart, ToolResultPart
@@ -269,7 +269,7 @@ def test_a_client_that_has_another_part_of_an_interrupted_answer_is_not_refused(
 
 def test_a_long_history_is_taken_over_in_several_commits_and_answered_once(use: Use) -> None:
     async def check(memory: Memory) -> None:
-        agent = Agent(model=ScriptedModel(echo), memory=memory, last=1000)
+        agent = Agent(model=ScriptedModel(echo), memory=memory, options=MemoryOptions(last=1000))
         count = 2 * Limits().commit_messages + 51
         roles = ["user", "assistant"]
         history = [Message(id=f"m{n}", role=roles[n % 2], parts=[TextPart(text=str(n))]) for n in range(count)]

@@ -50,7 +50,7 @@ class Recall:
 
     @property
     def window(self) -> int:
-        """How many of the thread's newest messages are loaded: without recall, too, a repeated request is looked for."""
+        """How many of the thread's newest messages are loaded; also without recall, to find a repeated request."""
         return self.options.loaded if self.options.recall else LAST
 
     async def before_commit(self, messages: Sequence[Message], thread: ThreadHandle) -> list[Message]:
