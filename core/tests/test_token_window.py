@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from threadkeep.errors import InvalidInput
 from threadkeep.messages import FilePart, Message, TextPart, ToolCallPart, ToolResultPart
 from threadkeep.windows import estimate_tokens, pair_safe, token_window, with_calls
 
@@ -143,3 +145,9 @@ def test_a_tokenizer_of_ones_own_counts() -> None:
         one, two = (token_window(each, tokens=10, count_tokens=lambda message: 1) for each in (before, after))
         assert 5 <= len(one) <= 10
         assert two[: len(one)] == one or two[0].position > one[0].position  # type: ignore[operator]  # all have one
+
+
+@pytest.mark.parametrize("wrong", [None, -1, "7", float("nan"), float("inf"), True])
+def test_a_tokenizer_that_gives_no_number_is_named(wrong: Any) -> None:
+    with pytest.raises(InvalidInput, match="count_tokens gives a number of tokens from 0 up, not"):
+        token_window([Message.user("x")], tokens=10, count_tokens=lambda message: wrong)

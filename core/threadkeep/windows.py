@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Final
 
+from threadkeep.errors import InvalidInput
 from threadkeep.limits import sorted_json
 from threadkeep.messages import FilePart, Message, Part, TextPart, ToolCallPart, ToolResultPart
 
@@ -177,8 +178,9 @@ def token_window(
 
     Where no message of a user lies there, any message serves; `keep` is the id of a message that is never cut off, nor
     are those after it, however large they are. Results whose calls are cut off are left out (`pair_safe`).
+    Raises InvalidInput where `count_tokens` gives anything but a number from 0 up.
     """
-    newest_first = list(accumulate(map(count_tokens, reversed(messages))))
+    newest_first = list(accumulate(_checked_count(count_tokens(message)) for message in reversed(messages)))
     filled = [
         max(used / tokens, 0.0 if most is None else count / most) for count, used in enumerate(newest_first, start=1)
     ][::-1]
@@ -190,6 +192,12 @@ def token_window(
     chunk = [index for index in fitting if filled[index] >= 0.5] or fitting[:1]
     begins = [index for index in chunk if messages[index].role == "user"] or chunk
     return pair_safe(messages[min(begins, key=lambda index: _spread(messages, index)) :])
+
+
+def _checked_count(count: object) -> float:
+    if not isinstance(count, int | float) or isinstance(count, bool) or not 0 <= count < float("inf"):
+        raise InvalidInput(f"count_tokens gives a number of tokens from 0 up, not {count!r}")
+    return count
 
 
 def _spread(messages: Sequence[Message], index: int) -> int:
