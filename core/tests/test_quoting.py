@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from threadkeep.agent import quoting
 from threadkeep.agent.quoting import quote
 
 HOSTILE = [
@@ -58,3 +60,18 @@ def test_marks_of_different_texts_differ() -> None:
     marks = {quote("said", text).mark for text in HOSTILE}
     assert len(marks) == len(HOSTILE)
     assert all(re.fullmatch("[0-9a-f]{32}", mark) for mark in marks)
+
+
+def test_where_the_text_holds_its_mark_all_the_same_another_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can make such a text for the real hash, so a weak one stands in for it."""
+    text = "before " + "0" * 32 + " after"
+
+    class Weak:
+        def __init__(self, data: bytes) -> None:
+            self._digest = "0" * 64 if data == text.encode() else sha256(data).hexdigest()
+
+        def hexdigest(self) -> str:
+            return self._digest
+
+    monkeypatch.setattr(quoting, "sha256", Weak)
+    check(text)
