@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "CallNotPending": ("call-1", ("call-2",)),
     "ModelFailed": ("support", "the provider is down"),
     "RunLost": ("support", "another run has taken its thread over"),
+    "ProcessorFailed": ("redact", "before_commit", "it raised"),
 }
 """Constructor arguments of the errors that have fields of their own; every other takes its text."""
 
