@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any, Final, TypeGuard
 
 from threadkeep.errors import InvalidContent, InvalidInput
+from threadkeep.formats.steps import split_steps
 from threadkeep.limits import canonical_json
 from threadkeep.messages import (
     FilePart,
@@ -245,14 +246,7 @@ def _form(part: Part, place: str) -> Any:
 
 
 def _expand(message: Message) -> list[dict[str, Any]]:
-    steps: list[tuple[list[Part], list[ToolResultPart]]] = [([], [])]
-    for part in message.parts:
-        if isinstance(part, ToolResultPart):
-            _home(steps, part).append(part)
-        elif _has_form(part):
-            if steps[-1][1]:
-                steps.append(([], []))
-            steps[-1][0].append(part)
+    steps = split_steps(message.parts, _has_form)
     kept = (message.provider or {}).get("openai")
     kept = kept if isinstance(kept, dict) else {}
     written = kept.get("content")
@@ -266,14 +260,6 @@ def _expand(message: Message) -> list[dict[str, Any]]:
     if isinstance(fields, dict):
         chats[0].update({key: deepcopy(value) for key, value in fields.items() if key not in chats[0]})
     return chats
-
-
-def _home(steps: list[tuple[list[Part], list[ToolResultPart]]], result: ToolResultPart) -> list[ToolResultPart]:
-    """The results of the step that called, or of the newest step."""
-    for said, results in reversed(steps):
-        if any(isinstance(part, ToolCallPart) and part.tool_call_id == result.tool_call_id for part in said):
-            return results
-    return steps[-1][1]
 
 
 def _has_form(part: Part) -> bool:
