@@ -293,8 +293,8 @@ def test_wrong_arguments_are_refused_by_name() -> None:
             agent.stream(messages=[Message.user("Hi")], ids="full", **ALICE)  # type: ignore[arg-type]  # what a careless caller does
         with pytest.raises(InvalidInput, match="max_steps is a count from 0 up, not -1"):
             agent.stream("Hi", max_steps=-1, **ALICE)
-        with pytest.raises(InvalidInput, match="a model is an object with a method stream"):
-            Agent(model="openai:gpt-4o", memory=memory)  # type: ignore[arg-type]  # what a hopeful caller does
+        with pytest.raises(InvalidInput, match="a model is a name such as"):
+            Agent(model=17, memory=memory)  # type: ignore[arg-type]  # what a careless caller does
         with pytest.raises(InvalidInput, match="same name"):
             Agent(model=agent.model, memory=memory, tools=[look, look])
         await agent.generate(Message.user("Hi", id="m1"), **ALICE)

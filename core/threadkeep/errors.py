@@ -41,7 +41,6 @@ What to do next is `error.action`; `error.retryable` says whether the same call 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
 
 
 class Action(StrEnum):
@@ -60,7 +59,7 @@ class Action(StrEnum):
 class ThreadkeepError(Exception):
     """The base of every error of this library. `args` are the constructor's arguments, so each one pickles."""
 
-    action: ClassVar[Action] = Action.FIX
+    action: Action = Action.FIX
 
     @property
     def retryable(self) -> bool:
@@ -345,14 +344,21 @@ class AgentError(ThreadkeepError):
 
 
 class ModelFailed(AgentError):
-    """The model raised. Its error is the cause; the user's message is kept, and the request may be repeated."""
+    """The model raised. Its error is the cause; the user's message is kept, and the request may be repeated.
 
-    action = Action.REPEAT
+    `action` is what the model says about its failure, REPEAT where it says nothing: a key that is refused has to be
+    mended first, a request that is too long to be changed. `retry_after` is the number of seconds that its provider
+    wants to be left alone, None where it did not say.
+    """
 
-    def __init__(self, agent: str, reason: str) -> None:
-        super().__init__(agent, reason)
+    def __init__(
+        self, agent: str, reason: str, action: Action = Action.REPEAT, retry_after: float | None = None
+    ) -> None:
+        super().__init__(agent, reason, action, retry_after)
         self.agent = agent
         self.reason = reason
+        self.action = action
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         return f"the model of agent {self.agent!r} failed: {self.reason}"

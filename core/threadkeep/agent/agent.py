@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,10 +22,13 @@ from threadkeep.errors import InvalidInput
 from threadkeep.limits import check_id
 from threadkeep.memory import Memory
 from threadkeep.messages import Message, ToolCallPart
-from threadkeep.model import Model
+from threadkeep.model import Function, Model, as_model
 from threadkeep.reconcile import Ids
 from threadkeep.store import Tail
 from threadkeep.tools import Tool, tool
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model as PydanticModel
 
 
 class Reply(BaseModel):
@@ -60,13 +63,16 @@ class Agent:
     beside it. `lease_seconds`: how long a run of this agent may be silent (its process dead, its machine cut off)
     before others take its thread over.
 
+    `model` is a name, a pydantic-ai model, a function of the request or a Model; `as_model` says more, and takes an
+    endpoint's URL and settings.
+
     Raises InvalidInput for a model or tool that is none, and for numbers that are out of range.
     """
 
     def __init__(
         self,
         *,
-        model: Model,
+        model: Model | str | PydanticModel | Function,
         memory: Memory,
         name: str = "assistant",
         instructions: str | None = None,
@@ -79,8 +85,6 @@ class Agent:
         on_busy: OnBusy = "queue",
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        if not isinstance(model, Model):
-            raise InvalidInput(f"a model is an object with a method stream(request), not {model!r}")
         if tool_timeout is not None and not (is_number(tool_timeout) and tool_timeout > 0):
             raise InvalidInput(f"tool_timeout is a number of seconds above 0, or None, not {tool_timeout!r}")
         if on_busy not in get_args(OnBusy):
@@ -90,7 +94,7 @@ class Agent:
         if title is not None and not isinstance(title, Model) and not callable(title):
             raise InvalidInput(f"title is a model, or a function from messages to a title, not {title!r}")
         self.name = name
-        self.model = model
+        self.model = as_model(model)
         self.memory = memory
         self.instructions = instructions
         self.max_steps = max_steps

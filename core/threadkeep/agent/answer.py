@@ -8,7 +8,7 @@ from typing import Any
 
 from threadkeep.errors import ModelFailed, ThreadkeepError
 from threadkeep.messages import Message, ReasoningPart, TextPart
-from threadkeep.model import Model, ModelRequest, ReasoningDelta, TextDelta
+from threadkeep.model import Model, ModelError, ModelRequest, ReasoningDelta, TextDelta
 
 
 class Answer:
@@ -38,6 +38,8 @@ class Answer:
                         message = item
         except ThreadkeepError:
             raise
+        except ModelError as error:
+            raise ModelFailed(self._agent, error.reason, error.action, error.retry_after) from error
         except Exception as error:
             raise ModelFailed(self._agent, f"{type(error).__name__}: {error}") from error
         if not isinstance(message, Message) or message.role != "assistant":

@@ -205,8 +205,8 @@ def _response(message: Message, said: Sequence[Part], ids: _Ids) -> ModelRespons
         fault = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(step) for step in fault["loc"])
         raise InvalidContent(
-            f"provider[{KEY!r}] of message {message.id[:40]!r} is not what pydantic-ai wrote ({place}: {fault['msg']}); "
-            "leave it as it came"
+            f"provider[{KEY!r}] of message {message.id[:40]!r} is not what pydantic-ai wrote "
+            f"({place}: {fault['msg']}); leave it as it came"
         ) from error
     assert isinstance(response, ModelResponse)  # noqa: S101 - its kind was written above
     return response
