@@ -16,7 +16,17 @@ ADAPTERS = ROOT / "adapters" / "threadkeep_adapters"
 CONTRACT = ROOT / "contract_tests" / "threadkeep_contract"
 
 DRIVERS = {"asyncpg", "hiredis", "redis", "sqlalchemy", "sqlite3"}
+OPTIONAL_MODULES = {"pydantic_ai", "openai", "opentelemetry", "prompt_toolkit"}
 HEAVY = {"sqlalchemy", "sqlite3", "pytest", "_pytest", "hypothesis", "click", "rich", "pydantic", "pluggy", "asyncio"}
+
+OPTIONAL = {
+    ("formats", "pydantic_ai.py"): ("pydantic_ai", "at once"),
+    ("model.py",): ("pydantic_ai", "later"),
+    ("providers.py",): ("pydantic_ai", "later"),
+    ("agent", "agent.py"): ("pydantic_ai", "later"),
+    ("telemetry.py",): ("opentelemetry", "later"),
+}
+"""What comes with an extra, and the modules that may use it: only when it is called for, but for the one about it."""
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:
@@ -60,6 +70,12 @@ def test_core_knows_no_database_and_no_test(path: Path) -> None:
     allowed = {"threadkeep", "pydantic", "pydantic_core", "pluggy"}
     if parts[0] in ("cli", "__main__.py"):
         allowed |= {"click", "rich"}
+    if parts[:2] == ("cli", "chat"):
+        allowed |= {"prompt_toolkit"}
+    if parts in OPTIONAL:
+        wanted, when_loaded = OPTIONAL[parts]
+        assert {when for name, when in imported(path) if name == wanted} == {when_loaded}
+        allowed |= {wanted}
     if parts == ("cli", "contract.py"):
         loaded = {name for name, when in imported(path) if when == "at once"}
         assert "threadkeep_contract" not in loaded, "the contract is an extra: import it when the command runs"
@@ -100,6 +116,7 @@ def test_importing_memory_loads_no_driver_and_no_tests() -> None:
     loaded = loaded_by("from threadkeep import Agent, Memory")
     assert {"pydantic", "pluggy"} <= loaded
     assert loaded & {"sqlalchemy", "sqlite3", "pytest", "_pytest", "hypothesis", "click", "rich"} == set()
+    assert loaded & OPTIONAL_MODULES == set()
 
 
 def test_a_store_in_the_process_loads_no_other_store() -> None:

@@ -13,6 +13,7 @@ from threadkeep.errors import ThreadkeepError
 
 COMMANDS: Final = {
     "demo": "See two users, several threads and two agents kept apart, offline and in seconds.",
+    "chat": "Talk with a model in the terminal, in threads that the store keeps.",
     "threads": "List threads, of one resource or of all.",
     "messages": "Show the messages of a thread.",
     "export": "Write a resource, or the whole store, as JSON lines.",

@@ -1,0 +1,227 @@
+"""`threadkeep chat`: a conversation at a real terminal loses nothing and doubles nothing, Ctrl-C included."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+from click.testing import CliRunner
+from openai_server import KEY, Status, serving
+
+from threadkeep import Memory, Message
+from threadkeep.cli import main
+
+SECONDS = 30
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'chat.db'}"
+
+
+@contextmanager
+def terminal(store: str, *arguments: str, resource: str = "alice", **environment: str) -> Iterator[Any]:
+    """The command in a pseudo-terminal of its own."""
+    child = pexpect.spawn(
+        sys.executable,
+        ["-P", "-m", "threadkeep", "chat", "--resource", resource, "--store", store, *arguments],
+        env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment},
+        encoding="utf-8",
+        dimensions=(40, 120),
+        timeout=SECONDS,
+    )
+    try:
+        yield child
+    finally:
+        child.close(force=True)
+
+
+def stored(store: str, thread_id: str = "t", resource: str = "alice") -> list[Message]:
+    async def main() -> list[Message]:
+        async with Memory(store) as memory:
+            return await memory.thread(resource, thread_id).messages()
+
+    return asyncio.run(main())
+
+
+def said(store: str, thread_id: str = "t") -> list[tuple[str, str]]:
+    return [(message.role, message.text) for message in stored(store, thread_id)]
+
+
+def test_a_conversation_at_a_terminal_is_streamed_and_kept(store: str) -> None:
+    with terminal(store, "--thread", "t") as chat:
+        chat.expect("a new thread, t")
+        chat.sendline("Hi there")
+        chat.expect("see 1 message of this thread")
+        chat.sendline("what time is it?")
+        chat.expect(r"-> current_time\({}\)")
+        chat.expect("<- current_time: ")
+        chat.expect("It is 20")
+        chat.sendline("/rename Holiday plans")
+        chat.expect("is called Holiday plans now")
+        chat.expect("Holiday plans>")
+        chat.sendeof()
+        chat.expect("To come back: threadkeep chat --resource alice --thread t --store")
+        chat.expect(pexpect.EOF)
+    roles = [role for role, _ in said(store)]
+    assert roles == ["user", "assistant", "user", "assistant", "tool", "assistant"]
+
+
+def test_ctrl_c_in_the_middle_of_an_answer_neither_loses_nor_doubles_a_message(store: str) -> None:
+    with serving(lambda request: {"role": "assistant", "content": "One, two, three, four, five."}) as server:
+        with terminal(
+            store, "--thread", "t", "--model", "gpt-test", "--base-url", server.url, THREADKEEP_API_KEY=KEY
+        ) as chat:
+            chat.expect("a new thread, t")
+            server.hold.clear()
+            chat.sendline("Count")
+            assert server.held.wait(SECONDS)
+            chat.sendintr()
+            chat.expect("stopped; /retry asks again")
+            server.hold.set()
+            chat.expect("t>")
+            chat.sendline("/retry")
+            chat.expect("five.")
+            chat.expect("t>")
+            chat.sendline("And again")
+            chat.expect("five.")
+            chat.expect("t>")
+            # At the prompt it empties the line, and ends nothing.
+            chat.send("a line that is not sent")
+            chat.sendintr()
+            chat.expect("t>")
+            chat.sendline("/quit")
+            chat.expect(pexpect.EOF)
+        chat.wait()
+        assert chat.exitstatus == 0
+    users = [text for role, text in said(store) if role == "user"]
+    answers = [text for role, text in said(store) if role == "assistant" and text.endswith("five.")]
+    assert users == ["Count", "And again"]
+    assert len(answers) == 2
+    assert said(store)[0][0] == "user"
+    assert said(store)[-1] == ("assistant", "One, two, three, four, five.")
+
+
+def test_ctrl_c_while_a_script_types_keeps_the_question(store: str) -> None:
+    with terminal(store, "--thread", "t") as chat:
+        chat.expect("a new thread, t")
+        chat.sendline("count to 500")
+        chat.expect("20 21 ")
+        chat.sendintr()
+        chat.expect("stopped")
+        chat.sendline("count to 3")
+        chat.expect("1 2 3")
+        chat.expect("t>")
+        chat.sendline("/quit")
+        chat.expect(pexpect.EOF)
+    assert [text for role, text in said(store) if role == "user"] == ["count to 500", "count to 3"]
+    assert said(store)[-1] == ("assistant", "1 2 3")
+
+
+def test_a_provider_that_fails_leaves_the_question_and_retry_answers_it(store: str) -> None:
+    refuse = True
+
+    def answer(request: dict[str, Any]) -> Any:
+        return Status(400, "not now") if refuse else {"role": "assistant", "content": "Here I am."}
+
+    with serving(answer) as server:
+        options = ("--thread", "t", "--model", "gpt-test", "--base-url", server.url)
+        with terminal(store, *options, THREADKEEP_API_KEY=KEY) as chat:
+            chat.sendline("Are you there?")
+            chat.expect("HTTP 400: not now")
+            chat.expect("your message is kept")
+            refuse = False
+            chat.sendline("/retry")
+            chat.expect("Here I am.")
+            chat.sendline("/quit")
+            chat.expect(pexpect.EOF)
+    assert said(store) == [("user", "Are you there?"), ("assistant", "Here I am.")]
+
+
+def run(store: str, lines: str, *arguments: str) -> str:
+    told = CliRunner().invoke(main, ["chat", "--resource", "alice", "--store", store, *arguments], input=lines)
+    assert told.exit_code == 0, told.output
+    return told.output
+
+
+def test_threads_are_listed_switched_forked_and_begun(store: str) -> None:
+    run(store, "My first\n", "--thread", "one")
+    told = run(
+        store, "My second\n/threads\n/switch 2\n/fork Copy of one\nMore\n/switch two\n/history 1\n", "--thread", "two"
+    )
+    assert "*1" in told
+    assert "thread one, up to position 2" in told
+    assert "> My first" in told
+    assert [text for role, text in said(store, "one") if role == "user"] == ["My first"]
+    assert [text for role, text in said(store, "two") if role == "user"] == ["My second"]
+
+    async def main() -> list[Any]:
+        async with Memory(store) as memory:
+            return [info async for info in memory.resource("alice").threads()]
+
+    (fork,) = [info for info in asyncio.run(main()) if info.thread_id not in ("one", "two")]
+    assert fork.title == "Copy of one"
+    assert fork.forked_from["thread_id"] == "one"
+    assert [text for role, text in said(store, fork.thread_id) if role == "user"] == ["My first", "More"]
+
+
+def test_working_memory_is_shown(store: str) -> None:
+    async def put() -> None:
+        async with Memory(store) as memory:
+            await memory.thread("alice", "t").working_memory.put({"order": 17})
+            await memory.resource("alice").working_memory.put("# Alice")
+
+    asyncio.run(put())
+    told = run(store, "/memory\n", "--thread", "t")
+    assert 'thread, version 1:\n{\n  "order": 17\n}' in told
+    assert "resource, version 1:\n# Alice" in told
+
+
+def test_wrong_commands_are_refused_by_name_and_end_nothing(store: str) -> None:
+    told = run(store, "/nothing\n/switch\n/switch zzz\n/rename\n/rename x\n/retry\n/fork\n/help\nHi\n", "--thread", "t")
+    for expected in (
+        "there is no command /nothing; /help lists them",
+        "say which thread",
+        "there is no thread 'zzz'",
+        "say the title",
+        "nothing was asked yet",
+        "list the threads, the last touched first",
+        "I follow a script",
+    ):
+        assert expected in told
+    assert len(said(store)) == 2
+
+
+def test_control_codes_of_a_model_do_not_reach_the_terminal(store: str) -> None:
+    with serving(lambda request: {"role": "assistant", "content": "\x1b[2J\x07clean \u202eme"}) as server:
+        os.environ["THREADKEEP_API_KEY"] = KEY
+        try:
+            told = run(store, "Hi\n", "--thread", "t", "--model", "gpt-test", "--base-url", server.url)
+        finally:
+            del os.environ["THREADKEEP_API_KEY"]
+    assert "\\x1b[2J\\x07clean \\u202eme" in told
+    assert "\x1b[2J" not in told
+
+
+def test_another_resources_thread_looks_missing(store: str) -> None:
+    run(store, "Hi\n", "--thread", "t")
+    told = CliRunner().invoke(
+        main, ["chat", "--resource", "bob", "--store", store, "--thread", "t"], input="/threads\n"
+    )
+    assert "a new thread, t" in told.output
+    assert "no threads yet" in told.output
+
+
+def test_a_model_that_cannot_be_had_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'none.db'}"
+    told = CliRunner().invoke(main, ["chat", "--resource", "alice", "--store", url, "--model", "nothing:such"])
+    assert told.exit_code == 1
+    assert "Unknown model" in told.output
+    assert not (tmp_path / "none.db").exists()
