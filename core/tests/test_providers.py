@@ -26,7 +26,7 @@ from threadkeep.formats.pydantic_ai import from_pydantic_ai, to_pydantic_ai
 from threadkeep.messages import FilePart, ReasoningPart, TextPart, ToolCallPart, ToolResultPart, parse_message
 from threadkeep.model import Model, ModelRequest, ScriptedModel, as_model
 from threadkeep.providers import ProviderModel
-from threadkeep.tools import Tool
+from threadkeep.tools import Tool, ToolContext
 
 ALICE: Any = {"resource_id": "user_alice", "thread_id": "support"}
 
@@ -222,7 +222,7 @@ def test_the_real_conversations_go_through_a_provider_and_are_stored_as_recorded
             playing = recording
             results: list[str] = []
 
-            async def answer(arguments: dict[str, Any], results: list[str] = results) -> Any:
+            async def answer(arguments: dict[str, Any], context: ToolContext, results: list[str] = results) -> Any:
                 return results.pop(0)
 
             names = {each["function"]["name"] for chat in recording.messages for each in chat.get("tool_calls") or []}

@@ -20,7 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from threadkeep.messages import FilePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
-from threadkeep.model import ModelRequest
+from threadkeep.model import ModelError, ModelRequest
 from threadkeep.tools import Tool
 
 if TYPE_CHECKING:
@@ -128,29 +128,35 @@ class ChatSpan:
 class RunSpan:
     """The span of a run, from which those of its model and tool calls are made."""
 
-    def __init__(self, span: Span | None, context: Context | None, shared: dict[str, Any], model: object) -> None:
+    def __init__(
+        self,
+        span: Span | None = None,
+        context: Context | None = None,
+        shared: dict[str, Any] | None = None,
+        *,
+        remote: bool = False,
+    ) -> None:
         self._span = span
         self._context = context
-        self._shared = shared
-        self._model = model
+        self._shared = shared or {}
+        self._remote = remote
         self._totals: dict[str, int] = {}
 
     @contextmanager
     def chat(self, request: ModelRequest) -> Iterator[ChatSpan]:
         """Around one call of the model."""
         tracer = _tracer()
-        if tracer is None:
+        if tracer is None or self._span is None:
             yield ChatSpan(None, None, self._totals)
             return
         from opentelemetry.trace import SpanKind, set_span_in_context
 
-        remote = hasattr(self._model, "provider")
         name = self._shared.get("gen_ai.request.model")
         attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.stream": True, **self._shared}
         span = tracer.start_span(
             f"chat {name}" if name else "chat",
             context=self._context,
-            kind=SpanKind.CLIENT if remote else SpanKind.INTERNAL,
+            kind=SpanKind.CLIENT if self._remote else SpanKind.INTERNAL,
             attributes=attributes,
         )
         if span.is_recording() and content_wanted():
@@ -167,7 +173,7 @@ class RunSpan:
     def tool(self, call: ToolCallPart, tool: Tool | None = None) -> Iterator[ToolSpan]:
         """Around one run of a tool; nothing may be yielded inside."""
         tracer = _tracer()
-        if tracer is None:
+        if tracer is None or self._span is None:
             yield ToolSpan(None)
             return
         from opentelemetry.trace import use_span
@@ -192,6 +198,12 @@ class RunSpan:
         ):
             yield ToolSpan(span)
 
+    def forked(self, thread_id: str) -> None:
+        """Tell that the run goes on in another thread."""
+        self._shared["gen_ai.conversation.id"] = thread_id
+        if self._span is not None:
+            self._span.set_attribute("gen_ai.conversation.id", thread_id)
+
     def finished(self, reason: str) -> None:
         """Tell why the run ended, and what all its model calls took."""
         if self._span is None or not self._span.is_recording():
@@ -206,13 +218,14 @@ def agent_run(agent: str, model: object, *, resource_id: str, thread_id: str) ->
     """Around one run of the agent of this name. Things may be yielded inside: the span is not made the current one."""
     tracer = _tracer()
     if tracer is None:
-        yield RunSpan(None, None, {}, model)
+        yield RunSpan()
         return
     from opentelemetry.trace import set_span_in_context
 
-    provider = getattr(model, "provider", None) or "threadkeep"
+    provider = getattr(model, "provider", None)
     shared = {
-        "gen_ai.provider.name": _PROVIDERS.get(str(provider), str(provider)),
+        # A model that runs in this process is nobody else's.
+        "gen_ai.provider.name": _PROVIDERS.get(str(provider), str(provider)) if provider else "threadkeep",
         "gen_ai.agent.name": agent,
         "gen_ai.conversation.id": thread_id,
         # Thread ids are unique in their resource only.
@@ -223,7 +236,7 @@ def agent_run(agent: str, model: object, *, resource_id: str, thread_id: str) ->
     attributes = {"gen_ai.operation.name": "invoke_agent", **shared}
     span = tracer.start_span(f"invoke_agent {agent}", attributes=attributes)
     with _ending(span):
-        yield RunSpan(span, set_span_in_context(span), shared, model)
+        yield RunSpan(span, set_span_in_context(span), shared, remote=provider is not None)
 
 
 def content_wanted() -> bool:
@@ -251,7 +264,8 @@ def _ending(span: Span) -> Iterator[None]:
         yield
     except Exception as error:
         # Not its text, which may repeat what was said.
-        _fail(span, type(error).__qualname__)
+        known = error.__cause__ if isinstance(error, ModelError) and error.__cause__ is not None else error
+        _fail(span, type(known).__qualname__)
         raise
     finally:
         span.end()

@@ -9,15 +9,17 @@ from typing import Any
 from threadkeep.errors import ModelFailed, ThreadkeepError
 from threadkeep.messages import Message, ReasoningPart, TextPart
 from threadkeep.model import Model, ModelError, ModelRequest, ReasoningDelta, TextDelta
+from threadkeep.telemetry import RunSpan
 
 
 class Answer:
     """One call of a model. `message` is its answer, None until it is there."""
 
-    def __init__(self, agent: str, model: Model) -> None:
+    def __init__(self, agent: str, model: Model, span: RunSpan) -> None:
         self.message: Message | None = None
         self._agent = agent
         self._model = model
+        self._span = span
         self._text: list[str] = []
         self._reasoning: list[str] = []
 
@@ -26,16 +28,19 @@ class Answer:
         message: object = None
         try:
             stream = self._model.stream(request)
-            async with _closing(stream):
-                async for item in stream:
-                    if isinstance(item, TextDelta):
-                        self._text.append(item.text)
-                        yield item
-                    elif isinstance(item, ReasoningDelta):
-                        self._reasoning.append(item.text)
-                        yield item
-                    else:
-                        message = item
+            with self._span.chat(request) as chat:
+                async with _closing(stream), aclosing(chat.each(stream)) as items:
+                    async for item in items:
+                        if isinstance(item, TextDelta):
+                            self._text.append(item.text)
+                            yield item
+                        elif isinstance(item, ReasoningDelta):
+                            self._reasoning.append(item.text)
+                            yield item
+                        else:
+                            message = item
+                if isinstance(message, Message):
+                    chat.answered(message)
         except ThreadkeepError:
             raise
         except ModelError as error:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from threadkeep.agent.events import Event, ToolAnswered, ToolCalled
 from threadkeep.messages import ToolCallPart, ToolResultPart
+from threadkeep.telemetry import RunSpan
 from threadkeep.tools import ArgumentError, Tool, ToolContext, call_arguments, failure, run_call
 
 Waits: TypeAlias = Literal["approval", "client_tools"]
@@ -65,7 +66,9 @@ class ToolRuns:
         tools: Mapping[str, Tool],
         context: Callable[[ToolCallPart, Callable[[Any], None]], ToolContext],
         timeout: float | None,
+        span: RunSpan,
     ) -> None:
+        self._span = span
         self._tools = tools
         self._context = context
         self._timeout = timeout
@@ -106,7 +109,9 @@ class ToolRuns:
         if job.approval is not None and "arguments" in job.approval:
             call = call.model_copy(update={"arguments": job.approval["arguments"]})
         try:
-            result = await run_call(self._tools, self._context(call, happened.put_nowait), timeout=self._timeout)
+            with self._span.tool(call, self._tools.get(call.name)) as told:
+                result = await run_call(self._tools, self._context(call, happened.put_nowait), timeout=self._timeout)
+                told.answered(result)
         except BaseException as error:
             happened.put_nowait(error)
             raise

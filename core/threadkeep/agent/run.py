@@ -26,6 +26,7 @@ from threadkeep.agent.turn import AGENT, TURN, TURN_MESSAGES, Turn, find_turn, r
 from threadkeep.errors import RunLost, StoreError, TailMoved, ThreadExists, ThreadkeepError, VersionMoved
 from threadkeep.messages import INTERRUPTED, Message, ToolCallPart, batches, decode, encode, new_id
 from threadkeep.store import MISSING, Snapshot, Thread, Window
+from threadkeep.telemetry import RunSpan, agent_run
 from threadkeep.thread import ALL, ThreadHandle
 from threadkeep.tools import Tool, ToolContext
 from threadkeep.views import read_info, read_memory
@@ -55,6 +56,7 @@ class Run:
         self._answer: Answer | None = None
         self._jobs: list[Job] = []
         self._runs: ToolRuns | None = None
+        self._span = RunSpan()
         self._anchor = ""
         self._go_to(thread)
 
@@ -69,15 +71,23 @@ class Run:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """The run, as its events."""
-        try:
-            async with aclosing(self._work()) as work:
-                async for event in work:
-                    yield event
-        except BaseException as error:
-            await self._end(error)
-            raise
-        finally:
-            self._lease.let_go()
+        thread = self._thread
+        with agent_run(
+            self._agent.name, self._agent.model, resource_id=thread.resource_id, thread_id=thread.thread_id
+        ) as self._span:
+            try:
+                async with aclosing(self._work()) as work:
+                    async for event in work:
+                        if isinstance(event, Forked):
+                            self._span.forked(event.thread_id)
+                        elif isinstance(event, Finished):
+                            self._span.finished(event.reason)
+                        yield event
+            except BaseException as error:
+                await self._end(error)
+                raise
+            finally:
+                self._lease.let_go()
 
     async def _work(self) -> AsyncGenerator[Event, None]:
         given = await self._recall.before_commit(self._request.given, self._thread)
@@ -289,7 +299,7 @@ class Run:
         """One call of the model: its pieces as they come. Leaves its message in `_step`."""
         turn = self._now
         request = await self._recall.request(turn, self._thread)
-        self._answer = Answer(self._agent.name, self._agent.model)
+        self._answer = Answer(self._agent.name, self._agent.model, self._span)
         async with aclosing(self._answer.events(request)) as events:
             async for event in events:
                 self._lease.check()
@@ -303,7 +313,7 @@ class Run:
     async def _run_tools(self) -> AsyncGenerator[Event, None]:
         """Run the calls that can be answered now. Leaves the results in `_step`, in call order."""
         self._jobs = self._ready(self._now)
-        self._runs = ToolRuns(self._tools, self._context, self._agent.tool_timeout)
+        self._runs = ToolRuns(self._tools, self._context, self._agent.tool_timeout, self._span)
         async with aclosing(self._runs.events(self._jobs)) as events:
             async for event in events:
                 yield event
