@@ -23,7 +23,6 @@ OPTIONAL = {
     ("formats", "pydantic_ai.py"): ("pydantic_ai", "at once"),
     ("model.py",): ("pydantic_ai", "later"),
     ("providers.py",): ("pydantic_ai", "later"),
-    ("agent", "agent.py"): ("pydantic_ai", "later"),
     ("telemetry.py",): ("opentelemetry", "later"),
 }
 """What comes with an extra, and the modules that may use it: only when it is called for, but for the one about it."""

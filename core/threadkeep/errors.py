@@ -351,14 +351,13 @@ class ModelFailed(AgentError):
     wants to be left alone, None where it did not say.
     """
 
-    def __init__(
-        self, agent: str, reason: str, action: Action = Action.REPEAT, retry_after: float | None = None
-    ) -> None:
-        super().__init__(agent, reason, action, retry_after)
+    action = Action.REPEAT
+    retry_after: float | None = None
+
+    def __init__(self, agent: str, reason: str) -> None:
+        super().__init__(agent, reason)
         self.agent = agent
         self.reason = reason
-        self.action = action
-        self.retry_after = retry_after
 
     def __str__(self) -> str:
         return f"the model of agent {self.agent!r} failed: {self.reason}"

@@ -92,8 +92,12 @@ class FunctionModel:
         yield Message.assistant(answer) if isinstance(answer, str) else answer
 
 
+ModelLike: TypeAlias = "Model | str | PydanticModel | Function"
+"""What `as_model` takes."""
+
+
 def as_model(
-    model: Model | str | PydanticModel | Function,
+    model: ModelLike,
     *,
     base_url: str | None = None,
     api_key: str | None = None,

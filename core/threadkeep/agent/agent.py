@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,14 +22,10 @@ from threadkeep.errors import InvalidInput
 from threadkeep.limits import check_id
 from threadkeep.memory import Memory
 from threadkeep.messages import Message, ToolCallPart
-from threadkeep.model import Function, Model, as_model
+from threadkeep.model import Model, ModelLike, as_model
 from threadkeep.reconcile import Ids
 from threadkeep.store import Tail
 from threadkeep.tools import Tool, tool
-
-if TYPE_CHECKING:
-    from pydantic_ai.models import Model as PydanticModel
-
 
 class Reply(BaseModel):
     """What `generate` returns: the answer's text and message, all messages of the turn, and why the run ended."""
@@ -72,7 +68,7 @@ class Agent:
     def __init__(
         self,
         *,
-        model: Model | str | PydanticModel | Function,
+        model: ModelLike,
         memory: Memory,
         name: str = "assistant",
         instructions: str | None = None,
@@ -94,7 +90,7 @@ class Agent:
         if title is not None and not isinstance(title, Model) and not callable(title):
             raise InvalidInput(f"title is a model, or a function from messages to a title, not {title!r}")
         self.name = name
-        self.model = as_model(model)
+        self.model: Model = as_model(model)
         self.memory = memory
         self.instructions = instructions
         self.max_steps = max_steps

@@ -44,7 +44,9 @@ class Answer:
         except ThreadkeepError:
             raise
         except ModelError as error:
-            raise ModelFailed(self._agent, error.reason, error.action, error.retry_after) from error
+            failed = ModelFailed(self._agent, error.reason)
+            failed.action, failed.retry_after = error.action, error.retry_after
+            raise failed from error
         except Exception as error:
             raise ModelFailed(self._agent, f"{type(error).__name__}: {error}") from error
         if not isinstance(message, Message) or message.role != "assistant":
