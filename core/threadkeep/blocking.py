@@ -32,7 +32,7 @@ from threadkeep.agent.request import Approval, OnDiverged
 from threadkeep.agent.titles import TitleMaker
 from threadkeep.guard import Guard
 from threadkeep.messages import Message
-from threadkeep.model import Model
+from threadkeep.model import Model, ModelLike
 from threadkeep.portal import Portal
 from threadkeep.reconcile import Ids
 from threadkeep.store import Order, Receipt, Store, Tail
@@ -514,13 +514,16 @@ class Agent:
     beside it. `lease_seconds`: how long a run of this agent may be silent (its process dead, its machine cut off)
     before others take its thread over.
 
+    `model` is a name, a pydantic-ai model, a function of the request or a Model; `as_model` says more, and takes an
+    endpoint's URL and settings.
+
     Raises InvalidInput for a model or tool that is none, and for numbers that are out of range.
     """
 
     def __init__(
         self,
         *,
-        model: Model,
+        model: ModelLike,
         memory: Memory,
         name: str = "assistant",
         instructions: str | None = None,

@@ -27,6 +27,7 @@ from threadkeep.reconcile import Ids
 from threadkeep.store import Tail
 from threadkeep.tools import Tool, tool
 
+
 class Reply(BaseModel):
     """What `generate` returns: the answer's text and message, all messages of the turn, and why the run ended."""
 
