@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from json_values import JSON, TEXTS
 
-from threadkeep import Memory, Message
+from threadkeep import Agent, Memory, Message
+from threadkeep.agent import Approval
 from threadkeep.errors import InvalidContent
-from threadkeep.formats.ai_sdk import from_ui, messages_from_ui, messages_to_ui, to_ui
+from threadkeep.formats.ai_sdk import approvals_from_ui, from_ui, messages_from_ui, messages_to_ui, to_ui
 from threadkeep.messages import ReasoningPart, TextPart, ToolCallPart, ToolResultPart, dump, parse_message
+from threadkeep.model import ScriptedModel
+from threadkeep.tools import tool
 from threadkeep.windows import pending_calls
 
 APPROVAL = {"id": "ap1", "approved": True, "reason": "fine"}
@@ -201,6 +204,45 @@ def test_a_result_that_the_client_brought_is_a_message_of_its_own() -> None:
     assert again.id == "a1"
     assert again.tool_results == []
     assert (result.id, result.role, result.tool_results[0].result) == ("a1/0/c1", "tool", "Oslo")
+
+
+def test_answers_to_approvals_are_read_from_the_last_message() -> None:
+    yes = {**PARTS[17], "toolCallId": "c1"}
+    no = {**PARTS[17], "toolCallId": "c2", "approval": {"id": "ap2", "approved": False, "reason": "too dear"}}
+    waiting = {**PARTS[16], "toolCallId": "c3"}
+    asked = {"id": "a1", "role": "assistant", "parts": [yes, no, waiting, *PARTS[:5]]}
+    assert approvals_from_ui([asked]) == [Approval("c1", True, "fine"), Approval("c2", False, "too dear")]
+    assert approvals_from_ui([asked, {"id": "u2", "role": "user", "parts": []}]) == []
+    assert approvals_from_ui([]) == []
+
+
+def test_an_agent_goes_on_where_a_front_end_approved() -> None:
+    """From the page's first look to the answer: what the agent stored, the front end shows, and it brings back."""
+
+    async def main() -> None:
+        def refund(euros: int) -> str:
+            """Pay money back."""
+            return f"{euros} euros are on their way"
+
+        call = ToolCallPart(tool_call_id="c1", name="refund", arguments={"euros": 5})
+        script: list[Any] = [Message(role="assistant", parts=[call]), "Done."]
+        async with Memory("memory://") as memory:
+            agent = Agent(model=ScriptedModel(script), memory=memory, tools=[tool(refund, needs_approval=True)])
+            user = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Money back!"}]}
+            alice: Any = {"resource_id": "alice", "thread_id": "t"}
+            assert (await agent.generate(messages=messages_from_ui([user]), **alice)).reason == "approval"
+            shown = messages_to_ui(await memory.thread(**alice).messages())
+            shown[1]["parts"][1] |= {"state": "approval-responded", "approval": {"id": "x", "approved": True}}
+            shown = json.loads(json.dumps(shown))
+            reply = await agent.generate(messages=messages_from_ui(shown), approvals=approvals_from_ui(shown), **alice)
+            assert reply.text == "Done."
+            stored = await memory.thread(**alice).messages()
+            assert [message.role for message in stored] == ["user", "assistant", "tool", "assistant"]
+            assert stored[2].tool_results[0].result == "5 euros are on their way"
+            (_, folded) = messages_to_ui(stored)
+            assert [part["type"] for part in folded["parts"]] == ["step-start", "tool-refund", "step-start", "text"]
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
+from threadkeep.agent.request import Approval
 from threadkeep.errors import InvalidContent
 from threadkeep.limits import canonical_json
 from threadkeep.messages import (
@@ -102,6 +103,29 @@ def messages_to_ui(messages: Iterable[Message]) -> list[dict[str, Any]]:
         shown = message if message.role in _ROLES else message.model_copy(update={"role": "system"})
         folded.append(to_ui(shown))
     return [*folded, *_fold(group)]
+
+
+def approvals_from_ui(ui_messages: Iterable[Mapping[str, Any]]) -> list[Approval]:
+    """The answers to calls that waited for approval in the last message of a front end's conversation.
+
+    Only where it is the assistant's: what somebody said afterwards has gone on without them.
+    Raises InvalidContent for a message that cannot be read.
+    """
+    messages = list(ui_messages)
+    if not messages:
+        return []
+    fields, forms = _read(messages[-1])
+    answers = []
+    for form in forms if fields["role"] == "assistant" else ():
+        match form:
+            case {
+                "toolCallId": str(call_id),
+                "state": "approval-responded",
+                "approval": {"approved": bool(approved), **rest},
+            }:
+                reason = rest.get("reason")
+                answers.append(Approval(call_id, approved, reason if isinstance(reason, str) else None))
+    return answers
 
 
 def _read(ui: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
