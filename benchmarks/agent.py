@@ -25,6 +25,7 @@ from sqlite import session
 from timing import Way, interleaved, quantile, table
 
 from threadkeep import Agent, Memory, Message
+from threadkeep.agent.options import LAST
 from threadkeep.messages import ToolCallPart, ToolResultPart, new_id
 from threadkeep.model import ModelRequest, ScriptedModel
 
@@ -33,7 +34,7 @@ try:
 except ImportError:
     agents = None
 
-USER, LAST = "user", 40
+USER = "user"
 QUESTION = "Can I change the seat of my reservation, and what would that cost me? " * 2
 ANSWER = "You can change it free of charge until a day before the flight leaves. " * 4
 
@@ -56,7 +57,7 @@ class Ours:
 
     def __init__(self, folder: Path, length: int) -> None:
         self.memory = Memory(f"sqlite:///{folder}/ours.db?synchronous=normal")
-        self.agent = Agent(model=ScriptedModel(answer), memory=self.memory, tools=[look_up], last=LAST)
+        self.agent = Agent(model=ScriptedModel(answer), memory=self.memory, tools=[look_up])
         self.length = length
 
     async def fill(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pexpect
 import pytest
 from click.testing import CliRunner
-from openai_server import KEY, Status, serving
+from openai_server import KEY, Status, saying, serving
 
 from threadkeep import Memory, Message
 from threadkeep.cli import main
@@ -86,17 +86,17 @@ def test_ctrl_c_in_the_middle_of_an_answer_neither_loses_nor_doubles_a_message(s
             chat.sendintr()
             chat.expect("stopped; /retry asks again")
             server.hold.set()
-            chat.expect("t>")
+            chat.expect(">")
             chat.sendline("/retry")
             chat.expect("five.")
-            chat.expect("t>")
+            chat.expect(">")
             chat.sendline("And again")
             chat.expect("five.")
-            chat.expect("t>")
+            chat.expect(">")
             # At the prompt it empties the line, and ends nothing.
             chat.send("a line that is not sent")
             chat.sendintr()
-            chat.expect("t>")
+            chat.expect(">")
             chat.sendline("/quit")
             chat.expect(pexpect.EOF)
         chat.wait()
@@ -118,11 +118,13 @@ def test_ctrl_c_while_a_script_types_keeps_the_question(store: str) -> None:
         chat.expect("stopped")
         chat.sendline("count to 3")
         chat.expect("1 2 3")
-        chat.expect("t>")
+        chat.expect(">")
         chat.sendline("/quit")
         chat.expect(pexpect.EOF)
-    assert [text for role, text in said(store) if role == "user"] == ["count to 500", "count to 3"]
-    assert said(store)[-1] == ("assistant", "1 2 3")
+    asked, half, again, answer = stored(store)
+    assert (asked.text, again.text, answer.text) == ("count to 500", "count to 3", "1 2 3")
+    assert half.text.startswith("1 2 3 4 ")
+    assert half.metadata["interrupted"] == "cancelled"
 
 
 def test_a_provider_that_fails_leaves_the_question_and_retry_answers_it(store: str) -> None:
@@ -143,6 +145,10 @@ def test_a_provider_that_fails_leaves_the_question_and_retry_answers_it(store: s
             chat.sendline("/quit")
             chat.expect(pexpect.EOF)
     assert said(store) == [("user", "Are you there?"), ("assistant", "Here I am.")]
+
+
+def say(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
 
 
 def run(store: str, lines: str, *arguments: str) -> str:
@@ -184,6 +190,18 @@ def test_working_memory_is_shown(store: str) -> None:
     assert "resource, version 1:\n# Alice" in told
 
 
+def test_what_the_model_notes_is_told_and_threads_name_themselves(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADKEEP_API_KEY", KEY)
+    noted = {"name": "update_working_memory", "arguments": '{"version": 0, "text": "Alice likes fish."}'}
+    calls = [{"id": "c1", "type": "function", "function": noted}]
+    with serving(saying({"role": "assistant", "content": None, "tool_calls": calls}, say("Noted."))) as server:
+        options = ("--thread", "t", "--model", "gpt-test", "--base-url", server.url)
+        told = run(store, "Remember that I like fish\n/memory\n/threads\n", *options)
+    assert "working memory of the resource, version 1; /memory shows it" in told
+    assert "resource, version 1:\nAlice likes fish." in told
+    assert "Remember that I like fish" in told.partition("last active")[2]
+
+
 def test_wrong_commands_are_refused_by_name_and_end_nothing(store: str) -> None:
     told = run(store, "/nothing\n/switch\n/switch zzz\n/rename\n/rename x\n/retry\n/fork\n/help\nHi\n", "--thread", "t")
     for expected in (
@@ -199,13 +217,10 @@ def test_wrong_commands_are_refused_by_name_and_end_nothing(store: str) -> None:
     assert len(said(store)) == 2
 
 
-def test_control_codes_of_a_model_do_not_reach_the_terminal(store: str) -> None:
-    with serving(lambda request: {"role": "assistant", "content": "\x1b[2J\x07clean \u202eme"}) as server:
-        os.environ["THREADKEEP_API_KEY"] = KEY
-        try:
-            told = run(store, "Hi\n", "--thread", "t", "--model", "gpt-test", "--base-url", server.url)
-        finally:
-            del os.environ["THREADKEEP_API_KEY"]
+def test_control_codes_of_a_model_do_not_reach_the_terminal(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADKEEP_API_KEY", KEY)
+    with serving(saying(say("\x1b[2J\x07clean \u202eme"))) as server:
+        told = run(store, "Hi\n", "--thread", "t", "--model", "gpt-test", "--base-url", server.url)
     assert "\\x1b[2J\\x07clean \\u202eme" in told
     assert "\x1b[2J" not in told
 

@@ -18,7 +18,7 @@ from pydantic_ai.messages import ToolCallPart as CallOfModel
 from pydantic_ai.models.test import TestModel
 
 from threadkeep import Agent, Memory, Message
-from threadkeep.agent import ReasoningDelta, TextDelta
+from threadkeep.agent import MemoryOptions, ReasoningDelta, TextDelta
 from threadkeep.cli.replay.recordings import read_recordings
 from threadkeep.errors import Action, InvalidInput, ModelFailed
 from threadkeep.formats.openai import from_openai, to_openai
@@ -227,7 +227,7 @@ def test_the_real_conversations_go_through_a_provider_and_are_stored_as_recorded
 
             names = {each["function"]["name"] for chat in recording.messages for each in chat.get("tool_calls") or []}
             tools = [Tool(name, "As recorded.", {"type": "object", "properties": {}}, answer) for name in sorted(names)]
-            agent = Agent(model=model, memory=memory, tools=tools, last=1000, max_steps=100)
+            agent = Agent(model=model, memory=memory, tools=tools, options=MemoryOptions(last=1000), max_steps=100)
             for turn in recording.turns:
                 spoken = [from_openai(chat) for chat in recording.messages[turn.start : turn.reply]]
                 results += [c["content"] for c in recording.messages[turn.reply : turn.end] if c["role"] == "tool"]

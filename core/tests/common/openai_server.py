@@ -125,8 +125,9 @@ def plain(chat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    for start in range(0, len(text), 7):
-        yield text[start : start + 7]
+    size = max(7, len(text) // 10)
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
 
 
 def chat_events(message: Mapping[str, Any], model: str, usage: bool) -> list[dict[str, Any]]:

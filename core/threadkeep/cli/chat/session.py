@@ -5,14 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from textwrap import shorten
 from typing import Final
 
 import click
 
-from threadkeep.agent import Agent, Event, ReasoningDelta, TextDelta, ToolAnswered, ToolCalled
+from threadkeep.agent import (
+    Agent,
+    Event,
+    MemoryOptions,
+    ReasoningDelta,
+    TextDelta,
+    TitleChanged,
+    ToolAnswered,
+    ToolCalled,
+    WorkingMemoryChanged,
+)
 from threadkeep.cli.chat.terminal import Screen, each_line, on_interrupt, open_lines
 from threadkeep.cli.options import without_secrets
 from threadkeep.cli.output import shown_time, visible_id, write_table
@@ -40,6 +51,9 @@ COMMANDS: Final = {
 _NAME: Final = 24
 """Characters of a title or id in the prompt."""
 
+_TITLE: Final = 60
+"""Characters of a title that nobody gave."""
+
 _HISTORY: Final = 10
 _MOST: Final = 1000
 _LISTED: Final = 30
@@ -48,6 +62,12 @@ _LISTED: Final = 30
 def current_time() -> str:
     """The date and the time of day, here."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def first_words(said: Sequence[Message]) -> str:
+    """A thread's title: how it began."""
+    text = " ".join(" ".join(message.text for message in said).split())
+    return shorten(text, _TITLE, placeholder="…") or text[:_TITLE]
 
 
 class Session:
@@ -64,7 +84,14 @@ class Session:
     ) -> None:
         self._resource = memory.resource(resource_id)
         self._thread = self._resource.thread(new_id() if thread_id is None else thread_id)
-        self._agent = Agent(model=model, memory=memory, instructions=instructions, tools=[current_time])
+        self._agent = Agent(
+            model=model,
+            memory=memory,
+            instructions=instructions,
+            tools=[current_time],
+            options=MemoryOptions(working_memory="resource"),
+            title=first_words,
+        )
         self._url = url
         self._screen = Screen()
         self._title: str | None = None
@@ -160,6 +187,10 @@ class Session:
                 self._screen.call(call)
             case ToolAnswered(result):
                 self._screen.result(result)
+            case WorkingMemoryChanged(of, memory):
+                self._screen.note(f"working memory of the {of}, version {memory.version}; /memory shows it")
+            case TitleChanged(title):
+                self._title = title
 
     async def _command(self, line: str) -> None:
         word, _, rest = line.partition(" ")
