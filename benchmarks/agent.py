@@ -27,7 +27,7 @@ from timing import Way, interleaved, quantile, table
 from threadkeep import Agent, Memory, Message
 from threadkeep.agent.options import LAST
 from threadkeep.messages import ToolCallPart, ToolResultPart, new_id
-from threadkeep.model import ModelRequest, ScriptedModel
+from threadkeep.model import ModelRequest
 
 try:
     agents: Any = import_module("agents")
@@ -44,7 +44,7 @@ async def look_up(order: int) -> str:
     return f"order {order} is on its way"
 
 
-def answer(request: ModelRequest) -> Message:
+async def answer(request: ModelRequest) -> Message:
     last = request.messages[-1]
     if last.role == "user" and last.text.startswith("Order"):
         call = ToolCallPart(tool_call_id=f"call_{new_id()}", name="look_up", arguments='{"order": 17}')
@@ -57,7 +57,7 @@ class Ours:
 
     def __init__(self, folder: Path, length: int) -> None:
         self.memory = Memory(f"sqlite:///{folder}/ours.db?synchronous=normal")
-        self.agent = Agent(model=ScriptedModel(answer), memory=self.memory, tools=[look_up])
+        self.agent = Agent(model=answer, memory=self.memory, tools=[look_up])
         self.length = length
 
     async def fill(self) -> None:

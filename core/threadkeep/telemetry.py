@@ -80,7 +80,7 @@ class ChatSpan:
 
     async def each(self, items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
         """The items as they come, each waited for inside the span, so that spans of an HTTP client are below it."""
-        if self._span is None:
+        if self._span is None or not self._span.get_span_context().is_valid:
             async for item in items:
                 yield item
             return
