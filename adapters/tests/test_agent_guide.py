@@ -1,16 +1,19 @@
 """Support agents and what they remember, on every store of this distribution: alice and bob, one user with two threads,
-an admin who looks across, two agents on one thread and on two."""
+an admin who looks across, two agents on one thread and on two. Their models follow a script, called directly, and
+behind a server that speaks OpenAI's protocol."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import servers
 import test_contract as contract
+from openai_server import KEY, serving, speaking
 from pydantic import BaseModel
 
 from threadkeep import Agent, Memory, Message
@@ -18,15 +21,43 @@ from threadkeep.agent import MemoryOptions, TitleChanged, WorkingMemoryChanged
 from threadkeep.agent.working_memory import TOOL_NAME
 from threadkeep.errors import ReadOnly, ThreadNotFound
 from threadkeep.messages import ToolCallPart
-from threadkeep.model import ModelRequest, ScriptedModel
+from threadkeep.model import Model, ModelRequest, ScriptedModel
+from threadkeep.providers import ProviderModel
 
 Use = Callable[[Callable[[Memory, Callable[[str], str]], Awaitable[None]]], None]
 
 STORES = sorted(set(contract.SCHEMES) & set(contract.URLS))
 
 
+class Speaker:
+    """Makes models of scripts, and closes them."""
+
+    def __init__(self, *, wired: bool) -> None:
+        self._wired = wired
+        self._models: list[ProviderModel] = []
+        self._servers = ExitStack()
+
+    def __call__(self, script: Callable[[ModelRequest], str | Message]) -> Model:
+        if not self._wired:
+            return ScriptedModel(script)
+        server = self._servers.enter_context(serving(speaking(script)))
+        model = ProviderModel("gpt-test", base_url=server.url, api_key=KEY)
+        self._models.append(model)
+        return model
+
+    async def close(self) -> None:
+        for model in self._models:
+            await model.close()
+        self._servers.close()
+
+
+@pytest.fixture(params=["scripted", "openai protocol"])
+def speaks(request: pytest.FixtureRequest) -> Speaker:
+    return Speaker(wired=request.param != "scripted")
+
+
 @pytest.fixture(params=STORES)
-def use(request: pytest.FixtureRequest, tmp_path: Path) -> Use:
+def use(request: pytest.FixtureRequest, tmp_path: Path, speaks: Speaker) -> Use:
     """Runs a check with a Memory on a store, and a function that makes names of users that are new there."""
     scheme: str = request.param
     if scheme in contract.KINDS:
@@ -36,7 +67,10 @@ def use(request: pytest.FixtureRequest, tmp_path: Path) -> Use:
     def go(check: Callable[[Memory, Callable[[str], str]], Awaitable[None]]) -> None:
         async def main() -> None:
             async with Memory(contract.URLS[scheme](tmp_path)) as memory:
-                await check(memory, lambda name: f"{run} {name}")
+                try:
+                    await check(memory, lambda name: f"{run} {name}")
+                finally:
+                    await speaks.close()
                 async for resource_id in memory.admin.resources():
                     if resource_id.startswith(run):
                         await memory.resource(resource_id).erase()
@@ -55,10 +89,10 @@ async def texts(memory: Memory, user: str, thread: str) -> list[str]:
     return [message.text for message in await memory.thread(user, thread).messages()]
 
 
-def test_alice_and_bob_with_one_thread_id_know_nothing_of_each_other(use: Use) -> None:
+def test_alice_and_bob_with_one_thread_id_know_nothing_of_each_other(use: Use, speaks: Speaker) -> None:
     async def check(memory: Memory, new: Callable[[str], str]) -> None:
         alice, bob = new("user_alice"), new("user_bob")
-        agent = Agent(name="support", model=ScriptedModel(heard), memory=memory)
+        agent = Agent(name="support", model=speaks(heard), memory=memory)
 
         async def ask(user: str, text: str) -> str:
             return (await agent.generate(text, resource_id=user, thread_id="support_thread_1")).text
@@ -75,7 +109,7 @@ def test_alice_and_bob_with_one_thread_id_know_nothing_of_each_other(use: Use) -
     use(check)
 
 
-def test_one_user_has_two_threads_that_do_not_mix_and_a_profile_in_both(use: Use) -> None:
+def test_one_user_has_two_threads_that_do_not_mix_and_a_profile_in_both(use: Use, speaks: Speaker) -> None:
     class Profile(BaseModel):
         name: str | None = None
 
@@ -91,7 +125,7 @@ def test_one_user_has_two_threads_that_do_not_mix_and_a_profile_in_both(use: Use
     async def check(memory: Memory, new: Callable[[str], str]) -> None:
         alice = new("user_alice")
         agent = Agent(
-            model=ScriptedModel(answer),
+            model=speaks(answer),
             title=lambda messages: messages[0].text,
             memory=memory,
             options=MemoryOptions(working_memory="resource", schema=Profile),
@@ -115,9 +149,9 @@ def test_one_user_has_two_threads_that_do_not_mix_and_a_profile_in_both(use: Use
     use(check)
 
 
-def test_an_admin_looks_across_users_and_changes_nothing(use: Use) -> None:
+def test_an_admin_looks_across_users_and_changes_nothing(use: Use, speaks: Speaker) -> None:
     async def check(memory: Memory, new: Callable[[str], str]) -> None:
-        agent = Agent(model=ScriptedModel(heard), memory=memory)
+        agent = Agent(model=speaks(heard), memory=memory)
         for user, thread in (("user_alice", "order"), ("user_alice", "travel"), ("user_bob", "order")):
             await agent.generate(f"{user} in {thread}", resource_id=new(user), thread_id=thread)
         found = [
@@ -146,13 +180,11 @@ def test_an_admin_looks_across_users_and_changes_nothing(use: Use) -> None:
     use(check)
 
 
-def test_two_agents_on_one_thread_read_each_other_and_sign_what_they_say(use: Use) -> None:
+def test_two_agents_on_one_thread_read_each_other_and_sign_what_they_say(use: Use, speaks: Speaker) -> None:
     async def check(memory: Memory, new: Callable[[str], str]) -> None:
         alice = new("user_alice")
-        desk = Agent(name="desk", model=ScriptedModel(lambda request: "A colleague will look."), memory=memory)
-        returns = Agent(
-            name="returns", model=ScriptedModel(lambda request: f"I read {len(request.messages)}."), memory=memory
-        )
+        desk = Agent(name="desk", model=speaks(lambda request: "A colleague will look."), memory=memory)
+        returns = Agent(name="returns", model=speaks(lambda request: f"I read {len(request.messages)}."), memory=memory)
         await desk.generate("My lamp is broken.", resource_id=alice, thread_id="lamp")
         reply = await returns.generate("Can I send it back?", resource_id=alice, thread_id="lamp")
         assert reply.text == "I read 3."
@@ -162,7 +194,7 @@ def test_two_agents_on_one_thread_read_each_other_and_sign_what_they_say(use: Us
     use(check)
 
 
-def test_two_agents_on_two_threads_share_what_one_of_them_noted_about_the_user(use: Use) -> None:
+def test_two_agents_on_two_threads_share_what_one_of_them_noted_about_the_user(use: Use, speaks: Speaker) -> None:
     def specialist(request: ModelRequest) -> str | Message:
         if request.messages[-1].role != "user":
             return "Noted."
@@ -175,8 +207,8 @@ def test_two_agents_on_two_threads_share_what_one_of_them_noted_about_the_user(u
     async def check(memory: Memory, new: Callable[[str], str]) -> None:
         alice = new("user_alice")
         options = MemoryOptions(working_memory="resource")
-        dietician = Agent(name="dietician", model=ScriptedModel(specialist), memory=memory, options=options)
-        cook = Agent(name="cook", model=ScriptedModel(generalist), memory=memory, options=options)
+        dietician = Agent(name="dietician", model=speaks(specialist), memory=memory, options=options)
+        cook = Agent(name="cook", model=speaks(generalist), memory=memory, options=options)
         await dietician.generate("No nuts, please.", resource_id=alice, thread_id="health")
         assert (await cook.generate("Dinner?", resource_id=alice, thread_id="dinner")).text == "1 seen, nuts off"
         assert (await cook.generate("Dinner?", resource_id=new("bob"), thread_id="dinner")).text == "1 seen, nuts on"

@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeAlias
 
+from threadkeep.formats.openai import messages_from_openai, to_openai
+from threadkeep.messages import Message
+from threadkeep.model import ModelRequest
+
 KEY = "sk-test-0123456789abcdef"
 """The key that the server takes."""
 
@@ -107,6 +111,18 @@ def replay(chats: Sequence[Mapping[str, Any]], request: Mapping[str, Any]) -> An
             return Status(400, f"message {place} is {chat}, recorded is {told[place : place + 1]}")
     index = told[len(given) - 1][0] + 1
     return dict(chats[index]) if index < len(chats) else Status(400, "the recording ends here")
+
+
+def speaking(script: Callable[[ModelRequest], str | Message]) -> Callable[[dict[str, Any]], Answer]:
+    """What a script says that is written for a ScriptedModel: it sees the request as it came over the wire."""
+
+    def answer(request: dict[str, Any]) -> Answer:
+        chats = list(request["messages"])
+        instructions = chats.pop(0)["content"] if chats and chats[0]["role"] == "system" else None
+        said = script(ModelRequest(instructions, messages_from_openai(chats), ()))
+        return to_openai(Message.assistant(said) if isinstance(said, str) else said)
+
+    return answer
 
 
 def plain(chat: Mapping[str, Any]) -> dict[str, Any]:
