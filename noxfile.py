@@ -17,8 +17,15 @@ import nox
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 OLDEST = (3, 11)
-SABOTEURS = "contract_tests/tests/test_saboteurs.py"
-"""That the laws reject broken stores is tried on the Python that runs nox; it takes minutes, and is the same on all."""
+ONCE = (
+    "contract_tests/tests/test_saboteurs.py",
+    "adapters/tests/test_differential.py",
+    "adapters/tests/test_copy.py",
+    "adapters/tests/test_agent_crashes.py",
+)
+"""What takes minutes and is the same on every Python: it is tried on the one that runs nox."""
+FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
+"""Of what is tried again and again, the Pythons that do not run nox try less."""
 IN_PARALLEL = ["-n", "auto", "--dist", "loadgroup"]
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
 
@@ -97,9 +104,10 @@ def tests(session: nox.Session) -> None:
     session.install(".[all]", *_group("test"))
     elsewhere = ["adapters/tests/test_contract.py", "core/tests/test_docs.py"]
     if session.python != HERE:
-        elsewhere.append(SABOTEURS)
+        elsewhere.extend(ONCE)
     where = session.posargs or [*IN_PARALLEL, *(f"--ignore={path}" for path in elsewhere)]
-    session.run("pytest", *NO_SKIPS, *_depth(session), *where)
+    env = {} if session.python == HERE else FEWER
+    session.run("pytest", *NO_SKIPS, *_depth(session), *where, env=env)
 
 
 @nox.session(python=list(PYTHONS))

@@ -214,6 +214,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "ResourceHandle.get_or_create_thread": ("t",),
     "WorkingMemoryHandle.put": ({},),
     "WorkingMemoryHandle.patch": ({},),
+    "WorkingMemoryHandle.update": (lambda found: {"a": found.version},),
 }
 KEYWORDS: dict[str, dict[str, Any]] = {"ThreadHandle.append_history": {"ids": "stable"}}
 
