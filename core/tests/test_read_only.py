@@ -40,6 +40,7 @@ WRITES: dict[type, dict[str, Call]] = {
         "put": lambda memory: memory.put(1),
         "clear": lambda memory: memory.clear(),
         "patch": lambda memory: memory.patch({"a": 1}),
+        "update": lambda memory: memory.update(lambda found: {"a": found.version}),
     },
 }
 """How each verb that writes is called."""
