@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 import servers
+from dynamodb_server import DYNAMODB
 from postgresql_server import POSTGRESQL
 from redis_server import REDIS, REDIS_CLUSTER
 from servers import Kind
@@ -24,6 +25,7 @@ _folder: Final = tempfile.TemporaryDirectory(prefix="threadkeep-contract-")
 atexit.register(_folder.cleanup)
 
 URLS: Final[dict[str, Callable[[Path], str]]] = {
+    "dynamodb": lambda folder: servers.reserve(DYNAMODB).url,
     "memory": lambda folder: "memory://contract",
     "postgresql": lambda folder: servers.reserve(POSTGRESQL).url + "?schema=threadkeep_contract",
     "redis": lambda folder: servers.reserve(REDIS).url,
@@ -32,7 +34,12 @@ URLS: Final[dict[str, Callable[[Path], str]]] = {
 }
 """Scheme -> the URL of a store to judge, given a folder that is gone afterwards."""
 
-KINDS: Final[dict[str, Kind]] = {"postgresql": POSTGRESQL, "redis": REDIS, "redis+cluster": REDIS_CLUSTER}
+KINDS: Final[dict[str, Kind]] = {
+    "dynamodb": DYNAMODB,
+    "postgresql": POSTGRESQL,
+    "redis": REDIS,
+    "redis+cluster": REDIS_CLUSTER,
+}
 """Scheme -> the server that its store needs; it starts before the first check."""
 
 ALIASES: Final = {"postgres": "postgresql", "rediss": "redis"}

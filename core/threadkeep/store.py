@@ -180,7 +180,7 @@ class Clause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """How many round trips the hot verbs take, whatever is stored [13]."""
+    """How many round trips the hot verbs take at most, whatever is stored [13]."""
 
     load: int = 1
     commit: int = 1

@@ -77,10 +77,10 @@ class Deadline:
             raise StoreUnavailable(f"gave up after {self._seconds:g} s: {why}")
         time.sleep(pause)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the time is over."""
-        return time.monotonic() > self._end
+    def check(self, why: str) -> None:
+        """Raise StoreUnavailable where the time is over."""
+        if time.monotonic() > self._end:
+            raise StoreUnavailable(f"gave up after {self._seconds:g} s: {why}")
 
 
 class Client:

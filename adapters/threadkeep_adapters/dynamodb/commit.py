@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -52,6 +52,10 @@ class Known(Exception):
     def __init__(self, places: dict[str, Place]) -> None:
         super().__init__(places)
         self.places = places
+
+
+class Overflow(Exception):
+    """There is no room in the transaction to test that all ids are new; they are to be looked up before."""
 
 
 class IdsNeeded(Exception):
@@ -121,8 +125,13 @@ def plan_resource(resource_id: str, heads: Heads, puts: Sequence[Put]) -> Plan:
     return Plan(actions, Heads(heads.thread, after), Receipt(MISSING, versions=versions), {})
 
 
-def plan_thread(scope: Thread, heads: Heads, changes: Changes, known: Mapping[str, Place], cut: Cut | None) -> Plan:
-    """The transaction of a commit to a thread, whose conditions hold on these heads."""
+def plan_thread(
+    scope: Thread, heads: Heads, changes: Changes, known: Mapping[str, Place], cut: Cut | None, *, is_certain: bool
+) -> Plan:
+    """The transaction of a commit to a thread, whose conditions hold on these heads.
+
+    `is_certain` says that the ids which are not known are new. Otherwise raises Overflow where that cannot be tested.
+    """
     pk = layout.thread_partition(scope.resource_id, scope.thread_id)
     head, is_new = heads.thread, not heads.thread.epoch
     after = replace(head, mark=layout.new_mark(), active=max(head.active, changes.at))
@@ -142,8 +151,10 @@ def plan_thread(scope: Thread, heads: Heads, changes: Changes, known: Mapping[st
         # A resource that has no head yet gets a mark with its first thread.
         resource = replace(resource, mark=resource.mark or layout.new_mark(), threads=resource.threads + 1)
 
+    dropped: Set[str] = set()
     if cut is not None:
-        items += _cut(pk, after, cut)
+        dropped = {entry.id for entry in cut.pack.records if entry.position > cut.position} if cut.pack else set()
+        items += _cut(pk, after, cut, dropped - {record.id for record in changes.append})
     fresh = []
     for record in changes.append:
         if record.id not in known:
@@ -158,13 +169,15 @@ def plan_thread(scope: Thread, heads: Heads, changes: Changes, known: Mapping[st
     settled = list(after.pending)
     after.pending = dict(after.pending)
     ids = {}
-    for entry in fresh:
+    for entry in sorted(fresh, key=lambda entry: entry.id not in dropped):
         hashed, place = layout.id_hash(entry.id), Place(entry.position, entry.digest)
         if len(actions) < ACTIONS - 1:
             actions.append(_claim(pk, hashed, place, after.dead))
             ids[len(actions)] = entry.id
-        else:
+        elif is_certain or is_new:
             after.pending[hashed] = place
+        else:
+            raise Overflow
     for hashed in settled[: ACTIONS - 1 - len(actions)]:
         actions.append(_put_item(_id_item(pk, hashed, after.pending.pop(hashed))))
 
@@ -297,15 +310,21 @@ def _put(
     return docs, versions, actions
 
 
-def _cut(pk: bytes, head: Head, cut: Cut) -> list[Action]:
-    """Drop the records above a position from a head; the actions shorten the pack in which that position is."""
+def _cut(pk: bytes, head: Head, cut: Cut, dropped: Set[str]) -> list[Action]:
+    """Drop the records above a position from a head; the actions shorten the pack in which that position is.
+
+    `dropped` are the ids that go with this pack and are not appended again: the sweep that follows would not find them.
+    """
     head.dead = _joined(head.dead, (cut.position + 1, head.newest))
     head.position = cut.position
     head.pending = {hashed: place for hashed, place in head.pending.items() if place.position <= cut.position}
     if cut.pack is None or cut.pack.records[-1].position <= cut.position:
         return []
     kept = [entry for entry in cut.pack.records if entry.position <= cut.position]
-    return [_put_item(item) for item in layout.write_packs(pk, head.epoch, cut.pack.before, kept)]
+    return [
+        *(_put_item(item) for item in layout.write_packs(pk, head.epoch, cut.pack.before, kept)),
+        *(delete_item(layout.key(pk, layout.id_sort(layout.id_hash(one)))) for one in dropped),
+    ]
 
 
 def _joined(ranges: Sequence[Range], added: Range) -> tuple[Range, ...]:

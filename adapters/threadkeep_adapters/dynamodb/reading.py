@@ -78,10 +78,8 @@ def read_part(
         left = [item for item in left if layout.read_log_sort(item) not in whole]
         for pack in whole.values():
             for record in pack.records:
-                is_counted = is_live is None or is_live(record.position)
-                if forward and anchor is not None and record.position < anchor:
-                    is_counted = False
-                found += is_counted
+                is_beyond = anchor is not None and (record.position >= anchor) != forward
+                found += not is_beyond and (is_live is None or is_live(record.position))
         if found >= count:
             return Part(packs, False)
     return Part(packs, True)

@@ -40,6 +40,7 @@ from threadkeep_adapters.dynamodb.commit import (
     Heads,
     IdsNeeded,
     Known,
+    Overflow,
     Plan,
     decide,
     plan_resource,
@@ -60,7 +61,7 @@ class DynamoDBStore(Store):
     """A table. The heads that were seen last are remembered: a commit tries with them first."""
 
     limits = Limits()
-    costs = Costs(load=3, commit=1)
+    costs = Costs(load=4, commit=2)
     driver_errors = ERRORS
 
     def __init__(self, place: Place) -> None:
@@ -156,13 +157,15 @@ class DynamoDBStore(Store):
         records = reading.read_window(self._client, deadline, pk, head, window, ahead) if head.epoch else []
         asked = [(pk, head.docs), (resource_pk, resource.docs)]
         docs, resource_docs = reading.read_docs(self._client, deadline, asked)
-        self.meter.rows += len(docs) + len(resource_docs)
+        # Records that share an item with these came along; they are at most two for each, and not counted.
+        self.meter.rows += len(records) + len(docs) + len(resource_docs)
         if not head.epoch:
             return Snapshot(resource_docs=resource_docs)
         return Snapshot(head.tail, head.created, head.active, records, docs, resource_docs)
 
     def _commit(self, scope: Scope, changes: Changes) -> Receipt:
         client, deadline = self._client, self._client.deadline()
+        pk, _ = reading.partitions(scope)
         heads = self._recall(scope)
         is_fresh = False
         found = Found()
@@ -192,7 +195,16 @@ class DynamoDBStore(Store):
                     # Only ids were there: the heads are still what they were.
                     found.places |= known.places
                     is_fresh = True
+                    deadline.check("the ids of the thread are not as they should be")
                     continue
+                except Overflow:
+                    found.places = reading.find_ids(client, deadline, pk, [record.id for record in changes.append])
+                    found.is_complete = not found.places
+                    if found.is_complete:
+                        continue
+                    if is_fresh:
+                        heads = self._look_up(deadline, scope, heads, changes, found)
+                        continue
                 except Cancelled as cancelled:
                     deadline.pause(f"others are changing the thread: {cancelled}")
             heads, is_fresh, found = None, False, Found()
@@ -219,7 +231,7 @@ class DynamoDBStore(Store):
                 heads = sweep.sweep_dropped(self._client, deadline, scope, heads)
                 known = decide(heads, changes, found)
             cut = reading.read_cut(self._client, deadline, pk, heads.thread, changes.drop_after)
-        return plan_thread(scope, heads, changes, known, cut)
+        return plan_thread(scope, heads, changes, known, cut, is_certain=found.is_complete)
 
     def _transact(self, deadline: Deadline, plan: Plan) -> None:
         """Do a plan. Raises Known where only ids stand against it, and Cancelled where the heads are others."""

@@ -33,9 +33,9 @@ from threadkeep.store import (
     ThreadRow,
     Window,
 )
+from threadkeep_adapters.lane import Lane
 from threadkeep_adapters.sql import sqlite_file as file
 from threadkeep_adapters.sql import store as shared
-from threadkeep_adapters.lane import Lane
 from threadkeep_adapters.sql.sqlite_url import Place, read_url
 
 T = TypeVar("T")

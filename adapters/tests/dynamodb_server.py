@@ -1,0 +1,80 @@
+"""DynamoDB Local, AWS's own stand-in for tests, as a kind of server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar, Final
+from urllib.parse import parse_qs, quote, urlsplit
+
+import boto3
+from servers import Kind
+
+VERSION: Final = "2.6.1"
+"""As scripts/install_servers.sh fetches it."""
+
+REGION: Final = "eu-central-1"
+TABLE: Final = "threadkeep"
+
+# DynamoDB Local takes any credentials, and keeps a database for each.
+os.environ.setdefault("AWS_ACCESS_KEY_ID", "threadkeep")
+os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "threadkeep")
+
+
+def cache() -> Path:
+    """Where the script keeps what is no Debian package."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    return (Path(given) if given else Path.home() / ".cache") / "threadkeep-test-servers"
+
+
+def client(url: str) -> Any:
+    """A client of boto3 for the server of a store's URL, to look behind the store's back. As Any, for brevity."""
+    (endpoint,) = parse_qs(urlsplit(url).query)["endpoint"]
+    return closing(boto3.client("dynamodb", region_name=urlsplit(url).netloc, endpoint_url=endpoint))
+
+
+class DynamoDB(Kind):
+    """A server that keeps its data in a file."""
+
+    name = "dynamodb"
+    variable = "THREADKEEP_TEST_DYNAMODB_URL"
+    image = f"amazon/dynamodb-local:{VERSION}"
+    image_port = 8000
+    image_command: ClassVar[Sequence[str]] = ("-jar", "DynamoDBLocal.jar", "-dbPath", ".", "-disableTelemetry")
+    package = "default-jre-headless"
+
+    def find(self) -> Path | None:
+        jars = cache() / f"dynamodb-local-{VERSION}"
+        return jars if shutil.which("java") and list(jars.glob("DynamoDBLocal-*.jar")) else None
+
+    def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
+        return [
+            "java",
+            f"-Djava.library.path={program}",
+            "-cp",
+            f"{program}/*",
+            "com.amazonaws.services.dynamodbv2.local.main.ServerRunner",
+            *("-port", str(port), "-dbPath", str(folder), "-disableTelemetry"),
+        ]
+
+    def url(self, host: str, port: int) -> str:
+        return f"dynamodb://{REGION}/{TABLE}?endpoint={quote(f'http://{host}:{port}', safe='')}"
+
+    def answers(self, host: str, port: int) -> bool:
+        try:
+            urllib.request.urlopen(f"http://{host}:{port}", timeout=5).close()
+        except urllib.error.HTTPError as refused:
+            # Without a request it knows, a server that works says 400.
+            refused.close()
+            return refused.code == 400
+        except OSError:
+            return False
+        return True
+
+
+DYNAMODB: Final = DynamoDB()
