@@ -16,7 +16,17 @@ from botocore.exceptions import ClientError
 
 from threadkeep.errors import StoreUnavailable
 from threadkeep.store import Meter
-from threadkeep_adapters.dynamodb.errors import BUSY, LOST, NOT_SENT, THROTTLED, UNCLEAR, Cancelled, LostError, code_of
+from threadkeep_adapters.dynamodb.errors import (
+    BUSY,
+    LOST,
+    NOT_SENT,
+    THROTTLED,
+    UNCLEAR,
+    Cancelled,
+    GarbledError,
+    LostError,
+    code_of,
+)
 from threadkeep_adapters.dynamodb.layout import Item
 from threadkeep_adapters.dynamodb.url import Place
 
@@ -34,6 +44,15 @@ READ_KEYS: Final = 100
 
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 """
+
+_HOLDS: Final = {
+    "batch_get_item": "Responses",
+    "describe_table": "Table",
+    "query": "Items",
+    "scan": "Items",
+    "transact_get_items": "Responses",
+}
+"""What an answer to an operation always holds."""
 
 _sessions: dict[tuple[int, str | None], Any] = {}
 _sessions_lock = threading.Lock()
@@ -120,7 +139,16 @@ class Client:
                 self._client = _connect(self.place)
             client = self._client
             self._meter.trips += 1
-        return getattr(client, operation)(**given)
+        try:
+            answer = getattr(client, operation)(**given)
+        except ClientError as error:
+            # Where an answer cannot be read, botocore gives the number of its status as the code.
+            if code_of(error).isdigit():
+                raise GarbledError(str(error)[:200]) from error
+            raise
+        if _HOLDS.get(operation, "ResponseMetadata") not in answer:
+            raise GarbledError(f"the answer to {operation} holds no {_HOLDS[operation]}")
+        return answer
 
     def _insist(self, deadline: Deadline, ask: Callable[[], T]) -> T:
         connects = 0

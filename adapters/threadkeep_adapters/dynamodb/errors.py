@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from botocore import exceptions as driver
+from botocore.parsers import ResponseParserError
 
 from threadkeep.errors import (
     InvalidURL,
@@ -63,8 +64,20 @@ NOT_SENT: Final = (
 )
 """There was no connection, so that the server has not seen the request."""
 
-LOST: Final = (driver.HTTPClientError, driver.ResponseStreamingError, driver.IncompleteReadError)
-"""There was a connection, and no answer; the classes of NOT_SENT are among these, and are to be looked for first."""
+
+class GarbledError(Exception):
+    """An answer that ended early, which botocore takes for one that says nothing."""
+
+
+LOST: Final = (
+    driver.HTTPClientError,
+    driver.ResponseStreamingError,
+    driver.IncompleteReadError,
+    driver.ChecksumError,
+    ResponseParserError,
+    GarbledError,
+)
+"""There was a connection, and no whole answer; the classes of NOT_SENT are among these and are looked for first."""
 
 _CREDENTIALS: Final = "give AWS credentials by the environment, a profile, or the role of the machine"
 
