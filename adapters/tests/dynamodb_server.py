@@ -38,14 +38,18 @@ def client(url: str) -> Any:
     return closing(boto3.client("dynamodb", region_name=urlsplit(url).netloc, endpoint_url=endpoint))
 
 
+FLAGS: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""A server that lives for minutes spends more on its best compiler, and on threads of it, than it gains."""
+
+
 class DynamoDB(Kind):
-    """A server that keeps its data in a file."""
+    """A server that keeps its data in a file, as SQLite does."""
 
     name = "dynamodb"
     variable = "THREADKEEP_TEST_DYNAMODB_URL"
     image = f"amazon/dynamodb-local:{VERSION}"
     image_port = 8000
-    image_command: ClassVar[Sequence[str]] = ("-jar", "DynamoDBLocal.jar", "-dbPath", ".", "-disableTelemetry")
+    image_command: ClassVar[Sequence[str]] = (*FLAGS, "-jar", "DynamoDBLocal.jar", "-dbPath", ".", "-disableTelemetry")
     package = "default-jre-headless"
 
     def find(self) -> Path | None:
@@ -55,12 +59,17 @@ class DynamoDB(Kind):
     def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
         return [
             "java",
+            *FLAGS,
             f"-Djava.library.path={program}",
             "-cp",
             f"{program}/*",
             "com.amazonaws.services.dynamodbv2.local.main.ServerRunner",
-            *("-port", str(port), "-dbPath", str(folder), "-disableTelemetry"),
+            *("-port", str(port), *self.data(folder), "-disableTelemetry"),
         ]
+
+    def data(self, folder: Path) -> Sequence[str]:
+        """The options that say where the data is."""
+        return "-dbPath", str(folder)
 
     def url(self, host: str, port: int) -> str:
         return f"dynamodb://{REGION}/{TABLE}?endpoint={quote(f'http://{host}:{port}', safe='')}"
@@ -77,4 +86,14 @@ class DynamoDB(Kind):
         return True
 
 
-DYNAMODB: Final = DynamoDB()
+class InMemory(DynamoDB):
+    """A server that forgets when it ends, for tests that let it live: it does not wait for a disk at each commit."""
+
+    image_command: ClassVar[Sequence[str]] = (*FLAGS, "-jar", "DynamoDBLocal.jar", "-inMemory", "-disableTelemetry")
+
+    def data(self, folder: Path) -> Sequence[str]:
+        return ("-inMemory",)
+
+
+DYNAMODB: Final = InMemory()
+DURABLE: Final = DynamoDB()

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 import servers
-from dynamodb_server import DYNAMODB
+from dynamodb_server import DURABLE
 from faults import FAULTS, check, cutting, endure, killing
 from proxy import Proxy
 from servers import Server
@@ -21,7 +21,7 @@ OPTIONS: Final = "&timeout=10&connect_timeout=5"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    private = servers.private(DYNAMODB)
+    private = servers.private(DURABLE)
     yield private
     private.stop()
 
@@ -31,7 +31,7 @@ def test_what_was_acknowledged_is_there_once_and_whole_after_cut_connections(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Proxy(server.host, server.port) as proxy:
-        through = DYNAMODB.url("127.0.0.1", proxy.port) + OPTIONS
+        through = DURABLE.url("127.0.0.1", proxy.port) + OPTIONS
         endured = asyncio.run(endure(through, cutting(proxy, seed=1), FAULTS - KILLS))
     asyncio.run(check(server.url + OPTIONS, endured))
     # A request whose answer was lost is repeated with its token, so that callers see nothing of it.

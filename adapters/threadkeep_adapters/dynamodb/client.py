@@ -54,18 +54,26 @@ _HOLDS: Final = {
 }
 """What an answer to an operation always holds."""
 
-_sessions: dict[tuple[int, str | None], Any] = {}
+_sessions: dict[tuple[int, str | None], boto3.session.Session] = {}
 _sessions_lock = threading.Lock()
 
 
+def session_of(profile: str | None = None) -> boto3.session.Session:
+    """The session of boto3 from which all stores of this process with a profile have their clients.
+
+    They share it, since each session reads the description of the service anew. Handlers of boto3's events that are
+    registered here see the requests of the stores that are opened afterwards.
+    """
+    shared = (os.getpid(), profile)
+    session = _sessions.get(shared)
+    if session is None:
+        session = _sessions[shared] = boto3.session.Session(profile_name=profile)
+    return session
+
+
 def _connect(place: Place) -> Any:
-    """A client of botocore. Sessions are shared, since each reads the description of the service anew."""
     with _sessions_lock:
-        shared = (os.getpid(), place.profile)
-        session = _sessions.get(shared)
-        if session is None:
-            session = _sessions[shared] = boto3.session.Session(profile_name=place.profile)
-        return session.client(
+        return session_of(place.profile).client(
             "dynamodb",
             region_name=place.region,
             endpoint_url=place.endpoint,
@@ -235,41 +243,44 @@ class Client:
         named = [{kind: {"TableName": self.place.table, **what} for kind, what in action.items()} for action in actions]
         lost: Exception | None = None
         connects = 0
-        while True:
-            why: Exception
-            try:
-                self._raw("transact_write_items", TransactItems=named, ClientRequestToken=token)
-                return
-            except NOT_SENT as error:
-                why = error
-                connects += 1
-                if connects == CONNECTS:
-                    if lost is not None:
-                        raise LostError(str(lost)) from lost
-                    raise
-            except LOST as error:
-                why = lost = error
-            except ClientError as error:
-                why = error
-                code = code_of(error)
-                if code in UNCLEAR:
-                    lost = error
-                elif code == "TransactionCanceledException":
-                    reasons = error.response.get("CancellationReasons", ())
-                    codes = [reason.get("Code") for reason in reasons]
-                    if "ConditionalCheckFailed" in codes:
-                        failed = [code == "ConditionalCheckFailed" for code in codes]
-                        old: list[Any] = [reason.get("Item") for reason in reasons]
-                        raise Cancelled(failed, old) from lost
-                    if not set(codes) & (BUSY | THROTTLED):
+        try:
+            while True:
+                try:
+                    self._raw("transact_write_items", TransactItems=named, ClientRequestToken=token)
+                    return
+                except NOT_SENT as error:
+                    why = str(error)
+                    connects += 1
+                    if connects == CONNECTS:
+                        if lost is not None:
+                            raise LostError(str(lost)) from lost
                         raise
-                elif code not in THROTTLED | BUSY:
+                except LOST as error:
+                    why, lost = str(error), error
+                except ClientError as error:
+                    why = str(error)
+                    code = code_of(error)
+                    if code in UNCLEAR:
+                        lost = error
+                    elif code == "TransactionCanceledException":
+                        reasons = error.response.get("CancellationReasons", ())
+                        codes = [reason.get("Code") for reason in reasons]
+                        if "ConditionalCheckFailed" in codes:
+                            failed = [code == "ConditionalCheckFailed" for code in codes]
+                            old: list[Any] = [reason.get("Item") for reason in reasons]
+                            raise Cancelled(failed, old) from lost
+                        if not set(codes) & (BUSY | THROTTLED):
+                            raise
+                    elif code not in THROTTLED | BUSY:
+                        if lost is not None:
+                            raise LostError(str(lost)) from lost
+                        raise
+                try:
+                    deadline.pause(why)
+                except StoreUnavailable as over:
                     if lost is not None:
-                        raise LostError(str(lost)) from lost
+                        raise LostError(f"{over}, after an answer was lost") from lost
                     raise
-            try:
-                deadline.pause(str(why))
-            except StoreUnavailable as over:
-                if lost is not None:
-                    raise LostError(f"{over}, after an answer was lost") from lost
-                raise over from why
+        finally:
+            # An error knows this frame, and what it was the answer to, down to the connection.
+            lost = None

@@ -36,6 +36,11 @@ class Heads:
     thread: Head
     resource: ResourceHead
 
+    @property
+    def has_docs_elsewhere(self) -> bool:
+        """Whether documents are to be read beside the heads."""
+        return any(kept.is_elsewhere for docs in (self.thread.docs, self.resource.docs) for kept in docs.values())
+
 
 @dataclass(slots=True)
 class Found:
@@ -259,7 +264,7 @@ def _write_resource(resource_id: str, before: ResourceHead, after: ResourceHead)
     if after.mark == before.mark:
         update = {
             "UpdateExpression": "ADD n :n",
-            "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(g)",
+            "ConditionExpression": "attribute_exists(pk) AND attribute_not_exists(z)",
             "ExpressionAttributeValues": threads,
         }
     else:

@@ -11,6 +11,7 @@ One table with a binary partition key `pk` and a binary sort key `sk`. What is i
     R [resource]              D [slot]           a document that is too large for the head
     R [resource]              C moment, thread   a thread, by creation
     R [resource]              A moment, thread   the same, by last activity
+    R [resource]              G T [...]          a thread that was deleted and is still to be swept
     X                         resource           a resource
 
 Every change of a thread changes its head, on the condition that nobody has changed it since: `m`, the mark, is a new
@@ -39,6 +40,7 @@ SCHEMA: Final = 1
 SCHEMA_KEY: Final[Item] = {"pk": {"B": b"schema"}, "sk": {"B": b"0"}}
 
 HEAD: Final = b"H"
+GONE: Final = b"G"
 REGISTRY: Final = b"X"
 """The partition of the list of resources. It is written once in a resource's life."""
 
@@ -103,6 +105,11 @@ def log_sort(position: int, piece: int = 0) -> bytes:
     return b"L" + position.to_bytes(8, "big") + piece.to_bytes(2, "big")
 
 
+def gone_sort(pk: bytes) -> bytes:
+    """The sort key, among a resource's items, of a partition that is still to be swept."""
+    return GONE + pk
+
+
 def read_log_sort(item: Item) -> int:
     """The first position of the pack that an item is, or is a piece of."""
     return int.from_bytes(item["sk"]["B"][1:9], "big")
@@ -157,6 +164,8 @@ class Head:
     docs: dict[str, Kept] = field(default_factory=dict)
     pending: dict[bytes, Place] = field(default_factory=dict)
     """By hash: records for whose ids a commit had no room left in its transaction."""
+    frozen: bytes = b""
+    """The token of the erasure of its resource for which the thread takes no commit any more."""
 
     @property
     def tail(self) -> Tail:
@@ -176,6 +185,8 @@ class Head:
             state["x"] = self.dead
         if self.pending:
             state["q"] = [[hashed.hex(), *place] for hashed, place in self.pending.items()]
+        if self.frozen:
+            item["z"] = {"B": self.frozen}
         return {
             **item,
             "e": {"S": self.epoch},
@@ -202,6 +213,7 @@ def read_head(item: Item | None) -> Head:
         dead=tuple((first, last) for first, last in state.get("x", ())),
         docs=_read_docs(state["d"]),
         pending={bytes.fromhex(hashed): Place(*place) for hashed, *place in state.get("q", ())},
+        frozen=bytes(item["z"]["B"]) if "z" in item else b"",
     )
 
 
@@ -211,6 +223,8 @@ class ResourceHead:
 
     mark: bytes = b""
     """Empty where there is no item."""
+    erasure: bytes = b""
+    """The token of an erasure that has begun: no thread is made any more, and those that are there are frozen."""
     is_gone: bool = False
     """The resource was erased, and what it left behind is still to be swept."""
     threads: int = 0
@@ -226,9 +240,10 @@ def read_resource_head(item: Item | None) -> ResourceHead:
     if not item:
         return ResourceHead()
     mark, threads = bytes(item["m"]["B"]), int(item["n"]["N"])
+    erasure = bytes(item["z"]["B"]) if "z" in item else b""
     if "g" in item:
-        return ResourceHead(mark, is_gone=True, threads=threads)
-    return ResourceHead(mark, threads=threads, docs=_read_docs(json.loads(item["s"]["B"])))
+        return ResourceHead(mark, erasure, is_gone=True, threads=threads)
+    return ResourceHead(mark, erasure, threads=threads, docs=_read_docs(json.loads(item["s"]["B"])))
 
 
 def _write_docs(docs: dict[str, Kept]) -> dict[str, list[Any]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Final, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from threadkeep.errors import Conflict, OutcomeUnknown
+from threadkeep.errors import Conflict, OutcomeUnknown, StoreUnavailable
 from threadkeep.hooks import hookimpl
 from threadkeep.limits import Limits
 from threadkeep.store import (
@@ -51,7 +51,9 @@ from threadkeep_adapters.dynamodb.errors import ERRORS, Cancelled
 from threadkeep_adapters.dynamodb.layout import read_place
 from threadkeep_adapters.dynamodb.reading import Part, Torn
 from threadkeep_adapters.dynamodb.url import Place, read_url
-from threadkeep_adapters.lane import Lane
+from threadkeep_adapters.lane import Lane, LaneBusyError
+
+T = TypeVar("T")
 
 REMEMBERED: Final = 1024
 """Scopes of which a store remembers the heads that it saw last."""
@@ -90,46 +92,53 @@ class DynamoDBStore(Store):
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         deadline = self._client.deadline()
-        lane = self._running()
-        ahead: Part | None = None
-        if isinstance(scope, Thread) and window.anchor is None and window.before:
-            # The newest records are asked for before it is known that there is a thread.
-            pk, _ = reading.partitions(scope)
-            (heads, _), ahead = await asyncio.gather(
-                lane.run(lambda: reading.read_heads(self._client, deadline, scope)),
-                lane.run(lambda: reading.read_part(self._client, deadline, pk, None, window.before, forward=False)),
-            )
-            with suppress(Torn):
-                return await lane.run(lambda: self._snapshot(deadline, scope, heads, window, ahead))
-        return await lane.run(lambda: self._load(deadline, scope, window))
+        if not isinstance(scope, Thread) or window.anchor is not None or not window.before:
+            return await self._run(lambda: self._load(deadline, scope, window))
+        # The newest records are asked for before it is known that there is a thread.
+        pk, _ = reading.partitions(scope)
+        (heads, _), ahead = await asyncio.gather(
+            self._run(lambda: reading.read_heads(self._client, deadline, scope)),
+            self._run(lambda: reading.read_part(self._client, deadline, pk, None, window.before, forward=False)),
+        )
+        try:
+            if not heads.has_docs_elsewhere:
+                # Nothing more is to be asked for.
+                return self._snapshot(deadline, scope, heads, window, ahead)
+            return await self._run(lambda: self._snapshot(deadline, scope, heads, window, ahead))
+        except Torn:
+            return await self._run(lambda: self._load(deadline, scope, window))
 
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
         self.meter.rows += len(changes.append) + len(changes.puts) + len(changes.resource_puts)
-        return await self._running().run(lambda: self._commit(scope, changes))
+        return await self._run(lambda: self._commit(scope, changes))
 
     async def delete(self, scope: Scope) -> None:
-        await self._running().run(lambda: self._delete(scope))
+        await self._run(lambda: self._delete(scope))
 
     async def threads(
         self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
     ) -> Sequence[ThreadRow]:
-        def read() -> list[ThreadRow]:
-            return listing.threads(self._client, resource, after, limit, order, slots)
-
-        rows = await self._running().run(read)
+        rows = await self._run(lambda: listing.threads(self._client, resource, after, limit, order, slots))
         self.meter.rows += len(rows) + sum(len(row.docs) for row in rows)
         return rows
 
     async def resources(self, after: str | None, limit: int) -> Sequence[str]:
-        found = await self._running().run(lambda: listing.resources(self._client, after, limit))
+        found = await self._run(lambda: listing.resources(self._client, after, limit))
         self.meter.rows += len(found)
         return found
 
-    def _running(self) -> Lane:
+    async def _run(self, work: Callable[[], T]) -> T:
+        """What some work comes to in the lane, where it begins within the URL's timeout or not at all."""
         lane = self._lane
         if lane is None:
             raise RuntimeError("a verb was called before open() or after close()")
-        return lane
+        try:
+            return await lane.run(work, self.place.timeout)
+        except LaneBusyError:
+            raise StoreUnavailable(
+                f"all {self.place.connections} connections were busy for {self.place.timeout:g} s; "
+                "raise connections= or timeout= in the URL"
+            ) from None
 
     # What follows runs in the lane and blocks
 
@@ -173,10 +182,10 @@ class DynamoDBStore(Store):
             if heads is None:
                 heads, _ = reading.read_heads(client, deadline, scope)
                 is_fresh = True
-            if heads.resource.is_gone:
-                sweep.remove_resource(client, client.deadline(), Resource(scope.resource_id))
-            elif isinstance(scope, Thread) and heads.thread.is_gone:
-                sweep.remove_thread(client, client.deadline(), scope)
+            if heads.resource.erasure:
+                sweep.finish_erasure(client, client.deadline(), Resource(scope.resource_id), heads.resource.erasure)
+            elif heads.thread.is_gone:
+                sweep.sweep_thread(client, client.deadline(), scope, heads.thread.mark)
             else:
                 try:
                     plan = self._plan(deadline, scope, heads, changes, found)
@@ -209,7 +218,7 @@ class DynamoDBStore(Store):
                     deadline.pause(f"others are changing the thread: {cancelled}")
             heads, is_fresh, found = None, False, Found()
         after = plan.heads
-        if plan.is_cut and isinstance(scope, Thread):
+        if after.thread.dead and isinstance(scope, Thread):
             after = self._sweep_dropped(scope, after)
         self._remember(scope, after)
         return plan.receipt

@@ -84,9 +84,15 @@ def _schema(client: Client) -> int | None:
     if item is None:
         return None
     try:
-        return int(item["v"]["N"])
+        version = int(item["v"]["N"])
     except (KeyError, ValueError):
-        raise StoreDamaged(f"the schema item of the table {client.place.table} cannot be read: {item}") from None
+        version = 0
+    if version < 1:
+        raise StoreDamaged(
+            f"the schema item of the table {client.place.table} is none that this library wrote: {item}; name another "
+            "table in the URL"
+        )
+    return version
 
 
 def _describe(client: Client) -> dict[str, Any]:
