@@ -66,8 +66,8 @@ class Bill:
             self.written += 2 * max(1, -(-_size(put) // 1024))
 
 
-def _ask(params: dict[str, Any], **_: Any) -> dict[str, Any]:
-    return {**params, "ReturnConsumedCapacity": "TOTAL"}
+def _ask(params: dict[str, Any], **_: Any) -> None:
+    params["ReturnConsumedCapacity"] = "TOTAL"
 
 
 def _size(item: dict[str, dict[str, Any]]) -> int:
@@ -195,10 +195,11 @@ async def _store(
     await cost("append 2, small working memory", lambda: store.commit(thread, adding(2, (small,))), times=6)
     await cost("append 2, working memory of 8 kB", lambda: store.commit(thread, adding(2, (large,))), times=6)
     await cost(f"load {LAST}, working memory of 8 kB", lambda: store.load(thread, Window(before=LAST)))
-    await cost("append 100", lambda: store.commit(thread, adding(100)))
     found = await store.load(thread, Window(before=1))
     known = Changes(1_000_000, "e", tuple(record_of(one) for one in found.records))
     await cost("append 1 that is there", commit(thread, known))
+    await cost("append 100", lambda: store.commit(thread, adding(100)))
+    found = await store.load(thread, Window(before=1))
     await cost("drop the newest 50", commit(thread, Changes(1_000_001, "e", drop_after=found.tail.position - 50)))
     await cost("list of 3 threads", lambda: store.threads(Resource(USER), limit=3))
     await cost("delete a thread of 2", lambda: store.delete(first))

@@ -16,7 +16,7 @@ from servers import Server
 KILLS: Final = max(1, FAULTS // 10)
 """The server takes seconds to start."""
 
-OPTIONS: Final = "&timeout=10&connect_timeout=5"
+OPTIONS: Final = "&timeout=60&connect_timeout=5"
 
 
 @pytest.fixture(scope="module")

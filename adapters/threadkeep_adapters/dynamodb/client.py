@@ -115,7 +115,6 @@ class Client:
 
     def __init__(self, place: Place, meter: Meter | None = None) -> None:
         self.place = place
-        self.is_closed = False
         self._meter = meter or Meter()
         self._client: Any = None
         self._lock = threading.Lock()
@@ -128,7 +127,6 @@ class Client:
         """Let go of the connections. Safe to repeat."""
         with self._lock:
             client, self._client = self._client, None
-            self.is_closed = True
         if client is not None:
             client.close()
 

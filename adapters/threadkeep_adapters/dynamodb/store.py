@@ -63,7 +63,9 @@ class DynamoDBStore(Store):
     """A table. The heads that were seen last are remembered: a commit tries with them first."""
 
     limits = Limits()
-    costs = Costs(load=4, commit=2)
+    # No request reads a range and single items of other partitions; ids that find no room in a transaction are looked
+    # up before it, and are moved out of the head when that holds too many.
+    costs = Costs(load=4, commit=3)
     driver_errors = ERRORS
 
     def __init__(self, place: Place) -> None:
@@ -79,7 +81,6 @@ class DynamoDBStore(Store):
             if self._lane is None:
                 self._lane = Lane(self.place.connections, "threadkeep-dynamodb")
             lane = self._lane
-        self._client.is_closed = False
         await lane.run(lambda: table.prepare(self._client))
 
     async def close(self) -> None:
