@@ -69,8 +69,8 @@ def test_nothing_is_torn_or_doubled_after_sigkill_of_the_server(
     async def kill_once() -> None:
         nonlocal lost, acknowledged
         threads = [Thread(f"killed-{secrets.token_hex(8)}", "t") for _ in range(4)]
-        # It gives up before the server is back, so that it does not repeat what it sent.
-        store = open_store(server.url + "&timeout=1&connect_timeout=1")
+        # The server is not back before every call has ended, so that none is repeated.
+        store = open_store(server.url + "&timeout=10&connect_timeout=5")
         await store.open()
         writing = asyncio.gather(*(write(store, thread) for thread in threads))
         await asyncio.sleep(random.uniform(0.5, 1.5))

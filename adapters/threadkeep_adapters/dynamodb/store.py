@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -75,6 +76,7 @@ class DynamoDBStore(Store):
         self._lane: Lane | None = None
         self._lock = threading.Lock()
         self._seen: OrderedDict[Scope, Heads] = OrderedDict()
+        self._turns: WeakValueDictionary[Scope, threading.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
         with self._lock:
@@ -174,6 +176,17 @@ class DynamoDBStore(Store):
         return Snapshot(head.tail, head.created, head.active, records, docs, resource_docs)
 
     def _commit(self, scope: Scope, changes: Changes) -> Receipt:
+        # Commits of one store to one scope would only be in each other's way.
+        with self._lock:
+            turn = self._turns.setdefault(scope, threading.Lock())
+        if not turn.acquire(timeout=self.place.timeout):
+            raise StoreUnavailable(f"other commits to the same scope took longer than {self.place.timeout:g} s")
+        try:
+            return self._commit_in_turn(scope, changes)
+        finally:
+            turn.release()
+
+    def _commit_in_turn(self, scope: Scope, changes: Changes) -> Receipt:
         client, deadline = self._client, self._client.deadline()
         pk, _ = reading.partitions(scope)
         heads = self._recall(scope)
