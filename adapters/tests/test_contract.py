@@ -42,6 +42,10 @@ KINDS: Final[dict[str, Kind]] = {
 }
 """Scheme -> the server that its store needs; it starts before the first check."""
 
+QUICK: Final = frozenset({"dynamodb"})
+"""Schemes whose stores get the quick profile unless the command says more: their servers, which stand in for the real
+ones, are many times slower than these, and a default profile would take as long as those of all other stores."""
+
 ALIASES: Final = {"postgres": "postgresql", "rediss": "redis"}
 """Schemes of which each is another name for a store that is judged under this one, by the same module."""
 
@@ -55,8 +59,10 @@ SCHEMES: Final = sorted(_ENTRIES)
 
 def suite_of(scheme: str) -> type[ContractSuite]:
     """`class TestScheme(ContractSuite): url = ...`"""
-    url = URLS[scheme](Path(_folder.name))
-    return type(f"Test{scheme.title()}", (ContractSuite,), {"url": url, "scheme": scheme, "__module__": __name__})
+    body = {"url": URLS[scheme](Path(_folder.name)), "scheme": scheme, "__module__": __name__}
+    if scheme in QUICK:
+        body["profile"] = "quick"
+    return type(f"Test{scheme.title()}", (ContractSuite,), body)
 
 
 globals().update({suite.__name__: suite for suite in map(suite_of, [one for one in SCHEMES if one in URLS])})

@@ -89,6 +89,32 @@ def test_pyargs_judges_the_store_of_the_option(pytester: pytest.Pytester) -> Non
     )
 
 
+SLOW = """
+from threadkeep_contract import ContractSuite
+
+class TestSlow(ContractSuite):
+    url = "memory://slow"
+    profile = {profile!r}
+"""
+
+
+@pytest.mark.parametrize(("option", "profile"), [((), "quick"), (("--contract-profile=default",), "default")])
+def test_a_suite_says_how_much_is_tried_unless_the_command_does(
+    pytester: pytest.Pytester, option: tuple[str, ...], profile: str
+) -> None:
+    pytester.makepyfile(SLOW.format(profile="quick"))
+    result = pytester.runpytest("-p", "no:cacheprovider", "-k", "equal_contents", *option)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"*the contract: TestSlow (profile {profile})*"])
+
+
+def test_a_profile_that_there_is_none_of_is_said_once(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SLOW.format(profile="hasty"))
+    result = pytester.runpytest("-p", "no:cacheprovider")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: TestSlow.profile: there is no profile 'hasty'; take one of quick, default*"])
+
+
 BROKEN_STORE = """
 import pytest
 from threadkeep import registry

@@ -21,8 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract-profile",
         choices=["quick", "default", "deep"],
-        default="default",
-        help="how much a contract suite tries (default: default)",
+        default=None,
+        help="how much a contract suite tries (default: what the suite says in `profile`)",
     )
     group.addoption("--contract-seed", type=int, default=0, help="the seed of a contract suite's examples (default: 0)")
 
@@ -44,6 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
     from threadkeep.errors import ThreadkeepError
     from threadkeep.registry import open_store
+    from threadkeep_contract.harness import PROFILES
     from threadkeep_contract.suite import LAW_OF, LawsAreFinal, verify, verify_mark
 
     name = getattr(item, "originalname", item.name)
@@ -56,6 +57,10 @@ def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
         raise pytest.UsageError(
             f"{suite.__name__} has no store to judge: give --store-url=URL, as in --store-url=memory://contract, "
             "or set `url` in your subclass of ContractSuite"
+        )
+    if suite.profile not in PROFILES:
+        raise pytest.UsageError(
+            f"{suite.__name__}.profile: there is no profile {suite.profile!r}; take one of {', '.join(PROFILES)}"
         )
     try:
         open_store(url)
@@ -88,6 +93,7 @@ def pytest_runtest_makereport(
         "suite": suite.__name__,
         "law": law.number,
         "title": law.title,
+        "profile": item.config.getoption("contract_profile") or suite.profile,
         "checks": sum(found is law for found in LAW_OF.values()),
         "declined": dict(harness.declined) if harness is not None else {},
     }
@@ -103,8 +109,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 if name == _PROPERTY:
                     laws.setdefault((note["suite"], note["law"]), []).append((report, note))
     for suite in sorted({suite for suite, _ in laws}):
-        terminalreporter.section(f"the contract: {suite}")
-        for (_, number), found in sorted(item for item in laws.items() if item[0][0] == suite):
+        judged = sorted(item for item in laws.items() if item[0][0] == suite)
+        terminalreporter.section(f"the contract: {suite} (profile {judged[0][1][0][1]['profile']})")
+        for (_, number), found in judged:
             note = found[0][1]
             run = {report.nodeid for report, _ in found}
             broken = sorted({report.nodeid for report, _ in found if report.failed})

@@ -58,6 +58,9 @@ class ContractSuite(
     url: str = ""
     """The store under judgement. Where it is empty, `--store-url` has to be given."""
 
+    profile: str = "default"
+    """How much is tried, where `--contract-profile` does not say: "quick" for a store whose server is slow."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         verify(cls)
@@ -68,7 +71,7 @@ class ContractSuite(
         config = request.config
         harness = Harness(
             self.url or config.getoption("store_url"),
-            PROFILES[config.getoption("contract_profile")],
+            PROFILES[config.getoption("contract_profile") or self.profile],
             config.getoption("contract_seed"),
             check=request.node.originalname,
             database=True,

@@ -66,7 +66,7 @@ class DynamoDBStore(Store):
     limits = Limits()
     # No request reads a range and single items of other partitions; ids that find no room in a transaction are looked
     # up before it, and are moved out of the head when that holds too many.
-    costs = Costs(load=4, commit=3)
+    costs = Costs(load=2, commit=1, most_load=4, most_commit=3)
     driver_errors = ERRORS
 
     def __init__(self, place: Place) -> None:
