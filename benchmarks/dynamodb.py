@@ -1,6 +1,7 @@
 """What threadkeep on DynamoDB asks for and pays: requests and capacity units, beside a table kept by hand.
 
     python benchmarks/dynamodb.py dynamodb://REGION/TABLE?endpoint=... [--messages FILE] [--lengths 20,200,2000]
+                                  [--rounds 6]
 
 What reads consume, the service says (ReturnConsumedCapacity). What transactions write is reckoned here by AWS's rule,
 since DynamoDB Local says something else: two units for each KB, begun, of each item. Items that are removed or updated
@@ -129,7 +130,7 @@ class Turns:
         return tuple(Record(uuid.uuid4().hex, uuid.uuid4().hex * 2, body) for body in bodies)
 
 
-async def run(url: str, path: Path | None, lengths: Sequence[int]) -> None:
+async def run(url: str, path: Path | None, lengths: Sequence[int], rounds: int) -> None:
     turns, bill = Turns(path), Bill()
     bill.register()
     store = open_store(url)
@@ -161,7 +162,7 @@ async def run(url: str, path: Path | None, lengths: Sequence[int]) -> None:
                 await cost(f"by hand: load {LAST} of {length:,}", _in_thread(hand.last, str(length)))
                 await cost(f"by hand: append 2 to {length:,}", _in_thread(hand.append, str(length), length, records))
                 hand.remove(str(length))
-        await _store(store, cost, commit, adding, lengths)
+        await _store(store, cost, commit, adding, lengths, rounds)
     finally:
         await store.delete(Resource(USER))
         await store.close()
@@ -179,6 +180,7 @@ async def _store(
     commit: Callable[[Thread, Changes], Callable[[], Awaitable[object]]],
     adding: Callable[..., Changes],
     lengths: Sequence[int],
+    rounds: int,
 ) -> None:
     first = Thread(USER, "first")
     await cost("first commit of a resource, 2 messages", commit(first, adding(2)))
@@ -189,11 +191,11 @@ async def _store(
         for done in range(0, length, LAST):
             await store.commit(thread, adding(min(LAST, length - done)))
         await cost(f"load {LAST} of {length:,}", lambda thread=thread: store.load(thread, Window(before=LAST)))
-        await cost(f"append 2 to {length:,}", lambda thread=thread: store.commit(thread, adding(2)), times=6)
+        await cost(f"append 2 to {length:,}", lambda thread=thread: store.commit(thread, adding(2)), times=rounds)
     thread = Thread(USER, f"t{lengths[-1]}")
     await cost("load of 3", lambda: store.load(thread, Window(before=3)))
-    await cost("append 2, small working memory", lambda: store.commit(thread, adding(2, (small,))), times=6)
-    await cost("append 2, working memory of 8 kB", lambda: store.commit(thread, adding(2, (large,))), times=6)
+    await cost("append 2, small working memory", lambda: store.commit(thread, adding(2, (small,))), times=rounds)
+    await cost("append 2, working memory of 8 kB", lambda: store.commit(thread, adding(2, (large,))), times=rounds)
     await cost(f"load {LAST}, working memory of 8 kB", lambda: store.load(thread, Window(before=LAST)))
     found = await store.load(thread, Window(before=1))
     known = Changes(1_000_000, "e", tuple(record_of(one) for one in found.records))
@@ -216,8 +218,9 @@ def main() -> None:
     parser.add_argument("url", help="dynamodb://REGION/TABLE, with what options it needs")
     parser.add_argument("--messages", type=Path)
     parser.add_argument("--lengths", default="20,200,2000")
+    parser.add_argument("--rounds", type=int, default=6, help="appends of a kind, of which the mean is given")
     given = parser.parse_args()
-    asyncio.run(run(given.url, given.messages, [int(length) for length in given.lengths.split(",")]))
+    asyncio.run(run(given.url, given.messages, [int(length) for length in given.lengths.split(",")], given.rounds))
 
 
 if __name__ == "__main__":
