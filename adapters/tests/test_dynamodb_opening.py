@@ -16,6 +16,7 @@ import pytest
 import servers
 from dynamodb_gateway import EXPIRED, FORBIDDEN, Gateway, Refusal
 from dynamodb_server import DYNAMODB, client
+from proxy import Cut, Proxy
 from servers import Server
 
 from threadkeep.errors import (
@@ -255,6 +256,27 @@ def test_opening_makes_the_table_and_waits_until_it_takes_requests(server: Serve
         assert gateway.operations.count("CreateTable") == 1
         assert gateway.operations.count("DescribeTable") == 6
     assert len(run(url, load).records) == 1
+
+
+@pytest.mark.parametrize("where", Cut)
+def test_a_connection_that_is_cut_anywhere_while_the_store_is_made_is_no_error(server: Server, where: Cut) -> None:
+    """Each request of opening is cut once: before the server has it, after that, or in the middle of the answer."""
+
+    async def make(through: str) -> None:
+        store = open_store(through)
+        await store.open()
+        await store.commit(THREAD, ONE)
+        assert (await store.load(THREAD, ALL)).tail.position == 1
+        await store.close()
+
+    with client(server.url) as admin, Proxy(server.host, server.port) as proxy:
+        for number in range(6):
+            name = f"opening-{secrets.token_hex(6)}"
+            through = DYNAMODB.url("127.0.0.1", proxy.port).replace("/threadkeep?", f"/{name}?")
+            cut = proxy.cut_next(where, after=number)
+            asyncio.run(make(through))
+            assert cut.done()
+            admin.delete_table(TableName=name)
 
 
 def test_many_may_make_the_table_at_once_from_many_processes(url: str, admin: Any, table: str) -> None:

@@ -135,7 +135,10 @@ class Client:
         return self._raw(operation, TableName=self.place.table, **given)
 
     def read(self, deadline: Deadline, operation: str, **given: Any) -> Any:
-        """The answer to a request that only reads. Raises StoreUnavailable where there is none in time."""
+        """The answer to a request that may be sent again, such as one that only reads.
+
+        Raises StoreUnavailable where there is none in time.
+        """
         return self._insist(deadline, lambda: self.call(operation, **given))
 
     def _raw(self, operation: str, **given: Any) -> Any:
