@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
+from threadkeep_adapters.options import number
 
 FORM: Final = "dynamodb://REGION/TABLE"
 
@@ -75,9 +76,9 @@ def read_url(url: str) -> Place:
         endpoint,
         profile,
         create == "yes",
-        _number("timeout", options, 10.0, 0.001, MAX_SECONDS),
-        _number("connect_timeout", options, 5.0, 0.001, MAX_SECONDS),
-        int(_number("connections", options, 10, 1, MAX_CONNECTIONS, whole=True)),
+        number("timeout", options.get("timeout"), 10.0, 0.001, MAX_SECONDS),
+        number("connect_timeout", options.get("connect_timeout"), 5.0, 0.001, MAX_SECONDS),
+        int(number("connections", options.get("connections"), 10, 1, MAX_CONNECTIONS, whole=True)),
     )
 
 
@@ -100,18 +101,3 @@ def _is_endpoint(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and "@" not in parts.netloc
-
-
-def _number(
-    name: str, options: dict[str, str], default: float, least: float, most: float, *, whole: bool = False
-) -> float:
-    given = options.get(name)
-    if given is None:
-        return default
-    try:
-        number = int(given) if whole else float(given)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise InvalidURL(f"{name} is a {'whole ' if whole else ''}number from {least:g} to {most:g}, not {given!r}")
-    return number
