@@ -8,7 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import servers
 from dynamodb_gateway import EXPIRED, FORBIDDEN, Gateway, Refusal
 from dynamodb_server import DYNAMODB, client
+from opening import ALL, ONE, THREAD, commit, load, opened, refused, run
 from proxy import Cut, Proxy
 from servers import Server
 
@@ -29,13 +30,9 @@ from threadkeep.errors import (
 )
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, scan_backend, store_exists
-from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
+from threadkeep.store import Changes, Put, Record, Resource, Thread
 from threadkeep_adapters.dynamodb.layout import SCHEMA_KEY
 from threadkeep_adapters.dynamodb.table import KEYS
-
-THREAD = Thread("alice", "support")
-ALL = Window(before=1000)
-ONE = Changes(at=1, epoch="e", append=(Record("m1", "d1", '"hello"'),), puts=(Put("work", "1"),))
 
 BARE = """
 import asyncio, sys
@@ -77,41 +74,6 @@ def url(server: Server, table: str) -> str:
 def admin(server: Server) -> Iterator[Any]:
     with client(server.url) as made:
         yield made
-
-
-def run(url: str, *works: Callable[[Guard], Awaitable[Any]]) -> Any:
-    """What the last of some works on one store gives."""
-
-    async def main() -> Any:
-        store = open_store(url)
-        try:
-            for work in works:
-                result = await work(store)
-            return result
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
-
-
-def commit(store: Guard) -> Awaitable[Any]:
-    return store.commit(THREAD, ONE)
-
-
-def load(store: Guard) -> Awaitable[Any]:
-    return store.load(THREAD, ALL)
-
-
-def opened(store: Guard) -> Awaitable[None]:
-    return store.open()
-
-
-def refused(kind: type[ThreadkeepError], url: str, *works: Callable[[Guard], Awaitable[Any]]) -> str:
-    """The text of the error that the works end in."""
-    with pytest.raises(kind) as caught:
-        run(url, *works)
-    assert type(caught.value) is kind
-    return str(caught.value)
 
 
 def alone(url: str, **environment: str) -> str:
