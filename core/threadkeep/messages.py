@@ -20,7 +20,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    TypeAdapter,
     ValidationError,
     field_validator,
 )
@@ -290,31 +289,31 @@ def encode(message: Message, limits: Limits) -> Record:
     return Record(message.id, sha256(in_order).hexdigest(), body)
 
 
-_many: Final = TypeAdapter(list[Message])
-_PLACED: Final = frozenset({"position", "stored_at"})
+_PLACED: Final = ("position", "stored_at")
 
 
 def decode(stored: Sequence[Stored]) -> list[Message]:
-    """The messages of stored records, with `position` and `stored_at`. One pass over one JSON text, for speed.
+    """The messages of stored records, with `position` and `stored_at`.
 
     Raises StoreDamaged where a body is not that of a message.
     """
+    validate = Message.__pydantic_validator__.validate_json
+    messages: list[Message] = []
+    last, moment = -1, EPOCH
     try:
-        messages = _many.validate_json(f"[{','.join([entry.body for entry in stored])}]")
+        for position, at, _, _, body in stored:
+            message: Message = validate(body)
+            if at != last:
+                # The messages of one commit have one time.
+                last, moment = at, EPOCH + timedelta(0, 0, at)
+            # Messages are frozen for everyone else; these are not yet given to anyone.
+            fields = message.__dict__
+            fields["position"] = position
+            fields["stored_at"] = moment
+            message.__pydantic_fields_set__.update(_PLACED)
+            messages.append(message)
     except ValidationError as error:
         raise StoreDamaged(f"a stored message cannot be read: {error.errors(include_url=False)[0]['msg']}") from error
-    if len(messages) != len(stored):
-        raise StoreDamaged(f"{len(stored)} stored messages read as {len(messages)}")
-    last, moment = -1, EPOCH
-    for message, (position, at, _, _, _) in zip(messages, stored, strict=True):
-        if at != last:
-            # The messages of one commit have one time.
-            last, moment = at, EPOCH + timedelta(0, 0, at)
-        # Messages are frozen for everyone else; these are not yet given to anyone.
-        fields = message.__dict__
-        fields["position"] = position
-        fields["stored_at"] = moment
-        message.__pydantic_fields_set__.update(_PLACED)
     return messages
 
 

@@ -30,12 +30,15 @@ from threadkeep.store import (
     Scope,
     Snapshot,
     Store,
+    Tail,
+    Thread,
     ThreadRow,
     Window,
 )
 from threadkeep_adapters.lane import Lane
 from threadkeep_adapters.sql import sqlite_file as file
 from threadkeep_adapters.sql import store as shared
+from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sql.sqlite_url import Place, read_url
 
 T = TypeVar("T")
@@ -55,6 +58,11 @@ otherwise, https://sqlite.org/pragma.html#pragma_cache_size) has room for about 
 
 _COMPACT_OWED: Final = 1
 """The file's user_version while an erasure has been committed and the file not yet been rewritten."""
+
+
+_FIND: Final = file.positional(tables.FIND_THREAD, "resource_id", "thread_id")
+_MOVE: Final = file.positional(tables.MOVE_THREAD, "to_position", "to_newest", "to_active", "key")
+_ADD: Final = file.positional(tables.ADD_RECORD, "thread_key", "position", "at", "id", "digest", "body")
 
 
 class SQLiteStore(shared.SqlStore):
@@ -230,11 +238,10 @@ class SQLiteStore(shared.SqlStore):
             self._connected().execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
             self._patience = seconds
 
-    def _run(self, steps: Callable[[], Generator[shared.Step, shared.Rows, T]]) -> T:
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connected()
         try:
-            with file.transaction(connection):
-                result = file.run(connection, steps())
+            result = file.transact(connection, work)
         except BaseException:
             if connection.in_transaction:
                 self._writer = None
@@ -246,16 +253,16 @@ class SQLiteStore(shared.SqlStore):
 
     def _commit(self, scope: Scope, changes: Changes) -> Receipt:
         try:
-            return self._run(lambda: shared.commit_steps(scope, changes, look=False))
+            return self._run(lambda connection: _first_try(connection, scope, changes))
         except (sqlite3.IntegrityError, TailMoved, VersionMoved):
             if not changes.append:
                 raise
-        return self._run(lambda: shared.commit_steps(scope, changes, look=True))
+        return self._run(lambda connection: file.run(connection, shared.commit_steps(scope, changes, look=True)))
 
     def _delete(self, scope: Scope) -> None:
         connection = self._connected()
         before = connection.total_changes
-        self._run(lambda: self._delete_steps(connection, scope, before))
+        self._run(lambda connection: file.run(connection, self._delete_steps(connection, scope, before)))
         if connection.total_changes > before:
             self._sweep_owed = True
         try:
@@ -303,6 +310,38 @@ class SQLiteStore(shared.SqlStore):
             if time.monotonic() >= deadline:
                 return
             time.sleep(0.005)
+
+
+def _first_try(connection: sqlite3.Connection, scope: Scope, changes: Changes) -> Receipt:
+    is_usual = changes.append and not changes.puts and not changes.resource_puts
+    if is_usual and changes.drop_after is None and changes.if_tail is None and isinstance(scope, Thread):
+        receipt = _append(connection, scope, changes)
+        if receipt is not None:
+            return receipt
+    return file.run(connection, shared.commit_steps(scope, changes, look=False))
+
+
+def _append(connection: sqlite3.Connection, scope: Thread, changes: Changes) -> Receipt | None:
+    """The usual commit, new records to a thread that is there; None where it is not, with nothing written.
+
+    It does what `shared.commit_steps` does for such a commit, in one go: what runs after a wait for the disk runs with
+    cold caches, where taking it apart into steps doubles its time.
+    """
+    execute = connection.execute
+    found = execute(_FIND, (scope.resource_id, scope.thread_id)).fetchall()
+    if not found:
+        return None
+    key, epoch, _, newest, active = found[0]
+    if changes.if_epoch is not None and changes.if_epoch != epoch:
+        return None
+    records, at = changes.append, changes.at
+    first, newest = newest + 1, newest + len(records)
+    execute(_MOVE, (newest, newest, max(active, at), key))
+    connection.executemany(
+        _ADD,
+        [(key, position, at, record.id, record.digest, record.body) for position, record in enumerate(records, first)],
+    )
+    return Receipt(Tail(epoch, newest), range(first, newest + 1))
 
 
 @hookimpl

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import cache
 from typing import Final, TypeVar
 
@@ -24,7 +24,7 @@ from threadkeep.errors import (
 )
 from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sql.sqlite_url import Place
-from threadkeep_adapters.sql.store import Rows, Step, sql_text
+from threadkeep_adapters.sql.store import Rows, Step, compile_statement, sql_text
 
 T = TypeVar("T")
 
@@ -32,12 +32,21 @@ OLDEST_SQLITE: Final = (3, 35, 0)
 """The first SQLite with RETURNING (https://sqlite.org/lang_returning.html)."""
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
+_POSITIONAL: Final = sqlite.dialect(paramstyle="qmark")
 
 
 @cache
 def text(statement: tables.Statement) -> str:
     """The SQL text of a statement, made once."""
     return sql_text(statement, _DIALECT)
+
+
+def positional(statement: tables.Statement, *names: str) -> str:
+    """The SQL text of a statement whose parameters are bound by place, in the order of these names."""
+    compiled = compile_statement(statement, _POSITIONAL)
+    if compiled.positiontup != list(names):
+        raise ValueError(f"the statement takes {compiled.positiontup}, not {names}: {compiled}")
+    return str(compiled)
 
 
 _MEANINGS: Final[dict[int, type[ThreadkeepError]]] = {
@@ -169,22 +178,25 @@ def _prepare(connection: sqlite3.Connection, found: int | None, timeout: float) 
             if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-    with transaction(connection):
-        if found_version(connection) is not None:
-            return
-        for table in tables.metadata.sorted_tables:
-            connection.execute(str(CreateTable(table).compile(dialect=_DIALECT)))
-            for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
-        connection.execute(text(tables.WRITE_SCHEMA), {"version": tables.SCHEMA_VERSION})
+    transact(connection, _create)
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of what is written within, or nothing. Where the rollback fails too, the connection stays in_transaction."""
+def _create(connection: sqlite3.Connection) -> None:
+    if found_version(connection) is not None:
+        return
+    for table in tables.metadata.sorted_tables:
+        connection.execute(str(CreateTable(table).compile(dialect=_DIALECT)))
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
+    connection.execute(text(tables.WRITE_SCHEMA), {"version": tables.SCHEMA_VERSION})
+
+
+def transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """What `work` returns, and all that it wrote, or nothing of it. Where the rollback fails too, the connection stays
+    in_transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        result = work(connection)
     except BaseException:
         _roll_back(connection)
         raise
@@ -195,6 +207,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if primary_code(error) == sqlite3.SQLITE_IOERR:
             raise OutcomeUnknown(f"the commit was not confirmed: {error}") from error
         raise
+    return result
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
