@@ -176,7 +176,7 @@ class Guard:
         size = 0
         for record in changes.append:
             check_id("message id", record.id, limits)
-            size += check_size("message_bytes", record.body, limits, f"message {record.id[:40]!r}")
+            size += check_size("message_bytes", record.body, limits, "message", record.id)
             if unique.setdefault(record.id, record).digest != record.digest:
                 raise MessageConflict(record.id)
         if len(unique) > limits.commit_messages:

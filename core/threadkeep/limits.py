@@ -176,10 +176,11 @@ def _refuse(value: object, path: str, depth: int) -> None:
             )
 
 
-def check_size(limit: str, text: str, limits: Limits, what: str) -> int:
-    """The size of a text in bytes of UTF-8, or LimitExceeded for the limit named."""
+def check_size(limit: str, text: str, limits: Limits, what: str, name: str = "") -> int:
+    """The size of a text in bytes of UTF-8, or LimitExceeded for the limit. `what` and `name` tell whose text it is."""
     allowed: Any = getattr(limits, limit)
     size = len(text) if text.isascii() else len(text.encode())
     if size > allowed:
-        raise LimitExceeded(limit, allowed, size, f"{what} (bytes of JSON)")
+        named = f"{what} {name[:40]!r}" if name else what
+        raise LimitExceeded(limit, allowed, size, f"{named} (bytes of JSON)")
     return size

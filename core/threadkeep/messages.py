@@ -285,7 +285,7 @@ def encode(message: Message, limits: Limits) -> Record:
     """
     check_id("message id", message.id, limits)
     body, in_order = canonical_forms(_checked(message), "message")
-    check_size("message_bytes", body, limits, f"message {message.id[:40]!r}")
+    check_size("message_bytes", body, limits, "message", message.id)
     return Record(message.id, sha256(in_order).hexdigest(), body)
 
 
