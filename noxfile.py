@@ -25,11 +25,12 @@ ONCE = (
     "adapters/tests/test_dynamodb_kills.py",
 )
 """What takes minutes and is the same on every Python: it is tried on the one that runs nox."""
-STAND_INS = ("TestDynamodb",)
-"""Contract suites on servers that stand in for the real ones and take minutes: as above."""
 FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
 """Of what is tried again and again, the Pythons that do not run nox try less."""
-IN_PARALLEL = ["-n", "auto", "--dist", "loadgroup"]
+BY_FILE = ["-n", "auto", "--dist", "loadfile"]
+BY_SUITE = ["-n", "auto", "--dist", "loadscope"]
+"""A process for each processor. What shares an environment or a server's load stays together, so that it is made once."""
+STORES = ".[contract,dynamodb,mongo,postgres,redis]"
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
 
 _FINAL = (
@@ -82,8 +83,8 @@ def _group(name: str) -> tuple[str, ...]:
 
 
 def _depth(session: nox.Session) -> list[str]:
-    """The Python that runs nox gets the default profile of the contract, every other the quick one."""
-    return [] if session.python == HERE else ["--contract-profile=quick"]
+    """The Python that runs nox gets the profile of the contract that each suite says, every other the brief one."""
+    return [] if session.python == HERE else ["--contract-profile=brief"]
 
 
 @nox.session
@@ -108,20 +109,18 @@ def tests(session: nox.Session) -> None:
     elsewhere = ["adapters/tests/test_contract.py", "core/tests/test_docs.py"]
     if session.python != HERE:
         elsewhere.extend(ONCE)
-    where = session.posargs or [*IN_PARALLEL, *(f"--ignore={path}" for path in elsewhere)]
+    where = session.posargs or [*BY_FILE, *(f"--ignore={path}" for path in elsewhere)]
     env = {} if session.python == HERE else FEWER
-    session.run("pytest", *NO_SKIPS, *_depth(session), *where, env=env)
+    session.run("pytest", *NO_SKIPS, *where, env=env)
 
 
 @nox.session(python=list(PYTHONS))
 def contract(session: nox.Session) -> None:
     """The contract on each store that is registered. Arguments after `--` name the schemes of some."""
-    session.install(".[all]", *_group("test"))
+    session.install(STORES, *_group("servers"))
     suites = "adapters/tests/test_contract.py"
     some = [f"{suites}::Test{scheme.title()}" for scheme in session.posargs]
-    if session.python != HERE and not some:
-        some = [suites, "-k", " and ".join(f"not {suite}" for suite in STAND_INS)]
-    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, *_depth(session), *(some or [suites]))
+    session.run("pytest", *BY_SUITE, *NO_SKIPS, *_depth(session), *(some or [suites]))
 
 
 @nox.session
@@ -130,7 +129,7 @@ def docs(session: nox.Session) -> None:
     session.install(".[all]", *_group("test"), *_group("docs"))
     session.install("--no-deps", "./docs/examples/acme-threads")
     session.run("pytest", *NO_SKIPS, "core/tests/test_docs.py")
-    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, "--contract-profile=quick", "docs/examples/acme-threads")
+    session.run("pytest", "-n", "auto", *NO_SKIPS, "--contract-profile=quick", "docs/examples/acme-threads")
     session.run("towncrier", "build", "--draft", "--version", PROJECT["project"]["version"])
 
 

@@ -1,5 +1,6 @@
 """The suite judged: every saboteur is rejected by its law, in the default profile and with one seed for all; the two
-sound stores that the saboteurs are made of are accepted."""
+sound stores that the saboteurs are made of are accepted. That more tries accept a sound store too is seen where the
+stores themselves are judged, in the default profile."""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ def test_every_saboteur_is_rejected_by_its_law(fault: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("number", HOMES)
 @pytest.mark.parametrize("name", SOUND)
 def test_the_sound_stores_are_accepted(name: str, number: int, tmp_path: Path) -> None:
-    report = judge(url_of(name, tmp_path), laws=[number], profile="default", seed=SEED)
+    report = judge(url_of(name, tmp_path), laws=[number], profile="quick", seed=SEED)
     assert report.kept, [(finding.promise, finding.seen) for finding in report.law(number).broken]
 
 

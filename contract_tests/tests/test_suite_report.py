@@ -105,7 +105,7 @@ def test_a_seed_and_a_profile_are_reported() -> None:
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(InvalidInput, match="there is no profile 'slow'; take one of quick, default, deep"):
+    with pytest.raises(InvalidInput, match="there is no profile 'slow'; take one of brief, quick, default, deep"):
         judge("memory://x", profile="slow")
     with pytest.raises(InvalidInput, match="there is no law 14"):
         judge("memory://x", laws=[14])

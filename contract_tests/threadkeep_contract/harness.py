@@ -60,14 +60,17 @@ class Profile:
     """Time limit of one `Harness.run`; a store that takes longer hangs."""
     shrink_seconds: float
     """How long a failing example is made smaller."""
+    share: int
+    """Of a catalogue, such as that of confusable ids, every how manieth is tried; the seed says which."""
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile
     for profile in (
-        Profile("quick", 20, 20, 5, 8, 3, 5, 2, 200, 40, 60, 5),
-        Profile("default", 80, 30, 20, 16, 3, 20, 8, 500, 200, 60, 10),
-        Profile("deep", 1500, 60, 200, 32, 6, 200, 300, 5000, 2000, 300, 120),
+        Profile("brief", 5, 12, 2, 4, 3, 2, 1, 120, 20, 60, 5, 9),
+        Profile("quick", 20, 20, 5, 8, 3, 5, 2, 200, 40, 60, 5, 3),
+        Profile("default", 80, 30, 20, 16, 3, 20, 8, 500, 200, 60, 10, 1),
+        Profile("deep", 1500, 60, 200, 32, 6, 200, 300, 5000, 2000, 300, 120, 1),
     )
 }
 

@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--store-url", default=None, help="the store that threadkeep_contract's own suite judges")
     group.addoption(
         "--contract-profile",
-        choices=["quick", "default", "deep"],
+        choices=["brief", "quick", "default", "deep"],
         default=None,
         help="how much a contract suite tries (default: what the suite says in `profile`)",
     )

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-pytestmark = pytest.mark.xdist_group("packaging")
 
 PACKAGES = {"threadkeep", "threadkeep_adapters", "threadkeep_contract"}
 

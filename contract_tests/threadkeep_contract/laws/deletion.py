@@ -170,7 +170,7 @@ class Deletion(Law):
             harness.expect("deleting one of a pair leaves the other", before, await _everything(handle, kept))
             harness.expect("and removes it", ("", 0), tuple((await handle.load(scope, ALL)).tail))
 
-        step = 6 if harness.profile.name == "quick" else 2
+        step = 2 * harness.profile.share
         for pair in PAIRS[harness.seed % step :: step]:
             harness.history.clear()
             harness.run(check, pair.second, pair.first)

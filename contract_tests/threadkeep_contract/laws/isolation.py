@@ -134,7 +134,7 @@ class Isolation(Law):
 
     def test_confusable_scopes_do_not_meet(self, harness: Harness) -> None:
         """Every pair of the catalogue, through every verb: together each observes what it observes alone."""
-        step = 3 if harness.profile.name == "quick" else 1
+        step = harness.profile.share
         for pair in PAIRS[harness.seed % step :: step]:
             harness.history.clear()
             program = _meeting((pair.first, pair.second))

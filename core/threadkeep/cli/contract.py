@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--profile",
-    type=click.Choice(["quick", "default", "deep"]),
+    type=click.Choice(["brief", "quick", "default", "deep"]),
     default="default",
     show_default=True,
     help="How much is tried.",
