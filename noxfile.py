@@ -29,7 +29,7 @@ FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
 """Of what is tried again and again, the Pythons that do not run nox try less."""
 BY_FILE = ["-n", "auto", "--dist", "loadfile"]
 BY_SUITE = ["-n", "auto", "--dist", "loadscope"]
-"""A process for each processor. What shares an environment or a server's load stays together, so that it is made once."""
+"""A process for each processor. What shares an environment or a server stays together, so that it is made once."""
 STORES = ".[contract,dynamodb,mongo,postgres,redis]"
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
 
