@@ -25,6 +25,8 @@ DEFAULT_URL: Final = "sqlite:///threadkeep.db"
 URL_VARIABLE: Final = "THREADKEEP_URL"
 
 _EXTRAS: Final[dict[str, str]] = {
+    "mongodb": "mongo",
+    "mongodb+srv": "mongo",
     "postgres": "postgres",
     "postgresql": "postgres",
     "redis": "redis",

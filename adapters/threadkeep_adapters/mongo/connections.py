@@ -1,0 +1,111 @@
+"""Clients of PyMongo: one for each event loop, with bounded pools, that count the requests which they send."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from threadkeep.store import Meter
+from threadkeep_adapters.mongo.layout import Document
+from threadkeep_adapters.mongo.url import Place
+
+WRITES: Final = WriteConcern(w="majority", j=True)
+READS: Final = ReadConcern("majority")
+
+
+class _Counter(CommandListener):
+    """Counts commands as they are sent."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name != "endSessions":
+            self._meter.trips += 1
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Was counted when it started."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Was counted when it started."""
+
+
+class Link:
+    """One event loop's client, and the queues in which its tasks wait for each other."""
+
+    def __init__(self, client: AsyncMongoClient[Document], place: Place) -> None:
+        self.client = client
+        self.database: AsyncDatabase[Document] = client.get_database(
+            place.database, write_concern=WRITES, read_concern=READS
+        )
+        self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def queue(self, resource: str) -> asyncio.Lock:
+        """The queue of those who commit to a resource here: one at a time, they do not lose races to each other."""
+        lock = self._queues.get(resource)
+        if lock is None:
+            lock = self._queues[resource] = asyncio.Lock()
+        return lock
+
+
+class Connections:
+    """The clients of a store."""
+
+    def __init__(self, place: Place, meter: Meter) -> None:
+        self._place = place
+        self._counter = _Counter(meter)
+        self._lock = threading.Lock()
+        self._links: dict[asyncio.AbstractEventLoop, tuple[Link, AsyncGenerator[None, None]]] = {}
+
+    async def link(self) -> Link:
+        """That of the running event loop."""
+        loop = asyncio.get_running_loop()
+        known = self._links.get(loop)
+        if known is not None:
+            return known[0]
+        options: dict[str, Any] = {"event_listeners": [self._counter], "appname": "threadkeep", **self._place.options}
+        link = Link(AsyncMongoClient(self._place.url, **options), self._place)
+        watch = _close_with_loop(self, loop, link)
+        with self._lock:
+            self._links[loop] = (link, watch)
+        await anext(watch)
+        return link
+
+    def left(self, loop: asyncio.AbstractEventLoop) -> None:
+        """An event loop ends, and its client is being closed."""
+        with self._lock:
+            self._links.pop(loop, None)
+
+    async def close(self) -> None:
+        """Close all clients, each in its loop. Safe to repeat."""
+        with self._lock:
+            links, self._links = self._links, {}
+        here = asyncio.get_running_loop()
+        for loop, (link, watch) in links.items():
+            if loop is here:
+                await link.client.close()
+                await watch.aclose()
+            elif not loop.is_closed():
+                with suppress(RuntimeError):  # it was closed just now
+                    asyncio.run_coroutine_threadsafe(link.client.close(), loop)
+
+
+async def _close_with_loop(
+    connections: Connections, loop: asyncio.AbstractEventLoop, link: Link
+) -> AsyncGenerator[None]:
+    """Close the client of an event loop before it ends: asyncio.run closes generators that are not finished."""
+    try:
+        yield
+    finally:
+        connections.left(loop)
+        await link.client.close()
