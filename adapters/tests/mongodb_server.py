@@ -1,0 +1,103 @@
+"""Servers that speak MongoDB's protocol, as kinds of servers for tests.
+
+`mongod` wherever one is to be had. Two others, built by scripts/install_servers.sh, have opposite weaknesses: FerretDB
+keeps what it acknowledged through a SIGKILL and scans for every query; mongo-java-server is fast and loses what it had
+not yet written. So both are judged, and FerretDB alone judges durability.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from servers import Kind
+
+
+def cache() -> Path:
+    """Where the install script puts what it has built."""
+    given = os.environ.get("THREADKEEP_SERVERS")
+    home = os.environ.get("XDG_CACHE_HOME")
+    return Path(given) if given else (Path(home) if home else Path.home() / ".cache") / "threadkeep" / "servers"
+
+
+def client(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
+    """A client of the bare driver, to look behind a store's back."""
+    given = {"serverSelectionTimeoutMS": 5000, "socketTimeoutMS": 10_000, "connectTimeoutMS": 2000, **options}
+    return MongoClient(url, **given)
+
+
+class _Mongo(Kind):
+    database = "threadkeep"
+
+    def url(self, host: str, port: int) -> str:
+        return f"mongodb://{host}:{port}/{self.database}"
+
+    def answers(self, host: str, port: int) -> bool:
+        try:
+            with client(self.url(host, port), serverSelectionTimeoutMS=1000) as asked:
+                asked.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True
+
+
+class Mongod(_Mongo):
+    """MongoDB itself, a single server."""
+
+    name = "mongod"
+    variable = "THREADKEEP_TEST_MONGODB_URL"
+    image = "mongo:8"
+    image_port = 27017
+    package = "mongodb-org-server"
+
+    def find(self) -> Path | None:
+        found = shutil.which("mongod")
+        return Path(found) if found else None
+
+    def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
+        data = folder / "data"
+        data.mkdir(exist_ok=True)
+        return [str(program), "--dbpath", str(data), "--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"]
+
+
+class Ferretdb(_Mongo):
+    """FerretDB 1 on SQLite files."""
+
+    name = "ferretdb"
+    variable = "THREADKEEP_TEST_FERRETDB_URL"
+    package = "golang"
+
+    def find(self) -> Path | None:
+        program = cache() / "ferretdb" / "ferretdb"
+        return program if program.exists() else None
+
+    def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
+        data = folder / "data"
+        data.mkdir(exist_ok=True)
+        return [str(program), f"127.0.0.1:{port}", str(data)]
+
+
+class MongoJavaServer(_Mongo):
+    """mongo-java-server on an H2 file."""
+
+    name = "mongo-java-server"
+    variable = "THREADKEEP_TEST_MONGO_JAVA_SERVER_URL"
+    package = "maven"
+
+    def find(self) -> Path | None:
+        folder = cache() / "mongo-java-server"
+        return folder if (folder / "Server.class").exists() and shutil.which("java") else None
+
+    def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
+        path = f"{program}:{program / 'lib'}/*"
+        return ["java", "-Xmx1g", "-cp", path, "Server", str(port), str(folder / "data.db")]
+
+
+MONGOD: Final = Mongod()
+FERRETDB: Final = Ferretdb()
+MONGO_JAVA_SERVER: Final = MongoJavaServer()
