@@ -17,6 +17,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from servers import Kind
 
+BUCKETS: Final = 64
+"""Collections of commits of a store on a server that scans them."""
+
 
 def cache() -> Path:
     """Where the install script puts what it has built."""
@@ -39,11 +42,25 @@ class _Mongo(Kind):
 
     def answers(self, host: str, port: int) -> bool:
         try:
-            with client(self.url(host, port), serverSelectionTimeoutMS=1000) as asked:
+            with client(f"mongodb://{host}:{port}", serverSelectionTimeoutMS=1000) as asked:
                 asked.admin.command("ping")
         except PyMongoError:
             return False
         return True
+
+
+class _Scanning(_Mongo):
+    """A server that looks at every document of a collection to answer a query."""
+
+    def url(self, host: str, port: int) -> str:
+        return f"{super().url(host, port)}?buckets={BUCKETS}"
+
+    def tidy(self, url: str) -> None:
+        with client(url.partition("?")[0]) as bare:
+            database = bare[self.database]
+            for name in database.list_collection_names():
+                if ".commits" in name or name.endswith(".resources"):
+                    database[name].delete_many({})
 
 
 class Mongod(_Mongo):
@@ -65,7 +82,7 @@ class Mongod(_Mongo):
         return [str(program), "--dbpath", str(data), "--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"]
 
 
-class Ferretdb(_Mongo):
+class Ferretdb(_Scanning):
     """FerretDB 1 on SQLite files."""
 
     name = "ferretdb"
@@ -82,7 +99,7 @@ class Ferretdb(_Mongo):
         return [str(program), f"127.0.0.1:{port}", str(data)]
 
 
-class MongoJavaServer(_Mongo):
+class MongoJavaServer(_Scanning):
     """mongo-java-server on an H2 file."""
 
     name = "mongo-java-server"

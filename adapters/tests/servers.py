@@ -77,6 +77,9 @@ class Kind(ABC):
     def answers(self, host: str, port: int) -> bool:
         """Whether the server takes work. Raises nothing. Blocks for at most some seconds."""
 
+    def tidy(self, url: str) -> None:  # noqa: B027 -- most servers need nothing
+        """Called between checks that share a server: remove what would make it slow for the next one."""
+
 
 class Run:
     """Runs commands as a kind's user, where that has to be another one than this process's."""

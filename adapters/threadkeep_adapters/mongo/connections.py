@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from pymongo import AsyncMongoClient
@@ -19,8 +19,22 @@ from threadkeep.store import Meter
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.url import Place
 
+T = TypeVar("T")
+
 WRITES: Final = WriteConcern(w="majority", j=True)
 READS: Final = ReadConcern("majority")
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. A caller that is cancelled leaves at once; the work goes on to its end."""
+    task = asyncio.create_task(work)
+    # The event loop itself holds tasks weakly.
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+    return await asyncio.shield(task)
+
+
+_running: Final[set[asyncio.Task[Any]]] = set()
 
 
 class _Counter(CommandListener):

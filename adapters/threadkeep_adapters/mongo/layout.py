@@ -13,7 +13,7 @@ a key, so that nothing in them can mean anything, and what stays after a deletio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
@@ -164,6 +164,8 @@ class ThreadState:
     """The largest position that it ever gave."""
     count: int = 0
     """How many records it has; they have the ordinals from 0 on."""
+    largest: int = 0
+    """The bytes of the largest body that it ever had."""
     docs: Docs = field(default_factory=dict)
     cut: Cut | None = None
 
@@ -194,6 +196,7 @@ class ThreadState:
             "p": self.position,
             "q": self.newest,
             "n": self.count,
+            "m": self.largest,
             "d": _write_docs(self.docs),
             "cut": None if self.cut is None else [self.cut.number, self.cut.ordinal],
             "lc": list_key(resource, self.created, self.thread_id),
@@ -218,6 +221,7 @@ def read_thread(commit: Document) -> ThreadState:
         position=int(state["p"]),
         newest=int(state["q"]),
         count=int(state["n"]),
+        largest=int(state["m"]),
         docs=_read_docs(state["d"]),
         cut=None if cut is None else Cut(int(cut[0]), int(cut[1])),
     )
@@ -236,11 +240,6 @@ def newest_thread(key: str, commits: list[Document], resource: ResourceState) ->
     return newest if newest.number > resource.floor else ThreadState(key)
 
 
-def without(docs: Docs, slots: set[str]) -> Docs:
-    """Documents of other slots than these."""
-    return {slot: doc for slot, doc in docs.items() if slot not in slots}
-
-
 def stored(record: Document) -> Stored:
     """A record as the port has it."""
     return Stored(int(record["p"]), int(record["at"]), record["id"], record["digest"], record["body"])
@@ -249,8 +248,3 @@ def stored(record: Document) -> Stored:
 def thread_row(state: ThreadState, docs: dict[str, Doc]) -> ThreadRow:
     """A thread in a list, with documents that were asked for."""
     return ThreadRow(state.thread_id, state.tail, state.created, state.active, docs)
-
-
-def moved(state: ThreadState, number: int) -> ThreadState:
-    """A state as a later commit carries it."""
-    return replace(state, number=number)

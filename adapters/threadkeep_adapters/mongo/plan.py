@@ -162,7 +162,8 @@ def plan_thread(
             }
         )
         positions.append(position)
-        state = replace(state, newest=position, position=position, count=state.count + 1)
+        largest = max(state.largest, len(record.body.encode()))
+        state = replace(state, newest=position, position=position, count=state.count + 1, largest=largest)
     bodies = _Bodies(nonce, common)
     state = replace(state, docs=bodies.put(state.docs, changes.puts, given, {"t": thread.key}))
     after = replace(

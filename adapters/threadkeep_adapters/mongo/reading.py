@@ -55,7 +55,7 @@ async def _try(requests: Requests, scope: Scope, window: Window) -> tuple[Snapsh
     anchor = window.anchor
     keys = [record_key(thread_id, anchor)] if isinstance(anchor, str) else []
     position = anchor if isinstance(anchor, int) else None
-    found = await requests.find(look(key, thread_id, keys, position), {"body": 0})
+    found = await requests.find(look(key, thread_id, keys, position), {"body": 0}, largest=0)
     resource = newest_resource(key, found)
     thread = newest_thread(thread_id, found, resource)
     if thread.number > resource.number:
@@ -72,7 +72,7 @@ async def _try(requests: Requests, scope: Scope, window: Window) -> tuple[Snapsh
         for low, high in (_bounds(thread, window, _cut_at(thread, anchor, each)) for each in anchors):
             if low < high:
                 again.append({"r": key, "t": thread_id, "o": {"$gte": low, "$lt": high}})
-    found = await requests.find({"$or": again} if len(again) > 1 else again[0])
+    found = await requests.find({"$or": again} if len(again) > 1 else again[0], largest=thread.largest)
     rows += sum("p" in each for each in found)
     newest = newest_thread(thread_id, found, resource)
     if newest.number != thread.number and thread.number != resource.number:

@@ -12,8 +12,10 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
 
 from threadkeep.errors import StoreUnavailable
+from threadkeep.limits import KIB, MIB
 from threadkeep_adapters.mongo.errors import DUPLICATE_KEY
 from threadkeep_adapters.mongo.layout import (
+    INLINE_TOTAL,
     Cut,
     Document,
     ResourceState,
@@ -25,8 +27,11 @@ from threadkeep_adapters.mongo.layout import (
 
 T = TypeVar("T")
 
-ALL_AT_ONCE: Final = 1_000_000
-"""A batch size that leaves the end of a reply to the server, which ends it at 16 MiB."""
+RECORD_BYTES: Final = 2 * KIB
+"""What a record takes beside its body, its id of at most 512 bytes included."""
+
+REPLY_BYTES: Final = 16 * MIB
+"""How large a reply may be; MongoDB itself begins another one there, other servers do not."""
 
 
 async def reading(ask: Callable[[], Awaitable[T]]) -> T:
@@ -44,9 +49,11 @@ class Requests:
         self.commits: AsyncCollection[Document] = database[commits]
         self.registry: AsyncCollection[Document] = database[registry]
 
-    async def find(self, query: Document, projection: Document | None = None) -> list[Document]:
-        """All that matches. More round trips only where the reply is larger than 16 MiB."""
-        found = self.commits.find(query, projection, batch_size=ALL_AT_ONCE)
+    async def find(
+        self, query: Document, projection: Document | None = None, *, largest: int = INLINE_TOTAL
+    ) -> list[Document]:
+        """All that matches, of documents that have about so many bytes at most. One more round trip every 16 MiB."""
+        found = self.commits.find(query, projection, batch_size=max(2, REPLY_BYTES // (largest + RECORD_BYTES)))
         return await reading(found.to_list)
 
     async def page(
@@ -61,7 +68,7 @@ class Requests:
         if not records:
             return []
         ids = sorted({commit_id(resource, int(record["w"])) for record in records})
-        found = await self.find({"_id": {"$in": ids}}, {"z": 1})
+        found = await self.find({"_id": {"$in": ids}}, {"z": 1}, largest=0)
         return happened(records, resource, found)
 
     async def insert(self, documents: list[Document]) -> bool:

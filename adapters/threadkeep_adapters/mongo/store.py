@@ -35,12 +35,13 @@ from threadkeep.store import (
     Window,
 )
 from threadkeep_adapters.mongo import listing, reading, schema
-from threadkeep_adapters.mongo.connections import Connections, Link
+from threadkeep_adapters.mongo.connections import Connections, Link, whole
 from threadkeep_adapters.mongo.errors import ERRORS
 from threadkeep_adapters.mongo.layout import Document, ResourceState, ThreadState, read_resource, record_key
 from threadkeep_adapters.mongo.look import exists, scan
 from threadkeep_adapters.mongo.plan import Keeps, Plan, plan_deletion, plan_erasure, plan_resource, plan_thread
 from threadkeep_adapters.mongo.requests import Requests, look, records_of
+from threadkeep_adapters.mongo.requests import reading as reading_request
 from threadkeep_adapters.mongo.url import Place, read_url
 
 PATIENCE: Final = 30.0
@@ -50,7 +51,8 @@ PATIENCE: Final = 30.0
 class MongoStore(Store):
     """A deployment. Each event loop that calls has a client of its own."""
 
-    limits = Limits(commit_messages=1000, commit_bytes=16 * MIB)
+    # The least that servers take in one insert is 1,000 documents: the messages, large documents and the commit.
+    limits = Limits(commit_messages=900, commit_bytes=16 * MIB)
     costs = Costs(load=2, commit=3)
     driver_errors = ERRORS
 
@@ -60,21 +62,44 @@ class MongoStore(Store):
         self._connections = Connections(place, self.meter)
         self._logs: list[str] = []
 
+    # A request that is cancelled leaks the driver's connection, so whatever has begun is done to its end.
+
     async def open(self) -> None:
-        link = await self._connections.link()
-        buckets = await schema.prepare(link.database, self.place)
-        self._logs = schema.logs(self.place, buckets)
+        await whole(self._open())
 
     async def close(self) -> None:
-        await self._connections.close()
+        await whole(self._connections.close())
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
+        return await whole(self._load(scope, window))
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        return await whole(self._commit(scope, changes))
+
+    async def delete(self, scope: Scope) -> None:
+        await whole(self._delete(scope))
+
+    async def threads(
+        self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
+    ) -> Sequence[ThreadRow]:
+        return await whole(self._threads(resource, after, limit, order, slots))
+
+    async def resources(self, after: str | None, limit: int) -> Sequence[str]:
+        return await whole(self._resources(after, limit))
+
+    async def _open(self) -> None:
+        link = await self._connections.link()
+        # What it writes may be written again.
+        buckets = await reading_request(lambda: schema.prepare(link.database, self.place))
+        self._logs = schema.logs(self.place, buckets)
+
+    async def _load(self, scope: Scope, window: Window) -> Snapshot:
         requests = self._requests(await self._connections.link(), reading.scope_keys(scope)[0])
         snapshot, rows = await reading.load(requests, scope, window)
         self.meter.rows += rows
         return snapshot
 
-    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+    async def _commit(self, scope: Scope, changes: Changes) -> Receipt:
         self.meter.rows += len(changes.append) + len(changes.puts) + len(changes.resource_puts)
         link = await self._connections.link()
         key, thread_key = reading.scope_keys(scope)
@@ -101,7 +126,7 @@ class MongoStore(Store):
                     return plan.receipt
         raise StoreUnavailable(f"a commit was overtaken by others for {PATIENCE:g} s")
 
-    async def delete(self, scope: Scope) -> None:
+    async def _delete(self, scope: Scope) -> None:
         link = await self._connections.link()
         key, thread_key = reading.scope_keys(scope)
         requests = self._requests(link, key)
@@ -132,7 +157,7 @@ class MongoStore(Store):
                     return
         raise StoreUnavailable(f"a deletion was overtaken by commits for {PATIENCE:g} s")
 
-    async def threads(
+    async def _threads(
         self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
     ) -> Sequence[ThreadRow]:
         requests = self._requests(await self._connections.link(), reading.scope_keys(resource)[0])
@@ -140,7 +165,7 @@ class MongoStore(Store):
         self.meter.rows += moved
         return rows
 
-    async def resources(self, after: str | None, limit: int) -> Sequence[str]:
+    async def _resources(self, after: str | None, limit: int) -> Sequence[str]:
         link = await self._connections.link()
         names, moved = await listing.resources(lambda key: self._requests(link, key), after, limit)
         self.meter.rows += moved
@@ -161,7 +186,7 @@ async def _attempts(requests: Requests, query: Document) -> AsyncIterator[list[D
         if number:
             await asyncio.sleep(random.random() * 0.002 * min(number, 20))
         number += 1
-        yield await requests.find(query, {"body": 0})
+        yield await requests.find(query, {"body": 0}, largest=0)
 
 
 async def _sweep(
