@@ -30,8 +30,15 @@ async def whole(work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.create_task(work)
     # The event loop itself holds tasks weakly.
     _running.add(task)
-    task.add_done_callback(_running.discard)
+    task.add_done_callback(_forget)
     return await asyncio.shield(task)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled():
+        # Whoever was cancelled does not ask; asyncio would complain of an error that nobody looked at.
+        task.exception()
 
 
 _running: Final[set[asyncio.Task[Any]]] = set()
