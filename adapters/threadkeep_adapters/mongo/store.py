@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError, ServerSelectionTimeoutError
 
 from threadkeep.errors import StoreUnavailable
 from threadkeep.hooks import hookimpl
@@ -41,8 +41,10 @@ from threadkeep_adapters.mongo.layout import Document, ResourceState, ThreadStat
 from threadkeep_adapters.mongo.look import exists, scan
 from threadkeep_adapters.mongo.plan import Keeps, Plan, plan_deletion, plan_erasure, plan_resource, plan_thread
 from threadkeep_adapters.mongo.requests import Requests, look, records_of
-from threadkeep_adapters.mongo.requests import reading as reading_request
 from threadkeep_adapters.mongo.url import Place, read_url
+
+OPENINGS: Final = 3
+"""How often a store is opened that loses its connection meanwhile."""
 
 PATIENCE: Final = 30.0
 """Seconds for which a commit tries to come in between those of others."""
@@ -89,8 +91,17 @@ class MongoStore(Store):
 
     async def _open(self) -> None:
         link = await self._connections.link()
-        # What it writes may be written again.
-        buckets = await reading_request(lambda: schema.prepare(link.database, self.place))
+        for left in reversed(range(OPENINGS)):
+            try:
+                buckets = await schema.prepare(link.database, self.place)
+                break
+            except ServerSelectionTimeoutError:
+                raise
+            except ConnectionFailure as error:
+                # What was written may be written again.
+                if not left:
+                    raise StoreUnavailable(str(error)) from error
+                await asyncio.sleep(random.random() * 0.5)
         self._logs = schema.logs(self.place, buckets)
 
     async def _load(self, scope: Scope, window: Window) -> Snapshot:
