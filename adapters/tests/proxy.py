@@ -69,6 +69,11 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._links)
+
     def cut_next(self, where: Cut, after: int = 0) -> Future[None]:
         """Cut the connection of the next request, or of a later one: `after` so many others. Done when it is cut."""
         self._armed = Order(where, self.turns + after)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -15,6 +15,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from threadkeep.errors import StoreUnavailable
 from threadkeep.store import Meter
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.url import Place
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 WRITES: Final = WriteConcern(w="majority", j=True)
 READS: Final = ReadConcern("majority")
+
+PATIENCE: Final = 30.0
+"""Seconds for which a commit waits for its turn, and then tries to come in between those of other processes."""
 
 
 async def whole(work: Coroutine[Any, Any, T]) -> T:
@@ -71,12 +75,26 @@ class Link:
         )
         self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def queue(self, resource: str) -> asyncio.Lock:
-        """The queue of those who commit to a resource here: one at a time, they do not lose races to each other."""
+    @asynccontextmanager
+    async def turn(self, resource: str) -> AsyncIterator[None]:
+        """The turn of one who commits to a resource here: one at a time, they do not lose races to each other.
+
+        Raises StoreUnavailable where it does not come in time, as when the server does not answer those before.
+        """
         lock = self._queues.get(resource)
         if lock is None:
             lock = self._queues[resource] = asyncio.Lock()
-        return lock
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await lock.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"other commits to the resource kept this one waiting for {PATIENCE:g} s; nothing was written"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 class Connections:

@@ -3,21 +3,23 @@
 A store is one collection of commits (or several, see `buckets` in docs/stores/mongodb.md), one of resources and one
 document about the store. In a collection of commits lie
 
-    commit  _id RESOURCE/NUMBER   h: the state of the resource after it     s: the state of its thread after it
+    commit  _id RESOURCE/NUMBER   h, hd: the state of the resource after it    s, sd: the state of its thread after it
     record  _id random            valid if the commit number `w` exists and has the same `z`
     body    _id random            a large document's text, valid if a state names it
 
 RESOURCE is a digest of the resource id, NUMBER counts the resource's commits from 1 without gaps. Ids are never part of
-a key, so that nothing in them can mean anything, and what stays after a deletion names nobody.
+a key, so that nothing in them can mean anything, and what stays after a deletion names nobody. States are JSON text,
+which costs a server that scans less than fields do.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
-from threadkeep.limits import KIB
+from threadkeep.limits import KIB, canonical_json
 from threadkeep.store import MISSING, Doc, Stored, Tail, ThreadRow
 
 SCHEMA_VERSION: Final = 1
@@ -29,6 +31,11 @@ INLINE_TOTAL: Final = 256 * KIB
 
 _TIME_OFFSET: Final = 1 << 62
 """Makes times before 1970 positive, so that their digits sort as they do."""
+
+RESOURCE_FIELDS: Final = ("h", "hd", "hu")
+"""Of a commit, the state of its resource: key, text, whether it was erased and is not swept yet."""
+THREAD_FIELDS: Final = ("s", "sd", "su", "lc", "la")
+"""Of a commit, the state of its thread: as for a resource, and the places in lists. A deleted one has no text."""
 
 Document = dict[str, Any]
 
@@ -82,13 +89,12 @@ class Kept:
 Docs = dict[str, Kept]
 
 
-def _write_docs(docs: Docs) -> list[Document]:
-    # Slots are no field names: $ and . mean something in these.
-    return [{"s": slot, "v": doc.version, "b": doc.body, "p": doc.place} for slot, doc in docs.items()]
+def _write_docs(docs: Docs) -> list[Any]:
+    return [[slot, doc.version, doc.body, doc.place] for slot, doc in docs.items()]
 
 
-def _read_docs(written: list[Document]) -> Docs:
-    return {each["s"]: Kept(int(each["v"]), each["b"], each["p"]) for each in written}
+def _read_docs(written: list[Any]) -> Docs:
+    return {slot: Kept(version, body, place) for slot, version, body, place in written}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,27 +117,17 @@ class ResourceState:
         return not self.threads and not self.docs
 
     def write(self) -> Document:
-        written: Document = {
-            "k": self.key,
-            "g": self.generation,
-            "f": self.floor,
-            "n": self.threads,
-            "d": _write_docs(self.docs),
-        }
-        return {**written, "u": True} if self.unswept else written
+        """The fields of a commit that carries it."""
+        written = [self.generation, self.floor, self.threads, _write_docs(self.docs)]
+        fields: Document = {"h": self.key, "hd": canonical_json(written, "the state of a resource")}
+        return {**fields, "hu": True} if self.unswept else fields
 
 
 def read_resource(commit: Document) -> ResourceState:
     """The state of the resource that a commit carries."""
-    state = commit["h"]
+    generation, floor, threads, docs = json.loads(commit["hd"])
     return ResourceState(
-        state["k"],
-        number_of(commit),
-        int(state["g"]),
-        int(state["f"]),
-        int(state["n"]),
-        _read_docs(state["d"]),
-        bool(state.get("u")),
+        commit["h"], number_of(commit), generation, floor, threads, _read_docs(docs), bool(commit.get("hu"))
     )
 
 
@@ -184,21 +180,24 @@ class ThreadState:
         return self.exists and self.born <= number <= self.number and ordinal < self.count and not dropped
 
     def write(self, resource: str) -> Document:
+        """The fields of a commit that carries it."""
         if self.gone:
-            return {"k": self.key, "x": True, "u": self.unswept}
+            return {"s": self.key, "su": True} if self.unswept else {"s": self.key}
+        written = {
+            "thread_id": self.thread_id,
+            "epoch": self.epoch,
+            "born": self.born,
+            "created": self.created,
+            "active": self.active,
+            "position": self.position,
+            "newest": self.newest,
+            "count": self.count,
+            "largest": self.largest,
+        }
+        cut = None if self.cut is None else [self.cut.number, self.cut.ordinal]
         return {
-            "k": self.key,
-            "i": self.thread_id,
-            "e": self.epoch,
-            "b": self.born,
-            "c": self.created,
-            "a": self.active,
-            "p": self.position,
-            "q": self.newest,
-            "n": self.count,
-            "m": self.largest,
-            "d": _write_docs(self.docs),
-            "cut": None if self.cut is None else [self.cut.number, self.cut.ordinal],
+            "s": self.key,
+            "sd": canonical_json([written, _write_docs(self.docs), cut], "the state of a thread"),
             "lc": list_key(resource, self.created, self.thread_id),
             "la": list_key(resource, self.active, self.thread_id),
         }
@@ -206,38 +205,26 @@ class ThreadState:
 
 def read_thread(commit: Document) -> ThreadState:
     """The state of the thread that a commit carries."""
-    state = commit["s"]
-    if state.get("x"):
-        return ThreadState(state["k"], number_of(commit), gone=True, unswept=bool(state.get("u")))
-    cut = state.get("cut")
+    if "sd" not in commit:
+        return ThreadState(commit["s"], number_of(commit), gone=True, unswept=bool(commit.get("su")))
+    written, docs, cut = json.loads(commit["sd"])
     return ThreadState(
-        state["k"],
-        number_of(commit),
-        thread_id=state["i"],
-        epoch=state["e"],
-        born=int(state["b"]),
-        created=int(state["c"]),
-        active=int(state["a"]),
-        position=int(state["p"]),
-        newest=int(state["q"]),
-        count=int(state["n"]),
-        largest=int(state["m"]),
-        docs=_read_docs(state["d"]),
-        cut=None if cut is None else Cut(int(cut[0]), int(cut[1])),
+        commit["s"], number_of(commit), **written, docs=_read_docs(docs), cut=None if cut is None else Cut(*cut)
     )
 
 
 def newest_resource(key: str, commits: list[Document]) -> ResourceState:
     """The newest state of a resource among commits that were read."""
-    states = [read_resource(commit) for commit in commits if commit.get("h", {}).get("k") == key]
-    return max(states, key=lambda state: state.number, default=ResourceState(key))
+    newest = max((commit for commit in commits if commit.get("h") == key), key=number_of, default=None)
+    return ResourceState(key) if newest is None else read_resource(newest)
 
 
 def newest_thread(key: str, commits: list[Document], resource: ResourceState) -> ThreadState:
     """The newest state of a thread among commits that were read; void where its resource was erased since."""
-    states = [read_thread(commit) for commit in commits if commit.get("s", {}).get("k") == key]
-    newest = max(states, key=lambda state: state.number, default=ThreadState(key))
-    return newest if newest.number > resource.floor else ThreadState(key)
+    newest = max((commit for commit in commits if commit.get("s") == key), key=number_of, default=None)
+    if newest is None or number_of(newest) <= resource.floor:
+        return ThreadState(key)
+    return read_thread(newest)
 
 
 def stored(record: Document) -> Stored:

@@ -15,6 +15,7 @@ from threadkeep_adapters.mongo.layout import (
     newest_resource,
     newest_thread,
     number_of,
+    read_thread,
     resource_key,
     thread_row,
 )
@@ -46,20 +47,19 @@ async def threads(
     moved = tries = 0
     while len(rows) < limit:
         bounds = {"$gte": key, "$lt": place or key + _END} if falling else {"$gt": place or key, "$lt": key + _END}
-        query: Document = {f"s.{field}": bounds}
+        query: Document = {field: bounds}
         wanted = limit - len(rows)
-        page = await requests.page(query, f"s.{field}", wanted, falling=falling, projection={f"s.{field}": 1, "s.k": 1})
+        page = await requests.page(query, field, wanted, falling=falling, projection={field: 1, "s": 1})
         if not page:
             break
-        found = await requests.find({"$or": [{"h.k": key}, {"s.k": {"$in": list({one["s"]["k"] for one in page})}}]})
+        found = await requests.find({"$or": [{"h": key}, {"s": {"$in": list({one["s"] for one in page})}}]})
         moved += len(page) + sum("s" in each for each in found)
         newest_common = newest_resource(key, found)
-        states = {one["s"]["k"]: newest_thread(one["s"]["k"], found, newest_common) for one in page}
+        states = {one["s"]: newest_thread(one["s"], found, newest_common) for one in page}
         fresh = {
-            one["s"]["k"]
+            one["s"]
             for one in page
-            if states[one["s"]["k"]].number != number_of(one)
-            and known.get(one["s"]["k"]) != states[one["s"]["k"]].number
+            if states[one["s"]].number != number_of(one) and known.get(one["s"]) != states[one["s"]].number
         }
         if fresh and falling and tries < TRIES:
             # Either it moved just now, and the page has to be read again to find it, or its old place was left behind.
@@ -67,14 +67,14 @@ async def threads(
             tries += 1
             continue
         for one in page:
-            state = states[one["s"]["k"]]
+            state = states[one["s"]]
             at = state.created if order == "created" else state.active
-            in_place = state.exists and list_key(key, at, state.thread_id) == one["s"][field]
+            in_place = state.exists and list_key(key, at, state.thread_id) == one[field]
             if in_place and state.key not in listed:
                 row = await _row(requests, state, slots)
                 listed.add(state.key)
                 rows.append(row)
-        place = page[-1]["s"][field]
+        place = page[-1][field]
         if len(page) < wanted:
             break
     return rows, moved
@@ -85,11 +85,9 @@ async def _row(requests: Requests, state: ThreadState, slots: Sequence[str]) -> 
     docs = await read_docs(requests, asked)
     if docs is None:
         # It was overwritten since: as good as a page read a little later, of this one thread.
-        found = await requests.find({"s.k": state.key})
+        found = await requests.find({"s": state.key})
         newest = max((each for each in found if "s" in each), key=number_of, default=None)
-        if newest is not None and number_of(newest) > state.number and not newest["s"].get("x"):
-            from threadkeep_adapters.mongo.layout import read_thread
-
+        if newest is not None and number_of(newest) > state.number and "sd" in newest:
             return await _row(requests, read_thread(newest), slots)
         docs = {}
     return thread_row(state, docs)
@@ -113,7 +111,7 @@ async def resources(requests_for: Callable[[str], Requests], after: str | None, 
         by_log: dict[str, list[str]] = defaultdict(list)
         for entry in page:
             by_log[requests_for(entry["k"]).commits.name].append(entry["k"])
-        found = await asyncio.gather(*(requests_for(keys[0]).find({"h.k": {"$in": keys}}) for keys in by_log.values()))
+        found = await asyncio.gather(*(requests_for(keys[0]).find({"h": {"$in": keys}}) for keys in by_log.values()))
         commits = [commit for each in found for commit in each]
         for entry in page:
             state = newest_resource(entry["k"], commits)

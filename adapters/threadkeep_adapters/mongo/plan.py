@@ -94,7 +94,7 @@ def plan_resource(resource: ResourceState, changes: Changes, nonce: str) -> Plan
     )
     commit = {"_id": commit_id(resource.key, number), "n": f"{resource.key}+{number:016x}", "z": nonce}
     return Plan(
-        [*bodies.documents, {**commit, "h": state.write()}],
+        [*bodies.documents, {**commit, **state.write()}],
         bodies.replaced,
         Receipt(Tail("", 0), versions=given),
     )
@@ -177,8 +177,8 @@ def plan_thread(
         "_id": commit_id(resource.key, number),
         "n": prior,
         "z": nonce,
-        "h": after.write(),
-        "s": state.write(resource.key),
+        **after.write(),
+        **state.write(resource.key),
     }
     return Plan(
         [*records, *bodies.documents, commit],
@@ -204,8 +204,8 @@ def plan_deletion(resource: ResourceState, thread: ThreadState, nonce: str) -> D
         "_id": commit_id(resource.key, number),
         "n": number_before(thread, resource),
         "z": nonce,
-        "h": after.write(),
-        "s": gone.write(resource.key),
+        **after.write(),
+        **gone.write(resource.key),
     }
 
 
@@ -217,5 +217,5 @@ def plan_erasure(resource: ResourceState, nonce: str) -> Document:
         "_id": commit_id(resource.key, number),
         "n": f"{resource.key}+{number:016x}",
         "z": nonce,
-        "h": after.write(),
+        **after.write(),
     }

@@ -62,7 +62,7 @@ async def _try(requests: Requests, scope: Scope, window: Window) -> tuple[Snapsh
         return None, 0
     rows = len(resource.docs) + len(thread.docs)
     candidates = records_of(found, thread)
-    again: list[Document] = [{"s.k": thread_id}]
+    again: list[Document] = [{"s": thread_id}]
     if thread.exists:
         if isinstance(anchor, int) and not candidates:
             candidates = await _near(requests, key, thread, anchor)

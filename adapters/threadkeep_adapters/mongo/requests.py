@@ -16,6 +16,8 @@ from threadkeep.limits import KIB, MIB
 from threadkeep_adapters.mongo.errors import DUPLICATE_KEY
 from threadkeep_adapters.mongo.layout import (
     INLINE_TOTAL,
+    RESOURCE_FIELDS,
+    THREAD_FIELDS,
     Cut,
     Document,
     ResourceState,
@@ -92,13 +94,13 @@ class Requests:
         """Take from commits before `number` the states that are not the newest any more."""
         updates = []
         for commit in seen:
-            fields = {}
-            if commit.get("h", {}).get("k") == resource:
-                fields["h"] = ""
-            if thread and commit.get("s", {}).get("k") == thread:
-                fields["s"] = ""
+            fields: list[str] = []
+            if commit.get("h") == resource:
+                fields += RESOURCE_FIELDS
+            if thread and commit.get("s") == thread:
+                fields += THREAD_FIELDS
             if fields and number_of(commit) < number:
-                updates.append(UpdateOne({"_id": commit["_id"]}, {"$unset": fields}))
+                updates.append(UpdateOne({"_id": commit["_id"]}, {"$unset": dict.fromkeys(fields, "")}))
         if updates:
             await self.commits.bulk_write(updates, ordered=False)
 
@@ -117,16 +119,16 @@ class Requests:
         """Remove what a thread held until the commit `number`, which deleted it. Three round trips."""
         await self.commits.delete_many({"r": resource, "t": thread, "w": {"$lte": number}})
         await self.supersede(seen, resource, thread, number)
-        await self.commits.update_one({"_id": commit_id(resource, number)}, {"$set": {"s.u": False}})
+        await self.commits.update_one({"_id": commit_id(resource, number)}, {"$unset": {"su": ""}})
 
     async def sweep_resource(self, state: ResourceState, resource_id: str) -> None:
         """Remove what a resource held until the commit which erased it. Four round trips."""
         key, number = state.key, state.floor
         await self.commits.delete_many({"r": key, "w": {"$lte": number}})
         below = {"_id": {"$gte": commit_id(key, 0), "$lt": commit_id(key, number)}}
-        await self.commits.update_many(below, {"$unset": {"h": "", "s": ""}})
+        await self.commits.update_many(below, {"$unset": dict.fromkeys([*RESOURCE_FIELDS, *THREAD_FIELDS], "")})
         await self.unregister(resource_id, below=number)
-        await self.commits.update_one({"_id": commit_id(key, number)}, {"$unset": {"h.u": ""}})
+        await self.commits.update_one({"_id": commit_id(key, number)}, {"$unset": {"hu": ""}})
 
     async def register(self, resource_id: str, key: str, generation: int) -> None:
         """Put a resource on the list, in a generation of it that may never come to be."""
@@ -147,9 +149,9 @@ class Requests:
 
 def look(resource: str, thread: str = "", records: Collection[str] = (), position: int | None = None) -> Document:
     """The query for the newest states of a resource and a thread, and for records by key or position."""
-    wanted: list[Document] = [{"h.k": resource}]
+    wanted: list[Document] = [{"h": resource}]
     if thread:
-        wanted.append({"s.k": thread})
+        wanted.append({"s": thread})
     if records:
         wanted.append({"k": {"$in": list(records)}})
     if position is not None:

@@ -19,15 +19,15 @@ NAME: Final = "threadkeep"
 _MAKING: Final = "making"
 """The `_id` of what the opener that makes the store leaves for the others to see."""
 
-_PATIENCE: Final = 15.0
+_PATIENCE: Final = 30.0
 """Seconds that other openers wait for it; then it has died, and they make the store themselves."""
 
 INDEXES: Final = (
     IndexModel([("n", ASCENDING)], name="next", unique=True),
-    IndexModel([("h.k", ASCENDING)], name="resource", sparse=True),
-    IndexModel([("s.k", ASCENDING)], name="thread", sparse=True),
-    IndexModel([("s.lc", ASCENDING)], name="created", sparse=True),
-    IndexModel([("s.la", ASCENDING)], name="active", sparse=True),
+    IndexModel([("h", ASCENDING)], name="resource", sparse=True),
+    IndexModel([("s", ASCENDING)], name="thread", sparse=True),
+    IndexModel([("lc", ASCENDING)], name="created", sparse=True),
+    IndexModel([("la", ASCENDING)], name="active", sparse=True),
     IndexModel([("k", ASCENDING)], name="record", sparse=True),
     IndexModel([("r", ASCENDING), ("t", ASCENDING), ("o", ASCENDING)], name="ordinal", sparse=True),
     IndexModel([("t", ASCENDING), ("p", ASCENDING)], name="position", sparse=True),

@@ -35,7 +35,7 @@ from threadkeep.store import (
     Window,
 )
 from threadkeep_adapters.mongo import listing, reading, schema
-from threadkeep_adapters.mongo.connections import Connections, Link, whole
+from threadkeep_adapters.mongo.connections import PATIENCE, Connections, Link, whole
 from threadkeep_adapters.mongo.errors import ERRORS
 from threadkeep_adapters.mongo.layout import Document, ResourceState, ThreadState, read_resource, record_key
 from threadkeep_adapters.mongo.look import exists, scan
@@ -45,9 +45,6 @@ from threadkeep_adapters.mongo.url import Place, read_url
 
 OPENINGS: Final = 3
 """How often a store is opened that loses its connection meanwhile."""
-
-PATIENCE: Final = 30.0
-"""Seconds for which a commit tries to come in between those of others."""
 
 
 class MongoStore(Store):
@@ -117,7 +114,7 @@ class MongoStore(Store):
         requests = self._requests(link, key)
         records = [record_key(thread_key, record.id) for record in changes.append]
         registered: int | None = None
-        async with link.queue(key):
+        async with link.turn(key):
             async for found in _attempts(requests, look(key, thread_key, records)):
                 resource, thread = reading.states(found, key, thread_key)
                 if await _sweep(requests, scope, resource, thread, found):
@@ -141,7 +138,7 @@ class MongoStore(Store):
         link = await self._connections.link()
         key, thread_key = reading.scope_keys(scope)
         requests = self._requests(link, key)
-        async with link.queue(key):
+        async with link.turn(key):
             async for found in _attempts(requests, look(key, thread_key)):
                 resource, thread = reading.states(found, key, thread_key)
                 if await _sweep(requests, scope, resource, thread, found):
@@ -228,7 +225,7 @@ async def _plan(
     drop = changes.drop_after
     known = {
         record["id"]: record
-        for record in await requests.valid(records_of(found, thread), resource.key)
+        for record in await _known(requests, resource, thread, found, changes)
         if drop is None or int(record["p"]) <= drop
     }
     keeps = None
@@ -239,6 +236,19 @@ async def _plan(
     if thread.cut is not None:
         await requests.sweep_cut(resource.key, thread.key, thread.cut)
     return plan
+
+
+async def _known(
+    requests: Requests, resource: ResourceState, thread: ThreadState, found: list[Document], changes: Changes
+) -> list[Document]:
+    """The thread's records with ids that are to be appended."""
+    candidates = records_of(found, thread)
+    missing = {record.id for record in changes.append} - {record["id"] for record in candidates}
+    if missing and thread.exists and changes.seen != thread.tail:
+        # One query is no instant: it may have looked for records, and for the state after another commit came.
+        keys = [record_key(thread.key, record_id) for record_id in missing]
+        candidates += records_of(await requests.find({"k": {"$in": keys}}, {"body": 0}, largest=0), thread)
+    return await requests.valid(candidates, resource.key)
 
 
 async def _clean(requests: Requests, plan: Plan, found: list[Document], resource: str, thread: str) -> None:
