@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import servers
 from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, client
+from pymongo.errors import BulkWriteError, OperationFailure
 from servers import Server, free_port
 
-from threadkeep.errors import InvalidURL, StoreDamaged, StoreTooNew, StoreUnavailable
+from threadkeep.errors import (
+    InvalidURL,
+    MessageConflict,
+    OutcomeUnknown,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreNotWritable,
+    StoreTooNew,
+    StoreUnavailable,
+)
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, store_exists
 from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
+from threadkeep_adapters.mongo.errors import ERRORS
+from threadkeep_adapters.mongo.layout import Document
+from threadkeep_adapters.mongo.requests import Requests
 
 
 @pytest.fixture(params=[FERRETDB, MONGO_JAVA_SERVER], ids=lambda kind: kind.name)
@@ -99,6 +113,89 @@ def test_no_server_is_unavailable_within_the_time_given() -> None:
             await store.close()
 
     asyncio.run(run())
+
+
+def test_a_refused_login_is_named_without_the_password() -> None:
+    """FerretDB refuses all logins but plain ones, by the code by which MongoDB refuses a wrong password."""
+    server = servers.shared(FERRETDB)
+    url = f"mongodb://ann:geheim@{server.host}:{server.port}/chat"
+    for work in (lambda store: store.open(), lambda store: store.load(Resource("user"))):
+        with pytest.raises(StoreNotWritable) as refused:
+            asyncio.run(_with(url, work))
+        assert "correct user, password and authSource in the URL" in str(refused.value)
+        assert "geheim" not in str(refused.value)
+    assert store_exists(url) is True, "something may be there, and opening it tells what is wrong"
+
+
+async def _with(url: str, work: Callable[[Guard], Awaitable[object]]) -> None:
+    store = open_store(url)
+    try:
+        await work(store)
+    finally:
+        await store.close()
+
+
+def test_a_host_that_has_no_address_is_unavailable_and_named() -> None:
+    url = "mongodb://ann:geheim@nowhere.invalid/?serverSelectionTimeoutMS=300"
+    with pytest.raises(StoreUnavailable, match=r"nowhere\.invalid") as refused:
+        _open(url)
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "said"),
+    [
+        (13, StoreNotWritable, "give the user the role readWrite on the database"),
+        (18, StoreNotWritable, "correct user, password and authSource"),
+        (64, OutcomeUnknown, ""),
+        (86, StoreDamaged, "choose another prefix"),
+        (14031, StoreFull, ""),
+    ],
+)
+def test_what_a_server_refuses_is_an_error_of_threadkeep(code: int, kind: type[StoreError], said: str) -> None:
+    """By MongoDB's codes, for those that no server here gives; in a bulk's answer too, where they lie deeper."""
+    plain = OperationFailure("not so", code)
+    deep = BulkWriteError({"writeErrors": [{"code": code, "errmsg": "not so"}], "writeConcernErrors": []})
+    late = BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": code, "errmsg": "not so"}]})
+    translate = next(meaning for error, meaning in ERRORS if error is OperationFailure)
+    assert not isinstance(translate, type)
+    for error in (plain, deep, late):
+        found = translate(error)
+        assert type(found) is kind
+        assert "not so" in str(found)
+        assert said in str(found)
+    assert translate(OperationFailure("never heard of", 424242)) is None
+
+
+def test_a_look_that_saw_no_record_and_then_the_state_after_it_doubles_nothing(
+    place: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One query is no instant: it may look for records, let another commit in, and look for states then."""
+    find = Requests.find
+    looks = []
+
+    async def stale(requests: Requests, query: Document, *args: Any, **options: Any) -> list[Document]:
+        found = await find(requests, query, *args, **options)
+        if "$or" in query and any("k" in branch for branch in query["$or"]):
+            looks.append(query)
+            return [document for document in found if "k" not in document]
+        return found
+
+    async def run(store: Guard) -> None:
+        thread = Thread("user", "thread")
+        first = Changes(1, "e", (Record("m1", "d", "1"),))
+        receipt = await store.commit(thread, first)
+        monkeypatch.setattr(Requests, "find", stale)
+        assert (await store.commit(thread, first)).positions == receipt.positions
+        more = Changes(2, "e", (Record("m1", "d", "1"), Record("m2", "d", "2")))
+        assert (await store.commit(thread, more)).positions == [1, 2]
+        with pytest.raises(MessageConflict):
+            await store.commit(thread, Changes(3, "e", (Record("m2", "other", "other"),)))
+        assert len(looks) == 3
+        monkeypatch.undo()
+        assert [record.id for record in (await store.load(thread, Window(before=9))).records] == ["m1", "m2"]
+
+    asyncio.run(_with(place[0], run))
 
 
 def test_resources_of_several_collections_are_one_list(place: tuple[str, Any]) -> None:
