@@ -16,6 +16,7 @@ from threadkeep_adapters.mongo.layout import (
     commit_id,
     newest_resource,
     newest_thread,
+    number_of,
     record_key,
     resource_key,
     stored,
@@ -30,9 +31,9 @@ TRIES: Final = 60
 async def load(requests: Requests, scope: Scope, window: Window) -> tuple[Snapshot, int]:
     """The snapshot, and how many records and documents were read for it.
 
-    First the newest states of the resource and the thread are read, in one request that may see a commit in one of
-    them and not in the other. Then the records, and again which state of the thread is the newest: if it is still
-    the same, it was so too when the resource's state was read.
+    No request is an instant: a server may let writers in between the parts of one. So a load asks one after the other
+    for the newest states of resource and thread, for the records, and for the thread's newest state again. If that is
+    still the same, it was so when the resource's state was read, and nothing that it holds was removed since.
     """
     rows = 0
     for number in range(TRIES):
@@ -49,60 +50,94 @@ async def _try(requests: Requests, scope: Scope, window: Window) -> tuple[Snapsh
     key = resource_key(scope.resource_id)
     if isinstance(scope, Resource):
         resource = newest_resource(key, await requests.find(look(key)))
-        docs = await read_docs(requests, resource.docs)
-        return (None if docs is None else Snapshot(resource_docs=docs)), len(resource.docs)
+        return await _without_thread(requests, resource), len(resource.docs)
     thread_id = thread_key(key, scope.thread_id)
     anchor = window.anchor
     keys = [record_key(thread_id, anchor)] if isinstance(anchor, str) else []
     position = anchor if isinstance(anchor, int) else None
     found = await requests.find(look(key, thread_id, keys, position), {"body": 0}, largest=0)
-    resource = newest_resource(key, found)
-    thread = newest_thread(thread_id, found, resource)
-    if thread.number > resource.number:
-        return None, 0
+    resource, thread = states(found, key, thread_id)
     rows = len(resource.docs) + len(thread.docs)
-    candidates = records_of(found, thread)
-    again: list[Document] = [{"s": thread_id}]
-    if thread.exists:
-        if isinstance(anchor, int) and not candidates:
-            candidates = await _near(requests, key, thread, anchor)
-        if candidates and anchor is not None:
-            again.append({"_id": {"$in": [commit_id(key, int(each["w"])) for each in candidates]}})
-        anchors: list[Document | None] = [*candidates] or [None]
-        for low, high in (_bounds(thread, window, _cut_at(thread, anchor, each)) for each in anchors):
-            if low < high:
-                again.append({"r": key, "t": thread_id, "o": {"$gte": low, "$lt": high}})
-    found = await requests.find({"$or": again} if len(again) > 1 else again[0], largest=thread.largest)
-    rows += sum("p" in each for each in found)
-    newest = newest_thread(thread_id, found, resource)
-    if newest.number != thread.number and thread.number != resource.number:
-        return None, rows
+    if not resource.threads:
+        return await _without_thread(requests, resource), rows
     if not thread.exists:
-        if newest.exists:
+        missing = await _is_missing(requests, resource, thread_id)
+        return (await _without_thread(requests, resource) if missing else None), rows
+    if thread.number > resource.number:
+        return None, rows
+    records, moved = await _records(requests, key, thread, window, records_of(found, thread))
+    rows += moved
+    if records is None:
+        return None, rows
+    last = await requests.find({"s": thread_id}, {"s": 1}, largest=0)
+    if max((number_of(commit) for commit in last), default=0) != thread.number:
+        # Resource and thread may still be of one commit, and what is known to be of it was not removed.
+        if thread.number != resource.number or anchor is not None:
             return None, rows
-        docs = await read_docs(requests, resource.docs)
-        return (None if docs is None else Snapshot(resource_docs=docs)), rows
-    cut = _cut_at(thread, anchor, next(iter(happened(candidates, key, found)), None))
-    records = await _window(requests, key, thread, _bounds(thread, window, cut), found)
+        if len(await requests.valid(records, key)) < len(records):
+            return None, rows
     docs, common = await read_docs(requests, thread.docs), await read_docs(requests, resource.docs)
-    if records is None or docs is None or common is None:
+    if docs is None or common is None:
         return None, rows
     return Snapshot(
         thread.tail, thread.created, thread.active, [stored(record) for record in records], docs, common
     ), rows
 
 
-def _cut_at(thread: ThreadState, anchor: int | str | None, record: Document | None) -> int | None:
-    """How many records are below an anchor, given the record there or next below; None: nowhere."""
-    if anchor is None:
+async def _without_thread(requests: Requests, resource: ResourceState) -> Snapshot | None:
+    """A resource's documents; None where one is not there any more."""
+    docs = await read_docs(requests, resource.docs)
+    return None if docs is None else Snapshot(resource_docs=docs)
+
+
+async def _is_missing(requests: Requests, resource: ResourceState, thread: str) -> bool:
+    """Whether a thread was certainly missing when the resource was in a state that was read. Two round trips."""
+    found = await requests.find({"s": thread})
+    # An erasure alone removes the newest state of a thread; without one, it tells whether there was the thread.
+    floor = newest_resource(resource.key, await requests.find(look(resource.key))).floor
+    newest = newest_thread(thread, found, resource)
+    return floor == resource.floor and not newest.exists and newest.number <= resource.number
+
+
+async def _records(
+    requests: Requests, resource: str, thread: ThreadState, window: Window, hints: list[Document]
+) -> tuple[list[Document] | None, int]:
+    """The records in a window, None where one is not there any more; and how many were read.
+
+    `hints` were read with the state, and may be what the window is anchored at. They are if their commits happened and
+    they are still there: what the state does not hold was removed before it was written.
+    """
+    cut = _edge(thread, window.anchor)
+    if cut is None and hints:
+        ids = [*(each["_id"] for each in hints), *(commit_id(resource, int(each["w"])) for each in hints)]
+        ranges = [_range(resource, thread, _bounds(thread, window, int(each["o"]))) for each in hints]
+        found = await requests.find({"$or": [{"_id": {"$in": ids}}, *ranges]}, largest=thread.largest)
+        rows = sum("p" in each for each in found)
+        present = {each["_id"] for each in found}
+        own = happened([each for each in hints if each["_id"] in present], resource, found)
+        if own:
+            return await _window(requests, resource, thread, _bounds(thread, window, int(own[0]["o"])), found), rows
+    if cut is None:
+        cut = await _cut(requests, resource, thread, window.anchor)
+    bounds = _bounds(thread, window, cut)
+    found = await requests.find(_range(resource, thread, bounds), largest=thread.largest)
+    return await _window(requests, resource, thread, bounds, found), len(found)
+
+
+def _edge(thread: ThreadState, anchor: int | str | None) -> int | None:
+    """How many records are below an anchor outside of the thread; None where the anchor has to be looked for."""
+    if anchor is None or (isinstance(anchor, int) and anchor > thread.position):
         return thread.count
-    if isinstance(anchor, str):
-        return None if record is None else int(record["o"])
-    if anchor > thread.position:
-        return thread.count
-    if anchor <= 1 or record is None:
-        return 0
-    return int(record["o"]) + (int(record["p"]) < anchor)
+    return 0 if isinstance(anchor, int) and anchor <= 1 else None
+
+
+async def _cut(requests: Requests, resource: str, thread: ThreadState, anchor: int | str | None) -> int | None:
+    """How many records are below an anchor; None: it is nowhere."""
+    if isinstance(anchor, int):
+        below = await newest_until(requests, resource, thread, anchor - 1)
+        return int(below[0]["o"]) + 1 if below else 0
+    own = await confirmed(requests, resource, thread, [record_key(thread.key, str(anchor))], [])
+    return int(own[0]["o"]) if own else None
 
 
 def _bounds(thread: ThreadState, window: Window, cut: int | None) -> tuple[int, int]:
@@ -112,11 +147,27 @@ def _bounds(thread: ThreadState, window: Window, cut: int | None) -> tuple[int, 
     return max(0, cut - window.before), min(thread.count, cut + window.after)
 
 
-async def _near(requests: Requests, resource: str, thread: ThreadState, position: int) -> list[Document]:
-    """The thread's newest record below a position at which it has none: a list of one, or of none."""
-    if position <= 1 or position > thread.position:
-        return []
-    return await newest_until(requests, resource, thread, position - 1)
+def _range(resource: str, thread: ThreadState, bounds: tuple[int, int]) -> Document:
+    """The query for a thread's records with ordinals within bounds."""
+    low, high = bounds
+    return {"r": resource, "t": thread.key, "o": {"$gte": low, "$lt": high}}
+
+
+async def confirmed(
+    requests: Requests, resource: str, thread: ThreadState, keys: list[str], hints: list[Document]
+) -> list[Document]:
+    """Those of a thread's records that have keys, asked for after the thread's state was read, without their bodies.
+
+    `hints` are records that are expected; one more round trip for others.
+    """
+    commits = sorted({commit_id(resource, int(each["w"])) for each in hints})
+    query: Document = {"k": {"$in": keys}}
+    if commits:
+        query = {"$or": [query, {"_id": {"$in": commits}}]}
+    found = await requests.find(query, {"body": 0, "hd": 0, "sd": 0}, largest=0)
+    records = records_of(found, thread)
+    others = [each for each in records if commit_id(resource, int(each["w"])) not in commits]
+    return [*happened(records, resource, found), *await requests.valid(others, resource)]
 
 
 async def newest_until(requests: Requests, resource: str, thread: ThreadState, position: int) -> list[Document]:

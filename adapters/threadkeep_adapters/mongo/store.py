@@ -52,7 +52,7 @@ class MongoStore(Store):
 
     # The least that servers take in one insert is 1,000 documents: the messages, large documents and the commit.
     limits = Limits(commit_messages=900, commit_bytes=16 * MIB)
-    costs = Costs(load=2, commit=3)
+    costs = Costs(load=3, commit=3)
     driver_errors = ERRORS
 
     def __init__(self, place: Place) -> None:
@@ -241,14 +241,16 @@ async def _plan(
 async def _known(
     requests: Requests, resource: ResourceState, thread: ThreadState, found: list[Document], changes: Changes
 ) -> list[Document]:
-    """The thread's records with ids that are to be appended."""
-    candidates = records_of(found, thread)
-    missing = {record.id for record in changes.append} - {record["id"] for record in candidates}
-    if missing and thread.exists and changes.seen != thread.tail:
-        # One query is no instant: it may have looked for records, and for the state after another commit came.
-        keys = [record_key(thread.key, record_id) for record_id in missing]
-        candidates += records_of(await requests.find({"k": {"$in": keys}}, {"body": 0}, largest=0), thread)
-    return await requests.valid(candidates, resource.key)
+    """The thread's records with ids that are to be appended.
+
+    One query is no instant: beside a state it may show a record that was dropped before, and miss one that is new. So
+    they are looked for again, unless there is none and the caller saw this very tail before the query began.
+    """
+    hints = records_of(found, thread)
+    if not changes.append or not thread.exists or (not hints and changes.seen == thread.tail):
+        return []
+    keys = [record_key(thread.key, record.id) for record in changes.append]
+    return await reading.confirmed(requests, resource.key, thread, keys, hints)
 
 
 async def _clean(requests: Requests, plan: Plan, found: list[Document], resource: str, thread: str) -> None:
