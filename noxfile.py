@@ -79,7 +79,7 @@ def _group(name: str) -> tuple[str, ...]:
 
 
 def _depth(session: nox.Session) -> list[str]:
-    """The Python that runs nox gets the default profile of the contract, every other the quick one."""
+    """The Python that runs nox gets the profile that each suite says, every other the quick one."""
     return [] if session.python == HERE else ["--contract-profile=quick"]
 
 

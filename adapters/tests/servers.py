@@ -57,6 +57,8 @@ class Kind(ABC):
     user: ClassVar[str] = ""
     """The user to be when the tests run as root, for programs that refuse root."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    profile: ClassVar[str] = "default"
+    """How much of the contract is tried on it, unless `--contract-profile` says it."""
 
     @abstractmethod
     def find(self) -> Path | None:

@@ -63,7 +63,8 @@ def suite_of(judged: str) -> type[ContractSuite]:
     """`class TestScheme(ContractSuite): url = ...`"""
     url = URLS[judged](Path(_folder.name))
     name = f"Test{judged.title().replace(' ', '')}"
-    return type(name, (ContractSuite,), {"url": url, "judged": judged, "__module__": __name__})
+    profile = KINDS[judged].profile if judged in KINDS else ContractSuite.profile
+    return type(name, (ContractSuite,), {"url": url, "judged": judged, "profile": profile, "__module__": __name__})
 
 
 globals().update(

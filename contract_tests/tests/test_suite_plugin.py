@@ -89,6 +89,33 @@ def test_pyargs_judges_the_store_of_the_option(pytester: pytest.Pytester) -> Non
     )
 
 
+PROFILED = """
+from threadkeep_contract import ContractSuite
+
+class TestSlow(ContractSuite):
+    url = "memory://slow"
+    profile = "{}"
+"""
+
+
+def test_a_suite_says_how_much_is_tried_unless_the_option_does(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(PROFILED.format("quick"))
+    some = ("-p", "no:cacheprovider", "-k", "equal_contents")
+    result = pytester.runpytest(*some)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*the contract: TestSlow (its own profile: quick)*"])
+    result = pytester.runpytest(*some, "--contract-profile=quick")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*its own profile*")
+
+
+def test_a_profile_that_does_not_exist_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(PROFILED.format("none"))
+    result = pytester.runpytest("-p", "no:cacheprovider")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: TestSlow.profile is one of quick, default, deep, not 'none'"])
+
+
 BROKEN_STORE = """
 import pytest
 from threadkeep import registry

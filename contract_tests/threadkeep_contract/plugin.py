@@ -21,8 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract-profile",
         choices=["quick", "default", "deep"],
-        default="default",
-        help="how much a contract suite tries (default: default)",
+        help="how much a contract suite tries (default: what the suite's `profile` says)",
     )
     group.addoption("--contract-seed", type=int, default=0, help="the seed of a contract suite's examples (default: 0)")
 
@@ -44,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
     from threadkeep.errors import ThreadkeepError
     from threadkeep.registry import open_store
-    from threadkeep_contract.suite import LAW_OF, LawsAreFinal, verify, verify_mark
+    from threadkeep_contract.suite import LAW_OF, LawsAreFinal, profile_of, verify, verify_mark
 
     name = getattr(item, "originalname", item.name)
     law = LAW_OF.get(name)
@@ -60,6 +59,7 @@ def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
     try:
         open_store(url)
         verify(suite)
+        profile_of(config, suite)
         for mark in item.iter_markers():
             verify_mark(item.nodeid, mark.name, f"law {law.number} ({law.title})", "a mark")
     except (LawsAreFinal, ThreadkeepError) as error:
@@ -90,6 +90,7 @@ def pytest_runtest_makereport(
         "title": law.title,
         "checks": sum(found is law for found in LAW_OF.values()),
         "declined": dict(harness.declined) if harness is not None else {},
+        "profile": suite.profile if item.config.getoption("contract_profile") is None else None,
     }
     report.user_properties = [*report.user_properties, (_PROPERTY, note)]
     return report
@@ -103,7 +104,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 if name == _PROPERTY:
                     laws.setdefault((note["suite"], note["law"]), []).append((report, note))
     for suite in sorted({suite for suite, _ in laws}):
-        terminalreporter.section(f"the contract: {suite}")
+        own = {note["profile"] for (named, _), found in laws.items() if named == suite for _, note in found}
+        chosen = "".join(f" (its own profile: {name})" for name in sorted(own - {None, "default"}))
+        terminalreporter.section(f"the contract: {suite}{chosen}")
         for (_, number), found in sorted(item for item in laws.items() if item[0][0] == suite):
             note = found[0][1]
             run = {report.nodeid for report, _ in found}

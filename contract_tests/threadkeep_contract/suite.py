@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from threadkeep_contract.harness import PROFILES, Harness, Law
+from threadkeep_contract.harness import PROFILES, Harness, Law, Profile
 from threadkeep_contract.laws import checks
 from threadkeep_contract.laws.atomicity import Atomicity
 from threadkeep_contract.laws.concurrency import Concurrency
@@ -58,6 +58,9 @@ class ContractSuite(
     url: str = ""
     """The store under judgement. Where it is empty, `--store-url` has to be given."""
 
+    profile: str = "default"
+    """How much is tried unless `--contract-profile` says it: quick, default or deep. The summary names it."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         verify(cls)
@@ -68,7 +71,7 @@ class ContractSuite(
         config = request.config
         harness = Harness(
             self.url or config.getoption("store_url"),
-            PROFILES[config.getoption("contract_profile")],
+            profile_of(config, type(self)),
             config.getoption("contract_seed"),
             check=request.node.originalname,
             database=True,
@@ -77,6 +80,14 @@ class ContractSuite(
             yield harness
         finally:
             harness.close()
+
+
+def profile_of(config: pytest.Config, suite: type[ContractSuite]) -> Profile:
+    """How much is tried. Raises pytest.UsageError where the suite says what is no profile."""
+    name = config.getoption("contract_profile") or suite.profile
+    if name not in PROFILES:
+        raise pytest.UsageError(f"{suite.__name__}.profile is one of {', '.join(PROFILES)}, not {name!r}")
+    return PROFILES[name]
 
 
 LAWS: Final[tuple[type[Law], ...]] = tuple(
