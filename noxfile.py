@@ -22,8 +22,11 @@ ONCE = (
     "adapters/tests/test_differential.py",
     "adapters/tests/test_copy.py",
     "adapters/tests/test_agent_crashes.py",
+    "adapters/tests/test_dynamodb_kills.py",
 )
 """What takes minutes and is the same on every Python: it is tried on the one that runs nox."""
+STAND_INS = ("TestDynamodb",)
+"""Contract suites on servers that stand in for the real ones and take minutes: as above."""
 FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
 """Of what is tried again and again, the Pythons that do not run nox try less."""
 IN_PARALLEL = ["-n", "auto", "--dist", "loadgroup"]
@@ -116,6 +119,8 @@ def contract(session: nox.Session) -> None:
     session.install(".[all]", *_group("test"))
     suites = "adapters/tests/test_contract.py"
     some = [f"{suites}::Test{scheme.title()}" for scheme in session.posargs]
+    if session.python != HERE and not some:
+        some = [suites, "-k", " and ".join(f"not {suite}" for suite in STAND_INS)]
     session.run("pytest", *IN_PARALLEL, *NO_SKIPS, *_depth(session), *(some or [suites]))
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests need and that are missing here: from Debian's packages, and by building those
-# that have none. Safe to repeat.
+# Installs the servers that the tests need and that are missing here: from Debian's packages, and by building or
+# fetching those that have none. Safe to repeat.
 #
 #   scripts/install_servers.sh            all of them
 #   scripts/install_servers.sh pgbouncer  some
@@ -13,103 +13,135 @@ declare -A finds=(
     [postgresql]='ls /usr/lib/postgresql/*/bin/postgres'
     [redis-server]='command -v redis-server'
     [pgbouncer]='PATH=$PATH:/usr/sbin command -v pgbouncer'
+    [default-jdk-headless]='command -v javac'
+    [maven]='command -v mvn'
 )
-sources=$(cd "$(dirname "$0")/../adapters/tests/mongo_servers" && pwd)
+sources=$(cd "$(dirname "$0")/../adapters/tests/servers_built" && pwd)
 cache=${THREADKEEP_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/threadkeep/servers}
 
-need() {
-    if ! command -v "$1" >/dev/null; then
-        echo "install_servers: $1 is needed to build $2; install it by your system's means" >&2
-        exit 1
-    fi
+# Debian's packages without which a server cannot be built, nor run.
+declare -A needs=(
+    [ferretdb]=''
+    [mongo-java-server]='default-jdk-headless maven'
+    [dynamodb-local]='default-jdk-headless maven'
+)
+
+# What a server was built from is written beside it, so that a newer version is built anew.
+source_of() {
+    (cd "$sources/$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+}
+
+is_built() {
+    [ -e "$cache/$1/.source" ] && [ "$(cat "$cache/$1/.source")" = "$(source_of "$1")" ]
 }
 
 # FerretDB 1 on SQLite: a Go module of ours that embeds it.
 build_ferretdb() {
-    need go ferretdb
-    local work
-    work=$(mktemp -d)
-    cp "$sources"/ferretdb/* "$work"
-    (cd "$work" && go build -mod=mod -o ferretdb .)
-    mkdir -p "$cache/ferretdb"
-    mv "$work/ferretdb" "$cache/ferretdb/ferretdb"
-    rm -rf "$work"
+    if ! command -v go >/dev/null; then
+        echo "install_servers: Go is needed to build ferretdb, as new as ferretdb/go.mod says; see https://go.dev/dl" >&2
+        exit 1
+    fi
+    cp "$sources"/ferretdb/* "$1"
+    (cd "$1" && go build -mod=mod -o ferretdb .)
 }
 
 # mongo-java-server on H2: its libraries by Maven, and a main class of ours.
 build_mongo-java-server() {
-    need mvn mongo-java-server
-    need javac mongo-java-server
-    local target=$cache/mongo-java-server
-    mkdir -p "$target/lib"
-    mvn -q -B -f "$sources/mongo-java-server/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$target/lib"
-    javac -cp "$target/lib/*" -d "$target" "$sources/mongo-java-server/src/main/java/Server.java"
+    libraries mongo-java-server "$1/lib"
+    javac -cp "$1/lib/*" -d "$1" "$sources/mongo-java-server/src/main/java/Server.java"
 }
 
-declare -A built=(
-    [ferretdb]=$cache/ferretdb/ferretdb
-    [mongo-java-server]=$cache/mongo-java-server/Server.class
-)
+# AWS's stand-in for tests, with all its libraries, by Maven.
+build_dynamodb-local() {
+    libraries dynamodb-local "$1"
+}
+
+libraries() {
+    mvn -q -B -f "$sources/$1/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$2"
+}
 
 wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(postgresql redis-server pgbouncer ferretdb mongo-java-server)
+[ ${#wanted[@]} -gt 0 ] || wanted=(postgresql redis-server pgbouncer ferretdb mongo-java-server dynamodb-local)
+
+unbuilt=()
+packages=()
+for name in "${wanted[@]}"; do
+    if [ -n "${needs[$name]+known}" ]; then
+        if is_built "$name"; then
+            echo "install_servers: $name is there: $cache/$name"
+        else
+            unbuilt+=("$name")
+            for package in ${needs[$name]}; do
+                [[ " ${packages[*]:-} " == *" $package "* ]] || packages+=("$package")
+            done
+        fi
+    else
+        packages+=("$name")
+    fi
+done
 
 missing=()
-for package in "${wanted[@]}"; do
-    if [ -n "${built[$package]:-}" ]; then
-        if [ -e "${built[$package]}" ]; then
-            echo "install_servers: $package is there: ${built[$package]}"
-        else
-            echo "install_servers: building $package"
-            "build_$package"
-            echo "install_servers: $package is there now: ${built[$package]}"
-        fi
-        continue
-    fi
+for package in "${packages[@]}"; do
     if [ -z "${finds[$package]:-}" ]; then
-        echo "install_servers: unknown server '$package'; known are: ${!finds[*]} ${!built[*]}" >&2
+        echo "install_servers: unknown server '$package'; known are: ${!finds[*]} ${!needs[*]}" >&2
         exit 2
     fi
     if found=$(eval "${finds[$package]}" 2>/dev/null); then
         echo "install_servers: $package is there: ${found%%$'\n'*}"
-    else
+    elif [[ " ${missing[*]:-} " != *" $package "* ]]; then
         missing+=("$package")
     fi
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
 
-if ! command -v apt-get >/dev/null; then
-    echo "install_servers: missing: ${missing[*]}. This script knows Debian's packages only; install them by your" \
-        "system's means, or give the tests URLs of running servers (adapters/tests/servers.py)" >&2
-    exit 1
-fi
-if [ "$(id -u)" -ne 0 ]; then
-    if ! sudo -n true 2>/dev/null; then
-        echo "install_servers: missing: ${missing[*]}. Root is needed to install them: run" >&2
-        echo "    sudo scripts/install_servers.sh ${missing[*]}" >&2
+install_packages() {
+    if ! command -v apt-get >/dev/null; then
+        echo "install_servers: missing: ${missing[*]}. This script knows Debian's packages only; install them by your" \
+            "system's means, or give the tests URLs of running servers (adapters/tests/servers.py)" >&2
         exit 1
     fi
-    exec sudo -n bash "$0" "${missing[@]}"
-fi
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! sudo -n true 2>/dev/null; then
+            echo "install_servers: missing: ${missing[*]}. Root is needed to install them: run" >&2
+            echo "    sudo scripts/install_servers.sh ${missing[*]}" >&2
+            exit 1
+        fi
+        sudo -n bash "$0" "${missing[@]}"
+        return
+    fi
+    echo "install_servers: installing ${missing[*]}"
+    # invoke-rc.d asks this script before it starts a service: 101 forbids it (deb-policy-rc.d).
+    policy=/usr/sbin/policy-rc.d
+    kept=
+    if [ -e "$policy" ]; then
+        kept=$(mktemp)
+        cp -p "$policy" "$kept"
+    fi
+    trap restore EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
 
-echo "install_servers: installing ${missing[*]}"
-# invoke-rc.d asks this script before it starts a service: 101 forbids it (deb-policy-rc.d).
-policy=/usr/sbin/policy-rc.d
-kept=
-if [ -e "$policy" ]; then
-    kept=$(mktemp)
-    cp -p "$policy" "$kept"
-fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    apt-get install -q -y --no-install-recommends "${missing[@]}"
+    for package in "${missing[@]}"; do
+        echo "install_servers: $package is there now: $(eval "${finds[$package]}" | head -n 1)"
+    done
+}
+
 restore() {
     if [ -n "$kept" ]; then mv "$kept" "$policy"; else rm -f "$policy"; fi
 }
-trap restore EXIT
-printf '#!/bin/sh\nexit 101\n' >"$policy"
-chmod 755 "$policy"
 
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -q
-apt-get install -q -y --no-install-recommends "${missing[@]}"
-for package in "${missing[@]}"; do
-    echo "install_servers: $package is there now: $(eval "${finds[$package]}" | head -n 1)"
+[ ${#missing[@]} -eq 0 ] || install_packages
+
+for name in "${unbuilt[@]}"; do
+    echo "install_servers: building $name"
+    mkdir -p "$cache"
+    making=$(mktemp -d "$cache/$name.XXXXXX")
+    "build_$name" "$making"
+    source_of "$name" >"$making/.source"
+    # Another run may have been faster; what it built is the same.
+    rm -rf "${cache:?}/$name"
+    mv "$making" "$cache/$name"
+    echo "install_servers: $name is there now: $cache/$name"
 done

@@ -7,7 +7,6 @@ not yet written. So both are judged, and FerretDB alone judges durability.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,19 +14,12 @@ from typing import Any, ClassVar, Final
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from servers import Kind
+from servers import Kind, built
 
 SAMPLE: Final = 8
 """Collections of commits that are counted to tell whether all of them are worth to be emptied."""
 TIDY: Final = 10
 """Documents in each of them, on average, that are worth it."""
-
-
-def cache() -> Path:
-    """Where the install script puts what it has built."""
-    given = os.environ.get("THREADKEEP_SERVERS")
-    home = os.environ.get("XDG_CACHE_HOME")
-    return Path(given) if given else (Path(home) if home else Path.home() / ".cache") / "threadkeep" / "servers"
 
 
 def client(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
@@ -100,7 +92,7 @@ class Ferretdb(_Scanning):
     buckets = 256
 
     def find(self) -> Path | None:
-        program = cache() / "ferretdb" / "ferretdb"
+        program = built("ferretdb") / "ferretdb"
         return program if program.exists() else None
 
     def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
@@ -119,7 +111,7 @@ class MongoJavaServer(_Scanning):
     buckets = 64
 
     def find(self) -> Path | None:
-        folder = cache() / "mongo-java-server"
+        folder = built("mongo-java-server")
         return folder if (folder / "Server.class").exists() and shutil.which("java") else None
 
     def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:

@@ -71,7 +71,7 @@ class Proxy:
 
     @property
     def open_connections(self) -> int:
-        """Connections that are open now."""
+        """Connections that neither side has ended."""
         return len(self._links)
 
     def cut_next(self, where: Cut, after: int = 0) -> Future[None]:

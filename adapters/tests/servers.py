@@ -37,6 +37,14 @@ STOP_SECONDS: Final = 10.0
 _SCRIPT: Final = "scripts/install_servers.sh"
 
 
+def built(name: str) -> Path:
+    """Where the script puts a server that it builds or fetches itself, whether it is there or not."""
+    given = os.environ.get("THREADKEEP_SERVERS")
+    home = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(given) if given else (Path(home) if home else Path.home() / ".cache") / "threadkeep" / "servers"
+    return folder / name
+
+
 class ServerMissing(Exception):
     """A server cannot be had; the text says what is missing and how to get it."""
 

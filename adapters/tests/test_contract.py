@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 import servers
+from dynamodb_server import DYNAMODB
 from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, MONGOD
 from postgresql_server import POSTGRESQL
 from redis_server import REDIS, REDIS_CLUSTER
@@ -25,6 +26,7 @@ _folder: Final = tempfile.TemporaryDirectory(prefix="threadkeep-contract-")
 atexit.register(_folder.cleanup)
 
 URLS: Final[dict[str, Callable[[Path], str]]] = {
+    "dynamodb": lambda folder: servers.reserve(DYNAMODB).url,
     "memory": lambda folder: "memory://contract",
     "mongodb": lambda folder: servers.reserve(MONGO_JAVA_SERVER).url,
     "mongodb on ferretdb": lambda folder: servers.reserve(FERRETDB).url,
@@ -36,6 +38,7 @@ URLS: Final[dict[str, Callable[[Path], str]]] = {
 """Scheme, or scheme on a server -> the URL of a store to judge, given a folder that is gone afterwards."""
 
 KINDS: Final[dict[str, Kind]] = {
+    "dynamodb": DYNAMODB,
     "mongodb": MONGO_JAVA_SERVER,
     "mongodb on ferretdb": FERRETDB,
     "postgresql": POSTGRESQL,

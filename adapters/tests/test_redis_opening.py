@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import opening
 import pytest
 import redis
 import servers
+from opening import ALL, ONE, THREAD, commit, load, opened, run
 from redis_server import CACHE, PASSWORD, REDIS, REDIS_CLUSTER, client
 from servers import Server
 
@@ -27,11 +29,7 @@ from threadkeep.errors import (
 )
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, scan_backend, store_exists
-from threadkeep.store import Changes, Clause, Put, Record, Resource, Thread, Window
-
-THREAD = Thread("alice", "support")
-ALL = Window(before=1000)
-ONE = Changes(at=1, epoch="e", append=(Record("m1", "d1", '"hello"'),), puts=(Put("work", "1"),))
+from threadkeep.store import Changes, Clause, Put, Record, Resource, Thread
 
 
 @pytest.fixture(scope="module")
@@ -58,41 +56,12 @@ def admin(server: Server) -> Iterator[Any]:
         yield made
 
 
-def run(url: str, *works: Callable[[Guard], Awaitable[Any]]) -> Any:
-    """What the last of some works on one store gives."""
-
-    async def main() -> Any:
-        store = open_store(url)
-        try:
-            for work in works:
-                result = await work(store)
-            return result
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
-
-
-def commit(store: Guard) -> Awaitable[Any]:
-    return store.commit(THREAD, ONE)
-
-
-def load(store: Guard) -> Awaitable[Any]:
-    return store.load(THREAD, ALL)
-
-
-def opened(store: Guard) -> Awaitable[None]:
-    return store.open()
-
-
 def refused(kind: type[ThreadkeepError], url: str, *works: Callable[[Guard], Awaitable[Any]]) -> str:
     """The text of the error that the works end in, which never shows the password."""
-    with pytest.raises(kind) as caught:
-        run(url, *works)
-    assert type(caught.value) is kind
-    assert PASSWORD not in str(caught.value)
-    assert "kept%3Athread" not in str(caught.value)
-    return str(caught.value)
+    said = opening.refused(kind, url, *works)
+    assert PASSWORD not in said
+    assert "kept%3Athread" not in said
+    return said
 
 
 def test_nobody_at_the_port_is_unavailable_and_says_where() -> None:

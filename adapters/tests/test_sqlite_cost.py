@@ -15,7 +15,7 @@ from sqlalchemy.sql.selectable import CompoundSelect
 
 from threadkeep.store import After, Changes, Put, Record, Resource, Thread, Window
 from threadkeep_adapters.sql import sqlite_file, store, tables
-from threadkeep_adapters.sql.sqlite import NEAR, SQLiteStore
+from threadkeep_adapters.sql.sqlite import NEAR, WARM, SQLiteStore
 from threadkeep_adapters.sql.sqlite_url import read_url
 
 HERE = Thread("ann", "t")
@@ -93,18 +93,48 @@ def test_a_load_is_one_statement_whatever_it_brings(tmp_path: Path) -> None:
     use(tmp_path, work)
 
 
-def test_a_load_takes_the_writers_connection_while_nobody_writes_and_else_does_not_wait_for_it(tmp_path: Path) -> None:
+def test_a_load_of_a_thread_in_use_takes_no_hop_while_nobody_writes(tmp_path: Path) -> None:
     async def work(opened: SQLiteStore) -> None:
-        await opened.commit(HERE, append(*records(0, 30)))
-        await opened.resources(None, 1)
-        expected = (await opened.load(HERE, Window(before=20))).records
-        for window, writers in ((Window(before=20), 1), (Window(before=NEAR + 1), 0)):
-            with statements(opened._connected()) as seen:
-                assert (await opened.load(HERE, window)).records[-20:] == expected
-            assert len(seen) == writers
-        with opened._writer_taken, statements(opened._connected()) as seen:
-            assert (await opened.load(HERE, Window(before=20))).records == expected
-        assert not seen
+        for number in range(WARM + 1):
+            await opened.commit(Thread("ann", f"t{number}"), append(*records(0, 30)))
+        await opened.resources(None, 1)  # by a reader's connection, so that there is one
+        warm, cold = Thread("ann", f"t{WARM}"), Thread("ann", "t0")
+
+        async def hops(scope: Thread, window: Window) -> int:
+            trips = opened.meter.trips
+            with statements(opened._connected()) as here, statements(reader(opened)) as hopped:
+                found = (await opened.load(scope, window)).records
+            assert [record.id for record in found] == [f"m{number}" for number in range(30 - len(found), 30)]
+            assert len(found) == min(window.before, 30)
+            assert len(here) + len(hopped) == opened.meter.trips - trips == 1
+            return len(hopped)
+
+        assert await hops(warm, Window(before=20)) == 0
+        assert await hops(warm, Window(before=NEAR + 1)) == 1
+        assert await hops(cold, Window(before=20)) == 1
+        assert await hops(cold, Window(before=20)) == 0
+        with opened._writer_taken:
+            assert await hops(cold, Window(before=20)) == 1
+
+    use(tmp_path, work)
+
+
+def test_a_load_without_a_hop_lets_others_have_their_turn(tmp_path: Path) -> None:
+    async def work(opened: SQLiteStore) -> None:
+        await opened.commit(HERE, append(*records(0, 2)))
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        for _ in range(10):
+            await opened.load(HERE, Window(before=20))
+        task.cancel()
+        assert turns >= 10
 
     use(tmp_path, work)
 

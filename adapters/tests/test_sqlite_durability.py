@@ -25,7 +25,7 @@ from threadkeep.errors import OutcomeUnknown, StoreClosed, StoreError, StoreUnav
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Record, Resource, Snapshot, Tail, Thread, Window
-from threadkeep_adapters.sql.lane import Lane
+from threadkeep_adapters.lane import Lane
 from threadkeep_adapters.sql.sqlite import SQLiteStore
 from threadkeep_adapters.sql.sqlite_url import read_url
 

@@ -89,31 +89,30 @@ def test_pyargs_judges_the_store_of_the_option(pytester: pytest.Pytester) -> Non
     )
 
 
-PROFILED = """
+SLOW = """
 from threadkeep_contract import ContractSuite
 
 class TestSlow(ContractSuite):
     url = "memory://slow"
-    profile = "{}"
+    profile = {profile!r}
 """
 
 
-def test_a_suite_says_how_much_is_tried_unless_the_option_does(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(PROFILED.format("quick"))
-    some = ("-p", "no:cacheprovider", "-k", "equal_contents")
-    result = pytester.runpytest(*some)
+@pytest.mark.parametrize(("option", "profile"), [((), "quick"), (("--contract-profile=default",), "default")])
+def test_a_suite_says_how_much_is_tried_unless_the_command_does(
+    pytester: pytest.Pytester, option: tuple[str, ...], profile: str
+) -> None:
+    pytester.makepyfile(SLOW.format(profile="quick"))
+    result = pytester.runpytest("-p", "no:cacheprovider", "-k", "equal_contents", *option)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*the contract: TestSlow (its own profile: quick)*"])
-    result = pytester.runpytest(*some, "--contract-profile=quick")
-    assert result.ret == 0
-    result.stdout.no_fnmatch_line("*its own profile*")
+    result.stdout.fnmatch_lines([f"*the contract: TestSlow (profile {profile})*"])
 
 
-def test_a_profile_that_does_not_exist_is_refused(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(PROFILED.format("none"))
+def test_a_profile_that_there_is_none_of_is_said_once(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SLOW.format(profile="hasty"))
     result = pytester.runpytest("-p", "no:cacheprovider")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: TestSlow.profile is one of quick, default, deep, not 'none'"])
+    result.stderr.fnmatch_lines(["ERROR: TestSlow.profile: there is no profile 'hasty'; take one of quick, default*"])
 
 
 BROKEN_STORE = """

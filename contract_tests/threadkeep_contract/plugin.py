@@ -21,7 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--contract-profile",
         choices=["quick", "default", "deep"],
-        help="how much a contract suite tries (default: what the suite's `profile` says)",
+        default=None,
+        help="how much a contract suite tries (default: what the suite says in `profile`)",
     )
     group.addoption("--contract-seed", type=int, default=0, help="the seed of a contract suite's examples (default: 0)")
 
@@ -43,7 +44,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
     from threadkeep.errors import ThreadkeepError
     from threadkeep.registry import open_store
-    from threadkeep_contract.suite import LAW_OF, LawsAreFinal, profile_of, verify, verify_mark
+    from threadkeep_contract.harness import PROFILES
+    from threadkeep_contract.suite import LAW_OF, LawsAreFinal, verify, verify_mark
 
     name = getattr(item, "originalname", item.name)
     law = LAW_OF.get(name)
@@ -56,10 +58,13 @@ def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
             f"{suite.__name__} has no store to judge: give --store-url=URL, as in --store-url=memory://contract, "
             "or set `url` in your subclass of ContractSuite"
         )
+    if suite.profile not in PROFILES:
+        raise pytest.UsageError(
+            f"{suite.__name__}.profile: there is no profile {suite.profile!r}; take one of {', '.join(PROFILES)}"
+        )
     try:
         open_store(url)
         verify(suite)
-        profile_of(config, suite)
         for mark in item.iter_markers():
             verify_mark(item.nodeid, mark.name, f"law {law.number} ({law.title})", "a mark")
     except (LawsAreFinal, ThreadkeepError) as error:
@@ -88,9 +93,9 @@ def pytest_runtest_makereport(
         "suite": suite.__name__,
         "law": law.number,
         "title": law.title,
+        "profile": item.config.getoption("contract_profile") or suite.profile,
         "checks": sum(found is law for found in LAW_OF.values()),
         "declined": dict(harness.declined) if harness is not None else {},
-        "profile": suite.profile if item.config.getoption("contract_profile") is None else None,
     }
     report.user_properties = [*report.user_properties, (_PROPERTY, note)]
     return report
@@ -104,10 +109,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 if name == _PROPERTY:
                     laws.setdefault((note["suite"], note["law"]), []).append((report, note))
     for suite in sorted({suite for suite, _ in laws}):
-        own = {note["profile"] for (named, _), found in laws.items() if named == suite for _, note in found}
-        chosen = "".join(f" (its own profile: {name})" for name in sorted(own - {None, "default"}))
-        terminalreporter.section(f"the contract: {suite}{chosen}")
-        for (_, number), found in sorted(item for item in laws.items() if item[0][0] == suite):
+        judged = sorted(item for item in laws.items() if item[0][0] == suite)
+        terminalreporter.section(f"the contract: {suite} (profile {judged[0][1][0][1]['profile']})")
+        for (_, number), found in judged:
             note = found[0][1]
             run = {report.nodeid for report, _ in found}
             broken = sorted({report.nodeid for report, _ in found if report.failed})

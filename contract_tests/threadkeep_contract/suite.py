@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from threadkeep_contract.harness import PROFILES, Harness, Law, Profile
+from threadkeep_contract.harness import PROFILES, Harness, Law
 from threadkeep_contract.laws import checks
 from threadkeep_contract.laws.atomicity import Atomicity
 from threadkeep_contract.laws.concurrency import Concurrency
@@ -59,7 +59,7 @@ class ContractSuite(
     """The store under judgement. Where it is empty, `--store-url` has to be given."""
 
     profile: str = "default"
-    """How much is tried unless `--contract-profile` says it: quick, default or deep. The summary names it."""
+    """How much is tried, where `--contract-profile` does not say: "quick" for a store whose server is slow."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -71,7 +71,7 @@ class ContractSuite(
         config = request.config
         harness = Harness(
             self.url or config.getoption("store_url"),
-            profile_of(config, type(self)),
+            PROFILES[config.getoption("contract_profile") or self.profile],
             config.getoption("contract_seed"),
             check=request.node.originalname,
             database=True,
@@ -80,14 +80,6 @@ class ContractSuite(
             yield harness
         finally:
             harness.close()
-
-
-def profile_of(config: pytest.Config, suite: type[ContractSuite]) -> Profile:
-    """How much is tried. Raises pytest.UsageError where the suite says what is no profile."""
-    name = config.getoption("contract_profile") or suite.profile
-    if name not in PROFILES:
-        raise pytest.UsageError(f"{suite.__name__}.profile is one of {', '.join(PROFILES)}, not {name!r}")
-    return PROFILES[name]
 
 
 LAWS: Final[tuple[type[Law], ...]] = tuple(

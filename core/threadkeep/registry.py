@@ -25,6 +25,7 @@ DEFAULT_URL: Final = "sqlite:///threadkeep.db"
 URL_VARIABLE: Final = "THREADKEEP_URL"
 
 _EXTRAS: Final[dict[str, str]] = {
+    "dynamodb": "dynamodb",
     "mongodb": "mongo",
     "mongodb+srv": "mongo",
     "postgres": "postgres",

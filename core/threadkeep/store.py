@@ -180,10 +180,15 @@ class Clause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """How many round trips the hot verbs take, whatever is stored [13]."""
+    """How many round trips the hot verbs take, whatever is stored: exactly so many, but for what is "at most" [13]."""
 
     load: int = 1
     commit: int = 1
+    """By a caller that has just seen the thread."""
+    most_load: int | None = None
+    """At most, of a load of anything but the newest messages; None where each takes what `load` says."""
+    most_commit: int | None = None
+    """At most, of a commit of more than 50 messages; None where it takes what `commit` says."""
     first_commit: int | None = None
     """Of a commit that writes the first thing of its resource, where that takes more; None where it does not."""
 

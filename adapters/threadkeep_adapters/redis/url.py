@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
+from threadkeep_adapters.options import number
 
 FORMS: Final = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... or redis+cluster://HOST:PORT[,HOST:PORT]"
 
@@ -74,9 +75,9 @@ def read_url(url: str) -> Place:
         username=unquote(username) or None,
         password=unquote(password) if colon else None,
         prefix=prefix,
-        timeout=_number("timeout", options, 10.0, 0.001, MAX_SECONDS),
-        connect_timeout=_number("connect_timeout", options, 5.0, 0.001, MAX_SECONDS),
-        connections=int(_number("connections", options, 10, 1, MAX_CONNECTIONS, whole=True)),
+        timeout=number("timeout", options.pop("timeout", None), 10.0, 0.001, MAX_SECONDS),
+        connect_timeout=number("connect_timeout", options.pop("connect_timeout", None), 5.0, 0.001, MAX_SECONDS),
+        connections=int(number("connections", options.pop("connections", None), 10, 1, MAX_CONNECTIONS, whole=True)),
         durability=_choice(
             "durability", options.pop("durability", "required"), {"required": "required", "none": "none"}
         ),
@@ -117,21 +118,6 @@ def _database(path: str, *, cluster: bool) -> int:
     if not (name.isascii() and name.isdigit()):
         raise InvalidURL(f"the database in a Redis URL is a number, as in redis://host/0, not {name!r}")
     return int(name)
-
-
-def _number(
-    name: str, options: dict[str, str], default: float, least: float, most: float, *, whole: bool = False
-) -> float:
-    given = options.pop(name, None)
-    if given is None:
-        return default
-    try:
-        number = int(given) if whole else float(given)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise InvalidURL(f"{name} is a {'whole ' if whole else ''}number from {least:g} to {most:g}, not {given!r}")
-    return number
 
 
 def _choice(name: str, given: str, choices: dict[str, Any]) -> Any:

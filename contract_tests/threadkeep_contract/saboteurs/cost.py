@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threadkeep.store import Changes, Order, Receipt, Resource, Scope, Snapshot, Thread, Window
+from threadkeep.store import Changes, Costs, Order, Receipt, Resource, Scope, Snapshot, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 
@@ -107,3 +107,12 @@ class LoadScansAllThreads(DictStore):
     def read(self, scope: Scope, window: Window) -> Snapshot:
         self.meter.rows += len(self.rows())
         return super().read(scope, window)
+
+
+class DeclaresMoreThanItTakes(DictStore):
+    """What a usual load takes is declared larger than it is, as room for what it may take one day."""
+
+    fault = "declares-more-than-it-takes"
+    caught_by = 13
+    seen_in = "budgets that say how much is allowed, and hide how much is spent"
+    costs = Costs(load=3, commit=1, most_load=4, most_commit=4)

@@ -18,7 +18,11 @@ from typing import Any, TypeAlias, TypeVar
 T = TypeVar("T")
 
 _Settle: TypeAlias = "Callable[[asyncio.Future[Any], Any], None]"
-_Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+_Job: TypeAlias = "tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Callable[[], Any], threading.Lock | None]"
+
+
+class LaneBusyError(Exception):
+    """A call waited for a thread of its lane as long as it was to wait, and was not begun."""
 
 
 @dataclass(slots=True)
@@ -45,10 +49,15 @@ class Lane:
         self._closed = False
         weakref.finalize(self, _stop, self._queue, threads).atexit = False
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises, in a thread of this lane. Cancelled before it began, it does not begin."""
+    async def run(self, work: Callable[[], T], wait: float | None = None) -> T:
+        """What `work` returns or raises, in a thread of this lane. Cancelled before it began, it does not begin.
+
+        With `wait`, it begins within so many seconds, or raises LaneBusyError and does not begin.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        # Whoever takes it, the thread or the timer, has the call.
+        claim = None if wait is None else threading.Lock()
         with self._queue.lock:
             if self._closed:
                 raise RuntimeError("the lane is closed")
@@ -56,8 +65,14 @@ class Lane:
                 self._queue.idle -= 1
             elif len(self._threads) < self._most:
                 self._start()
-            self._queue.jobs.put((loop, future, work))
-        return await future
+            self._queue.jobs.put((loop, future, work, claim))
+        if wait is None or claim is None:
+            return await future
+        timer = loop.call_later(wait, _give_up, future, claim)
+        try:
+            return await future
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """Let what was given end, then the threads. Safe to repeat. Blocks."""
@@ -83,16 +98,22 @@ def _stop(queue: _Queue, threads: int) -> None:
 def _serve(queue: _Queue) -> None:
     get, lock = queue.jobs.get, queue.lock
     while (job := get()) is not None:
-        loop, future, work = job
+        loop, future, work, claim = job
         del job
-        settle, outcome = _do(work) if not future.cancelled() else (_succeed, None)
+        is_wanted = not future.cancelled() and (claim is None or claim.acquire(blocking=False))
+        settle, outcome = _do(work) if is_wanted else (_succeed, None)
         with lock:
             queue.idle += 1
         # The loop may have ended without waiting.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, future, outcome)
         # Nothing of a job is to live on while this thread waits for the next.
-        del loop, future, work, settle, outcome
+        del loop, future, work, claim, settle, outcome
+
+
+def _give_up(future: asyncio.Future[Any], claim: threading.Lock) -> None:
+    if claim.acquire(blocking=False):
+        _fail(future, LaneBusyError())
 
 
 def _do(work: Callable[[], Any]) -> tuple[_Settle, Any]:
