@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 import servers
 from dynamodb_server import DYNAMODB
-from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, MONGOD
+from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, MONGOD, SLOW, with_options
 from postgresql_server import POSTGRESQL
 from redis_server import REDIS, REDIS_CLUSTER
 from servers import Kind
@@ -29,7 +29,7 @@ URLS: Final[dict[str, Callable[[Path], str]]] = {
     "dynamodb": lambda folder: servers.reserve(DYNAMODB).url,
     "memory": lambda folder: "memory://contract",
     "mongodb": lambda folder: servers.reserve(MONGO_JAVA_SERVER).url,
-    "mongodb on ferretdb": lambda folder: servers.reserve(FERRETDB).url,
+    "mongodb on ferretdb": lambda folder: with_options(servers.reserve(FERRETDB).url, SLOW),
     "postgresql": lambda folder: servers.reserve(POSTGRESQL).url + "?schema=threadkeep_contract",
     "redis": lambda folder: servers.reserve(REDIS).url,
     "redis+cluster": lambda folder: servers.reserve(REDIS_CLUSTER).url,

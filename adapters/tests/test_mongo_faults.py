@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 import servers
 from faults import FAULTS, check, cutting, endure, killing
-from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, MONGOD
+from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, MONGOD, with_options
 from proxy import Proxy
 from servers import Kind, Server
 
@@ -22,10 +22,6 @@ OPTIONS: Final = "serverSelectionTimeoutMS=5000&socketTimeoutMS=5000"
 DURABLE: Final[list[Kind]] = [FERRETDB]
 if MONGOD.find() is not None or servers.docker_answers():
     DURABLE.append(MONGOD)
-
-
-def _url(url: str) -> str:
-    return f"{url}{'&' if '?' in url else '?'}{OPTIONS}"
 
 
 @pytest.fixture(scope="module", params=[*DURABLE, MONGO_JAVA_SERVER], ids=lambda kind: kind.name)
@@ -40,9 +36,9 @@ def test_what_was_acknowledged_is_there_once_and_whole_after_cut_connections(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Proxy(server.host, server.port) as proxy:
-        through = _url(server.kind.url("127.0.0.1", proxy.port))
+        through = with_options(server.kind.url("127.0.0.1", proxy.port), OPTIONS)
         endured = asyncio.run(endure(through, cutting(proxy, seed=1), FAULTS - KILLS))
-    asyncio.run(check(_url(server.url), endured))
+    asyncio.run(check(with_options(server.url, OPTIONS), endured))
     # Cuts after the request and in the answer hide commits that happened, so that repetitions meet them.
     assert endured.unknown > 0
     with capsys.disabled():
@@ -60,7 +56,7 @@ def durable(request: pytest.FixtureRequest) -> Iterator[Server]:
 def test_what_was_acknowledged_is_there_once_and_whole_after_sigkill_of_the_server(
     durable: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    endured = asyncio.run(endure(_url(durable.url), killing(durable, seed=2), KILLS))
-    asyncio.run(check(_url(durable.url), endured))
+    endured = asyncio.run(endure(with_options(durable.url, OPTIONS), killing(durable, seed=2), KILLS))
+    asyncio.run(check(with_options(durable.url, OPTIONS), endured))
     with capsys.disabled():
         print(f"\n{durable.kind.name}, server killed: {endured}")

@@ -19,7 +19,7 @@ from mongodb_server import MONGO_JAVA_SERVER, client
 from threadkeep.errors import ThreadkeepError
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store
-from threadkeep.store import Changes, Put, Record, Resource, Scope, Snapshot, Thread, Window
+from threadkeep.store import Changes, Put, Record, Resource, Scope, Snapshot, Tail, Thread, Window
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.requests import Requests
 
@@ -39,6 +39,10 @@ def _commit(name: str, at: int, *ids: str, thread: str = "thread", drop_after: i
     """A commit that shows in every document, too."""
     changes = Changes(at, f"epoch {at}", _records(*ids), (Put("d", f"{at}"),), (Put("r", f"{at}"),), drop_after)
     return lambda store: store.commit(Thread(name, thread), changes)
+
+
+def _conditional(name: str, changes: Changes) -> Act:
+    return lambda store: store.commit(_scope(name), changes)
 
 
 def _delete(scope: Scope) -> Act:
@@ -207,7 +211,19 @@ WRITES: Final[dict[str, Callable[[str], Act]]] = {
     "creation": lambda user: _commit(user, 20, "b", thread="third"),
     "deletion": lambda user: _delete(_scope(user)),
     "erasure": lambda user: _delete(Resource(user)),
+    "repetition, an old tail": lambda user: _conditional(user, Changes(20, "f", _records("b"), if_tail=OLD)),
+    "repetition, an old tail, the newest seen": lambda user: _conditional(
+        user, Changes(20, "f", _records("b"), if_tail=OLD, seen=Tail("e", 4))
+    ),
+    "conflict, an old tail": lambda user: _conditional(user, Changes(20, "f", CONFLICT, if_tail=OLD)),
+    "conflict, a wrong version": lambda user: _conditional(user, Changes(20, "f", CONFLICT, (Put("d", "20", 7),))),
+    "the tail and the resource's version after an append": lambda user: _conditional(
+        user, Changes(20, "f", _records("z"), (), (Put("r", "20", 3),), if_tail=Tail("e", 5))
+    ),
 }
+
+OLD: Final = Tail("e", 1)
+CONFLICT: Final = (Record("b", "another digest", "1"),)
 
 
 async def _everything(store: Guard, user: str) -> list[Snapshot]:

@@ -221,3 +221,13 @@ def states(found: list[Document], resource: str, thread: str) -> tuple[ResourceS
     """The newest states among documents that were read."""
     newest = newest_resource(resource, found)
     return newest, newest_thread(thread, found, newest)
+
+
+async def still(requests: Requests, resource: ResourceState, thread: ThreadState) -> bool:
+    """Whether a thread, and the documents of its resource, are as they were read before: one round trip.
+
+    If so, both were so at one moment, and no record was removed that was looked for in between.
+    """
+    found = await requests.find(look(resource.key, thread.key), {"body": 0}, largest=0)
+    common, own = states(found, resource.key, thread.key)
+    return (own.number, common.floor, common.docs) == (thread.number, resource.floor, resource.docs)

@@ -17,7 +17,7 @@ from typing import Final
 
 from pymongo.errors import ConnectionFailure, PyMongoError, ServerSelectionTimeoutError
 
-from threadkeep.errors import StoreUnavailable
+from threadkeep.errors import Conflict, StoreUnavailable
 from threadkeep.hooks import hookimpl
 from threadkeep.limits import MIB, Limits
 from threadkeep.store import (
@@ -120,10 +120,16 @@ class MongoStore(Store):
                 if await _sweep(requests, scope, resource, thread, found):
                     continue
                 nonce = secrets.token_hex(12)
-                if isinstance(scope, Thread):
-                    plan = await _plan(requests, scope, resource, thread, found, changes, nonce)
-                else:
-                    plan = plan_resource(resource, changes, nonce)
+                try:
+                    if isinstance(scope, Thread):
+                        plan = await _plan(requests, scope, resource, thread, found, changes, nonce)
+                    else:
+                        plan = plan_resource(resource, changes, nonce)
+                except Conflict:
+                    # A commit that is made is tested once more by its keys, a refusal by nothing else.
+                    if isinstance(scope, Resource) or await reading.still(requests, resource, thread):
+                        raise
+                    continue
                 if registered is not None and registered != resource.generation:
                     await requests.unregister(scope.resource_id, below=resource.generation)
                 if resource.is_empty and registered != resource.generation:
