@@ -204,6 +204,9 @@ def test_a_load_sees_what_was_there_at_one_moment(
         asyncio.run(run(name, window))
 
 
+OLD: Final = Tail("e", 1)
+CONFLICT: Final = (Record("b", "another digest", "1"),)
+
 WRITES: Final[dict[str, Callable[[str], Act]]] = {
     "known and new": lambda user: _commit(user, 20, "b", "new"),
     "known": lambda user: _commit(user, 20, "c", "d"),
@@ -221,9 +224,6 @@ WRITES: Final[dict[str, Callable[[str], Act]]] = {
         user, Changes(20, "f", _records("z"), (), (Put("r", "20", 3),), if_tail=Tail("e", 5))
     ),
 }
-
-OLD: Final = Tail("e", 1)
-CONFLICT: Final = (Record("b", "another digest", "1"),)
 
 
 async def _everything(store: Guard, user: str) -> list[Snapshot]:
