@@ -65,10 +65,17 @@ class _Scanning(_Mongo):
     def tidy(self, url: str) -> None:
         with client(url.partition("?")[0]) as bare:
             database = bare[self.database]
-            names = database.list_collection_names()
-            commits = sorted(name for name in names if ".commits" in name)
-            if sum(database[name].estimated_document_count() for name in commits[:SAMPLE]) > SAMPLE * TIDY:
-                for name in (*commits, *(name for name in names if name.endswith(".resources"))):
+            names = sorted(database.list_collection_names())
+            for registry in (name for name in names if name.endswith(".resources")):
+                prefix = registry.removesuffix(".resources")
+                commits = [name for name in names if name.startswith(f"{prefix}.commits")]
+                if not commits:
+                    continue
+                # What resources hold may be large. What is left of erased ones is small, and worth it when it is much.
+                full = {commits[int(entry["k"][:8], 16) % len(commits)] for entry in database[registry].find()}
+                if sum(database[name].estimated_document_count() for name in commits[:SAMPLE]) > SAMPLE * TIDY:
+                    full = set(commits)
+                for name in (*full, registry):
                     database[name].delete_many({})
 
 
