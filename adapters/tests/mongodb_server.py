@@ -56,7 +56,7 @@ class _Scanning(_Mongo):
 
     # The default profile makes about 60,000 calls, and every one of them makes such a server scan.
     profile = "quick"
-    buckets: ClassVar[int]
+    buckets: ClassVar[int] = 64
     """Over how many collections a store spreads its commits, so that each is short."""
 
     def url(self, host: str, port: int) -> str:
@@ -104,7 +104,6 @@ class Ferretdb(_Scanning):
     name = "ferretdb"
     variable = "THREADKEEP_TEST_FERRETDB_URL"
     package = "golang"
-    buckets = 256
 
     def find(self) -> Path | None:
         program = built("ferretdb") / "ferretdb"
@@ -123,7 +122,6 @@ class MongoJavaServer(_Scanning):
     name = "mongo-java-server"
     variable = "THREADKEEP_TEST_MONGO_JAVA_SERVER_URL"
     package = "maven"
-    buckets = 64
 
     def find(self) -> Path | None:
         folder = built("mongo-java-server")
