@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parent / "adapters" / "tests"))
 
 import servers  # noqa: E402  # the tests' servers are not installed, and found by the line above
 from dynamodb_server import DYNAMODB  # noqa: E402  # as before
+from mongodb_server import MONGO_JAVA_SERVER  # noqa: E402  # as before
 from postgresql_server import POSTGRESQL  # noqa: E402  # as before
 from redis_server import REDIS  # noqa: E402  # as before
 
@@ -32,6 +33,7 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS: Final = {
     "dynamodb": Benchmark("dynamodb.py", DYNAMODB),
+    "mongodb": Benchmark("mongodb.py", MONGO_JAVA_SERVER),
     "postgresql": Benchmark("postgresql.py", POSTGRESQL),
     "redis": Benchmark("redis_store.py", REDIS),
     "sqlite": Benchmark("sqlite.py"),

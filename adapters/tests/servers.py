@@ -37,6 +37,14 @@ STOP_SECONDS: Final = 10.0
 _SCRIPT: Final = "scripts/install_servers.sh"
 
 
+def built(name: str) -> Path:
+    """Where the script puts a server that it builds or fetches itself, whether it is there or not."""
+    given = os.environ.get("THREADKEEP_SERVERS")
+    home = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(given) if given else (Path(home) if home else Path.home() / ".cache") / "threadkeep" / "servers"
+    return folder / name
+
+
 class ServerMissing(Exception):
     """A server cannot be had; the text says what is missing and how to get it."""
 
@@ -57,6 +65,8 @@ class Kind(ABC):
     user: ClassVar[str] = ""
     """The user to be when the tests run as root, for programs that refuse root."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    profile: ClassVar[str] = "default"
+    """How much of the contract is tried on it, unless `--contract-profile` says it."""
 
     @abstractmethod
     def find(self) -> Path | None:
@@ -76,6 +86,9 @@ class Kind(ABC):
     @abstractmethod
     def answers(self, host: str, port: int) -> bool:
         """Whether the server takes work. Raises nothing. Blocks for at most some seconds."""
+
+    def tidy(self, url: str) -> None:  # noqa: B027 -- most servers need nothing
+        """Called between checks that share a server: remove what would make it slow for the next one."""
 
 
 class Run:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import atexit
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 import servers
 from dynamodb_server import DYNAMODB
+from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, MONGOD, SLOW, with_options
 from postgresql_server import POSTGRESQL
 from redis_server import REDIS, REDIS_CLUSTER
 from servers import Kind
@@ -27,26 +28,30 @@ atexit.register(_folder.cleanup)
 URLS: Final[dict[str, Callable[[Path], str]]] = {
     "dynamodb": lambda folder: servers.reserve(DYNAMODB).url,
     "memory": lambda folder: "memory://contract",
+    "mongodb": lambda folder: servers.reserve(MONGO_JAVA_SERVER).url,
+    "mongodb on ferretdb": lambda folder: with_options(servers.reserve(FERRETDB).url, SLOW),
     "postgresql": lambda folder: servers.reserve(POSTGRESQL).url + "?schema=threadkeep_contract",
     "redis": lambda folder: servers.reserve(REDIS).url,
     "redis+cluster": lambda folder: servers.reserve(REDIS_CLUSTER).url,
     "sqlite": lambda folder: f"sqlite:///{folder / 'contract.db'}",
 }
-"""Scheme -> the URL of a store to judge, given a folder that is gone afterwards."""
+"""Scheme, or scheme on a server -> the URL of a store to judge, given a folder that is gone afterwards."""
 
 KINDS: Final[dict[str, Kind]] = {
     "dynamodb": DYNAMODB,
+    "mongodb": MONGO_JAVA_SERVER,
+    "mongodb on ferretdb": FERRETDB,
     "postgresql": POSTGRESQL,
     "redis": REDIS,
     "redis+cluster": REDIS_CLUSTER,
 }
-"""Scheme -> the server that its store needs; it starts before the first check."""
+"""As in URLS -> the server that the store needs; it starts before the first check."""
 
-QUICK: Final = frozenset({"dynamodb"})
-"""Schemes whose stores get the quick profile unless the command says more: their servers, which stand in for the real
-ones, are many times slower than these, and a default profile would take as long as those of all other stores."""
+if MONGOD.find() is not None or servers.docker_answers():
+    URLS["mongodb on mongod"] = lambda folder: servers.reserve(MONGOD).url
+    KINDS["mongodb on mongod"] = MONGOD
 
-ALIASES: Final = {"postgres": "postgresql", "rediss": "redis"}
+ALIASES: Final = {"mongodb+srv": "mongodb", "postgres": "postgresql", "rediss": "redis"}
 """Schemes of which each is another name for a store that is judged under this one, by the same module."""
 
 _ENTRIES: Final = {
@@ -57,23 +62,29 @@ _ENTRIES: Final = {
 SCHEMES: Final = sorted(_ENTRIES)
 
 
-def suite_of(scheme: str) -> type[ContractSuite]:
+def suite_of(judged: str) -> type[ContractSuite]:
     """`class TestScheme(ContractSuite): url = ...`"""
-    body = {"url": URLS[scheme](Path(_folder.name)), "scheme": scheme, "__module__": __name__}
-    if scheme in QUICK:
-        body["profile"] = "quick"
-    return type(f"Test{scheme.title()}", (ContractSuite,), body)
+    url = URLS[judged](Path(_folder.name))
+    name = f"Test{judged.title().replace(' ', '')}"
+    profile = KINDS[judged].profile if judged in KINDS else ContractSuite.profile
+    return type(name, (ContractSuite,), {"url": url, "judged": judged, "profile": profile, "__module__": __name__})
 
 
-globals().update({suite.__name__: suite for suite in map(suite_of, [one for one in SCHEMES if one in URLS])})
+globals().update(
+    {suite.__name__: suite for suite in map(suite_of, [one for one in URLS if one.partition(" ")[0] in SCHEMES])}
+)
 
 
 @pytest.fixture(autouse=True)
-def server(request: pytest.FixtureRequest) -> None:
-    """The server of the store under judgement, where it has one, has started."""
-    kind = KINDS.get(getattr(request.cls, "scheme", ""))
-    if kind is not None:
-        servers.shared(kind)
+def server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The server of the store under judgement, where it has one, has started, and is tidied up after each check."""
+    kind = KINDS.get(getattr(request.cls, "judged", ""))
+    if kind is None:
+        yield
+        return
+    server = servers.shared(kind)
+    yield
+    kind.tidy(server.url)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -305,6 +305,15 @@ class _Hung(Exception):
     pass
 
 
+async def _cancel_others() -> None:
+    """Cancel all other tasks of the running loop, and wait until they have ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    # Given nothing to wait for, gather takes the thread's current loop, of which there may be none any more.
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class _LoopThread:
     """An event loop in a daemon thread, so that a store that blocks it cannot block the suite."""
 
@@ -319,10 +328,7 @@ class _LoopThread:
         try:
             self._loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(_cancel_others())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 

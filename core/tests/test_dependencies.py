@@ -15,7 +15,7 @@ CORE = ROOT / "core" / "threadkeep"
 ADAPTERS = ROOT / "adapters" / "threadkeep_adapters"
 CONTRACT = ROOT / "contract_tests" / "threadkeep_contract"
 
-DRIVERS = {"asyncpg", "boto3", "botocore", "hiredis", "redis", "sqlalchemy", "sqlite3"}
+DRIVERS = {"asyncpg", "boto3", "botocore", "bson", "hiredis", "pymongo", "redis", "sqlalchemy", "sqlite3"}
 OPTIONAL_MODULES = {"pydantic_ai", "openai", "opentelemetry", "prompt_toolkit"}
 HEAVY = {"sqlalchemy", "sqlite3", "pytest", "_pytest", "hypothesis", "click", "rich", "pydantic", "pluggy", "asyncio"}
 

@@ -134,7 +134,7 @@ def test_without_the_extra_the_contract_says_how_to_get_it(bare: tuple[Path, Pat
 
 def test_every_extra_that_is_declared_brings_something() -> None:
     extras = metadata("threadkeep").get_all("Provides-Extra") or []
-    assert sorted(extras) == ["all", "contract", "dynamodb", "models", "postgres", "redis", "telemetry"]
+    assert sorted(extras) == ["all", "contract", "dynamodb", "models", "mongo", "postgres", "redis", "telemetry"]
     for extra in extras:
         assert any(f"extra == '{extra}'" in requirement for requirement in requires("threadkeep") or [])
 

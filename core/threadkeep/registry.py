@@ -26,6 +26,8 @@ URL_VARIABLE: Final = "THREADKEEP_URL"
 
 _EXTRAS: Final[dict[str, str]] = {
     "dynamodb": "dynamodb",
+    "mongodb": "mongo",
+    "mongodb+srv": "mongo",
     "postgres": "postgres",
     "postgresql": "postgres",
     "redis": "redis",

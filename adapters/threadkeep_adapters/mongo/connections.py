@@ -1,0 +1,150 @@
+"""Clients of PyMongo: one for each event loop, with bounded pools, that count the requests which they send."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from threadkeep.errors import StoreUnavailable
+from threadkeep.store import Meter
+from threadkeep_adapters.mongo.layout import Document
+from threadkeep_adapters.mongo.url import Place
+
+T = TypeVar("T")
+
+WRITES: Final = WriteConcern(w="majority", j=True)
+READS: Final = ReadConcern("majority")
+
+PATIENCE: Final = 30.0
+"""Seconds for which a commit waits for its turn, and then tries to come in between those of other processes."""
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. A caller that is cancelled leaves at once; the work goes on to its end."""
+    task = asyncio.create_task(work)
+    # The event loop itself holds tasks weakly.
+    _running.add(task)
+    task.add_done_callback(_forget)
+    return await asyncio.shield(task)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled():
+        # Whoever was cancelled does not ask; asyncio would complain of an error that nobody looked at.
+        task.exception()
+
+
+_running: Final[set[asyncio.Task[Any]]] = set()
+
+
+class _Counter(CommandListener):
+    """Counts commands as they are sent."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name != "endSessions":
+            self._meter.trips += 1
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Was counted when it started."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Was counted when it started."""
+
+
+class Link:
+    """One event loop's client, and the queues in which its tasks wait for each other."""
+
+    def __init__(self, client: AsyncMongoClient[Document], place: Place) -> None:
+        self.client = client
+        self.database: AsyncDatabase[Document] = client.get_database(
+            place.database, write_concern=WRITES, read_concern=READS
+        )
+        self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def turn(self, resource: str) -> AsyncIterator[None]:
+        """The turn of one who commits to a resource here: one at a time, they do not lose races to each other.
+
+        Raises StoreUnavailable where it does not come in time, as when the server does not answer those before.
+        """
+        lock = self._queues.get(resource)
+        if lock is None:
+            lock = self._queues[resource] = asyncio.Lock()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await lock.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"other commits to the resource kept this one waiting for {PATIENCE:g} s; nothing was written"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+class Connections:
+    """The clients of a store."""
+
+    def __init__(self, place: Place, meter: Meter) -> None:
+        self._place = place
+        self._counter = _Counter(meter)
+        self._lock = threading.Lock()
+        self._links: dict[asyncio.AbstractEventLoop, tuple[Link, AsyncGenerator[None, None]]] = {}
+
+    async def link(self) -> Link:
+        """That of the running event loop."""
+        loop = asyncio.get_running_loop()
+        known = self._links.get(loop)
+        if known is not None:
+            return known[0]
+        options: dict[str, Any] = {"event_listeners": [self._counter], "appname": "threadkeep", **self._place.options}
+        link = Link(AsyncMongoClient(self._place.url, **options), self._place)
+        watch = _close_with_loop(self, loop, link)
+        with self._lock:
+            self._links[loop] = (link, watch)
+        await anext(watch)
+        return link
+
+    def left(self, loop: asyncio.AbstractEventLoop) -> None:
+        """An event loop ends, and its client is being closed."""
+        with self._lock:
+            self._links.pop(loop, None)
+
+    async def close(self) -> None:
+        """Close all clients, each in its loop. Safe to repeat."""
+        with self._lock:
+            links, self._links = self._links, {}
+        here = asyncio.get_running_loop()
+        for loop, (link, watch) in links.items():
+            if loop is here:
+                await link.client.close()
+                await watch.aclose()
+            elif not loop.is_closed():
+                with suppress(RuntimeError):  # it was closed just now
+                    asyncio.run_coroutine_threadsafe(link.client.close(), loop)
+
+
+async def _close_with_loop(
+    connections: Connections, loop: asyncio.AbstractEventLoop, link: Link
+) -> AsyncGenerator[None]:
+    """Close the client of an event loop before it ends: asyncio.run closes generators that are not finished."""
+    try:
+        yield
+    finally:
+        connections.left(loop)
+        await link.client.close()

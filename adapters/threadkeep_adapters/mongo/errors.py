@@ -1,0 +1,79 @@
+"""What errors of MongoDB and of its driver mean here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pymongo import errors as driver
+
+from threadkeep.errors import (
+    InvalidURL,
+    OutcomeUnknown,
+    StoreClosed,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreNotWritable,
+    StoreUnavailable,
+    ThreadkeepError,
+)
+from threadkeep.store import Translate
+
+DUPLICATE_KEY: Final = 11000
+
+_CODES: Final[dict[int, type[StoreError]]] = {
+    13: StoreNotWritable,  # Unauthorized
+    18: StoreNotWritable,  # AuthenticationFailed
+    20: StoreNotWritable,  # IllegalOperation
+    26: StoreDamaged,  # NamespaceNotFound
+    50: OutcomeUnknown,  # MaxTimeMSExpired
+    64: OutcomeUnknown,  # WriteConcernFailed
+    85: StoreDamaged,  # IndexOptionsConflict
+    86: StoreDamaged,  # IndexKeySpecsConflict
+    112: StoreUnavailable,  # WriteConflict
+    166: StoreDamaged,  # CommandNotSupportedOnView
+    8000: StoreNotWritable,  # AtlasError: authentication
+    14031: StoreFull,  # OutOfDiskSpace
+    12501: StoreFull,  # quota exceeded
+}
+"""By the server's code (https://www.mongodb.com/docs/manual/reference/error-codes/)."""
+
+_HINTS: Final[dict[int, str]] = {
+    13: "; give the user the role readWrite on the database",
+    18: "; correct user, password and authSource in the URL",
+    85: "; an index of another program is in the way: choose another prefix",
+    86: "; an index of another program is in the way: choose another prefix",
+}
+
+
+def by_code(code: int | None, text: str) -> ThreadkeepError | None:
+    """The error for a server's code, or None."""
+    meaning = _CODES.get(code or 0)
+    return None if meaning is None or code is None else meaning(text + _HINTS.get(code, ""))
+
+
+def _refused(error: Exception) -> ThreadkeepError | None:
+    assert isinstance(error, driver.OperationFailure)  # noqa: S101  # the table says so
+    found = by_code(error.code, str(error))
+    if found is None and isinstance(error, driver.BulkWriteError):
+        details = error.details or {}
+        for each in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())):
+            found = found or by_code(each.get("code"), str(each.get("errmsg", error)))
+    return found
+
+
+def _closed(error: Exception) -> ThreadkeepError | None:
+    return StoreClosed() if "after close" in str(error) else None
+
+
+ERRORS: Final[Sequence[tuple[type[Exception], Translate | type[ThreadkeepError]]]] = (
+    (driver.ServerSelectionTimeoutError, StoreUnavailable),
+    (driver.WaitQueueTimeoutError, StoreUnavailable),
+    (driver.DocumentTooLarge, StoreFull),
+    (driver.OperationFailure, _refused),
+    (driver.InvalidURI, InvalidURL),
+    (driver.ConfigurationError, InvalidURL),
+    (driver.InvalidOperation, _closed),
+)
+"""The table of the store. A lost connection is not in it, since it means OutcomeUnknown for a write only."""

@@ -1,0 +1,34 @@
+"""A look into a deployment without an event loop: whether there is a store, and everything in its database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from bson import BSON
+from pymongo import MongoClient
+
+from threadkeep_adapters.mongo.layout import Document
+from threadkeep_adapters.mongo.schema import NAME, meta
+from threadkeep_adapters.mongo.url import Place
+
+
+def _client(place: Place) -> MongoClient[Document]:
+    options: dict[str, Any] = {"appname": "threadkeep", **place.options}
+    return MongoClient(place.url, **options)
+
+
+def exists(place: Place) -> bool:
+    """Whether there is a store. Raises PyMongoError."""
+    with closing(_client(place)) as client:
+        return client[place.database][meta(place)].find_one({"_id": NAME}) is not None
+
+
+def scan(place: Place) -> Iterator[bytes]:
+    """Every document of the database, and not of the store's collections only."""
+    with closing(_client(place)) as client:
+        database = client[place.database]
+        for name in database.list_collection_names():
+            for document in database[name].find():
+                yield bytes(BSON.encode(document))

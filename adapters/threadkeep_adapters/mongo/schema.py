@@ -1,0 +1,111 @@
+"""The store's collections and indexes, and the document that says which version they are of."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from threadkeep.errors import InvalidURL, StoreDamaged, StoreTooNew
+from threadkeep_adapters.mongo.layout import SCHEMA_VERSION, Document
+from threadkeep_adapters.mongo.url import Place
+
+NAME: Final = "threadkeep"
+
+_MAKING: Final = "making"
+"""The `_id` of what the opener that makes the store leaves for the others to see."""
+
+_PATIENCE: Final = 30.0
+"""Seconds that other openers wait for it; then it has died, and they make the store themselves."""
+
+INDEXES: Final = (
+    IndexModel([("n", ASCENDING)], name="next", unique=True),
+    IndexModel([("h", ASCENDING)], name="resource", sparse=True),
+    IndexModel([("s", ASCENDING)], name="thread", sparse=True),
+    IndexModel([("lc", ASCENDING)], name="created", sparse=True),
+    IndexModel([("la", ASCENDING)], name="active", sparse=True),
+    IndexModel([("k", ASCENDING)], name="record", sparse=True),
+    IndexModel([("r", ASCENDING), ("t", ASCENDING), ("o", ASCENDING)], name="ordinal", sparse=True),
+    IndexModel([("t", ASCENDING), ("p", ASCENDING)], name="position", sparse=True),
+)
+"""Of each collection of commits. docs/stores/mongodb.md says which query uses which."""
+
+
+def meta(place: Place) -> str:
+    """The collection with the document about the store."""
+    return f"{place.prefix}.meta"
+
+
+def registry(place: Place) -> str:
+    """The collection of resources."""
+    return f"{place.prefix}.resources"
+
+
+def logs(place: Place, buckets: int) -> list[str]:
+    """The collections of commits."""
+    return [f"{place.prefix}.commits{number:02x}" for number in range(buckets)]
+
+
+async def prepare(database: AsyncDatabase[Document], place: Place) -> int:
+    """Make the store where there is none; the number of its collections of commits.
+
+    Raises StoreTooNew, StoreDamaged where a collection belongs to another program, and InvalidURL where the URL wants
+    another number of collections than the store was made with.
+    """
+    found = await _find(database, place) or await _make(database, place)
+    version, buckets = found.get("version"), found.get("buckets")
+    if not isinstance(version, int) or not isinstance(buckets, int) or version < 1:
+        raise StoreDamaged(f"{meta(place)} does not say a version of this library's; choose another prefix")
+    if version > SCHEMA_VERSION:
+        raise StoreTooNew(version, SCHEMA_VERSION)
+    if place.buckets is not None and place.buckets != buckets:
+        raise InvalidURL(f"the store was made with buckets={buckets}, which stays; leave the option out")
+    return buckets
+
+
+async def _make(database: AsyncDatabase[Document], place: Place) -> Document:
+    """Make the store, or wait for another opener that does. The document about it."""
+    buckets = place.buckets or 1
+    names = (meta(place), registry(place), *logs(place, buckets))
+    for name in names:
+        other = await database[name].find_one({"_id": {"$nin": [NAME, _MAKING]}}, {"_id": 1})
+        if other is not None and await _find(database, place) is None:
+            raise StoreDamaged(f"the collection {name} belongs to another program; choose another prefix")
+    end = asyncio.get_running_loop().time() + _PATIENCE
+    while not await _elected(database, place) and asyncio.get_running_loop().time() < end:
+        await asyncio.sleep(0.05)
+        if (found := await _find(database, place)) is not None:
+            return found
+    try:
+        for name in logs(place, buckets):
+            await database[name].create_indexes(list(INDEXES))
+        # Written last, so that whoever finds it finds the indexes.
+        with suppress(DuplicateKeyError):
+            await database[meta(place)].insert_one({"_id": NAME, "version": SCHEMA_VERSION, "buckets": buckets})
+    finally:
+        with suppress(PyMongoError):
+            await database[meta(place)].delete_one({"_id": _MAKING})
+    found = await _find(database, place)
+    if found is None:
+        raise StoreDamaged(f"{meta(place)} loses what is written to it; nobody else may delete from it")
+    return found
+
+
+async def _find(database: AsyncDatabase[Document], place: Place) -> Document | None:
+    return await database[meta(place)].find_one({"_id": NAME})
+
+
+async def _elected(database: AsyncDatabase[Document], place: Place) -> bool:
+    """Whether this opener is to make the store.
+
+    Nothing rests on there being one: all make the same. But FerretDB 1.24 panics where many make indexes at once.
+    """
+    try:
+        await database[meta(place)].insert_one({"_id": _MAKING})
+    except DuplicateKeyError:
+        return False
+    return True
