@@ -13,7 +13,8 @@ from typing import Any
 import pexpect
 import pytest
 from click.testing import CliRunner
-from openai_server import KEY, Status, saying, serving
+from model_server import KEY, Status, saying
+from openai_server import serving
 
 from threadkeep import Memory, Message
 from threadkeep.cli import main

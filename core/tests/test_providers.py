@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from conversations import conversations_file
-from openai_server import KEY, Cut, OpenAIServer, Status, plain, replay, saying, serving
+from model_server import KEY, Cut, ModelServer, Status, saying
+from openai_server import plain, replay, serving
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelResponse, ToolReturnPart
 from pydantic_ai.messages import ToolCallPart as CallOfModel
 from pydantic_ai.models.test import TestModel
@@ -40,7 +41,7 @@ def call(call_id: str, name: str, **arguments: Any) -> dict[str, Any]:
 
 
 def with_model(
-    server: OpenAIServer,
+    server: ModelServer,
     work: Callable[[Memory, ProviderModel], Awaitable[None]],
     name: str = "gpt-test",
     **options: Any,
@@ -172,6 +173,20 @@ def test_what_a_provider_refuses_or_breaks_off_says_what_to_do_and_no_key(
         with_model(server, work)
 
 
+def test_a_streamed_response_that_ends_early_is_no_whole_answer() -> None:
+    text = {"type": "output_text", "text": "Half of this is all that there is.", "annotations": []}
+    said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
+
+    async def work(memory: Memory, model: ProviderModel) -> None:
+        with pytest.raises(ModelFailed, match=r"broke off.*repeat the request"):
+            await Agent(model=model, memory=memory).generate("Hi", **ALICE)
+        _, half = await memory.thread(**ALICE).messages()
+        assert half.metadata["interrupted"] == "failed"
+
+    with serving(lambda request: Cut({"output": [said]}, 6, clean=True)) as server:
+        with_model(server, work, "openai-responses:gpt-5")
+
+
 def test_a_refused_key_is_in_no_error_even_where_the_server_repeats_it() -> None:
     wrong = "a-key-of-no-known-form"
 
@@ -293,9 +308,27 @@ def test_what_is_no_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) ->
         as_model(TestModel(), base_url="http://localhost/v1")
 
 
-def test_a_provider_whose_package_is_missing_is_named_with_what_brings_it() -> None:
-    with pytest.raises(InvalidInput, match=r"the package 'groq'.*pip install \"pydantic-ai-slim\[groq\]\""):
-        as_model("groq:llama-3.3-70b")
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("openai:gpt-4o", "openai", "openai"),
+        ("anthropic:claude-test", "anthropic", "anthropic"),
+        ("google:gemini-test", "google-genai", "google"),
+        ("groq:llama-test", "groq", "groq"),
+        ("huggingface:llama-test", "huggingface_hub", "huggingface"),
+    ],
+)
+def test_a_provider_whose_package_is_missing_is_named_with_what_brings_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
+) -> None:
+    for module in [name for name in sys.modules if name.startswith(("pydantic_ai.providers.", "pydantic_ai.models."))]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in ("openai", "anthropic", "google", "google.genai", "groq", "huggingface_hub"):
+        # As if it were not installed, whether it is or not.
+        monkeypatch.setitem(sys.modules, module, None)
+    missing = rf"needs the package '{package}'.*pip install \"pydantic-ai-slim\[{extra}\]\""
+    with pytest.raises(InvalidInput, match=missing):
+        as_model(name)
 
 
 def test_without_the_extra_a_name_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

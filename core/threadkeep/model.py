@@ -105,7 +105,7 @@ def as_model(
 ) -> Model:
     """The model that is meant: by its name, as a pydantic-ai model, as a function, or as a Model, which stays as it is.
 
-    A name is one that pydantic-ai knows, such as "openai:gpt-4o" or "anthropic:claude-sonnet-4-5"; with `base_url`, it
+    A name is one that pydantic-ai knows, such as "openai:gpt-4o" or "anthropic:claude-sonnet-5"; with `base_url`, it
     is the name of a model at that endpoint, which has to speak OpenAI's protocol (Chat Completions, or Responses for a
     name that begins with "openai-responses:"). `api_key` is for the endpoint; by name alone, the provider's own
     environment variable holds it. `settings` are pydantic-ai's model settings, such as {"temperature": 0}.
