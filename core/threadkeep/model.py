@@ -115,7 +115,7 @@ def as_model(
     """
     if base_url is None and api_key is not None:
         raise InvalidInput("api_key is for the endpoint of base_url; give that too, or set the provider's variable")
-    if isinstance(model, str) or _is_pydantic_model(model):
+    if isinstance(model, str) or is_pydantic_model(model):
         from threadkeep.providers import ProviderModel
 
         return ProviderModel(model, base_url=base_url, api_key=api_key, settings=settings)
@@ -131,7 +131,7 @@ def as_model(
     )
 
 
-def _is_pydantic_model(model: object) -> TypeGuard[PydanticModel]:
+def is_pydantic_model(model: object) -> TypeGuard[PydanticModel]:
     """Whether it is a model of pydantic-ai, which need not be loaded to find out."""
     return any(
         kind.__module__.startswith("pydantic_ai.models") and kind.__name__ == "Model" for kind in type(model).__mro__
