@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict
 
 from threadkeep.agent.busy import OnBusy
+from threadkeep.agent.clients import Conversation
 from threadkeep.agent.events import ApprovalNeeded, Committed, Event, Finished, Forked, Reason, ResultsNeeded
 from threadkeep.agent.lease import LEASE_SECONDS
 from threadkeep.agent.options import MemoryOptions, as_options
@@ -111,7 +112,7 @@ class Agent:
         *,
         resource_id: str,
         thread_id: str,
-        messages: Sequence[Message] | None = None,
+        messages: Conversation | None = None,
         ids: Ids = "stable",
         approvals: Sequence[Approval] = (),
         on_diverged: OnDiverged = "refuse",
@@ -124,12 +125,14 @@ class Agent:
         """Run one turn and give its events as they happen.
 
         `input` is what is new: text, a message, or several. `messages` is instead the client's whole conversation so
-        far; its `ids` are "stable" where a message keeps its id from request to request, "fresh" where ids are new in
-        each. A request whose last message is stored already is a repetition: it goes on where its turn stopped, or
-        gives the answer that is there.
+        far, as messages, as OpenAI's chat messages or as the AI SDK's UI messages; its `ids` are "stable" where a
+        message keeps its id from request to request, "fresh" where ids are new in each or there are none. A
+        request whose last message is stored already is a repetition: it goes on where its turn stopped, or gives the
+        answer that is there.
 
         A turn that stopped for tool calls goes on with `approvals`, and with `input` that is messages of role "tool"
-        with the results of clients' tools; `messages` may bring such results too.
+        with the results of clients' tools; `messages` may bring such results too. The approvals that UI
+        messages hold count where they are given as `approvals`: `approvals_from_ui(messages)`.
 
         `on_diverged`: what to do where `messages` are not the stored ones continued, because something was edited, or
         where `regenerate` asks for another answer to the last message. "refuse" raises Diverged; "fork" goes on in a
@@ -163,7 +166,7 @@ class Agent:
         *,
         resource_id: str,
         thread_id: str,
-        messages: Sequence[Message] | None = None,
+        messages: Conversation | None = None,
         ids: Ids = "stable",
         approvals: Sequence[Approval] = (),
         on_diverged: OnDiverged = "refuse",
