@@ -22,6 +22,9 @@ _SHOWN: Final = 300
 class Lines(Protocol):
     """Where lines come from."""
 
+    edited: bool
+    """Whether Ctrl-C reaches `read` as a key, and not as a signal."""
+
     async def read(self, prompt: str) -> str | None:
         """The next line, None at the end. Raises KeyboardInterrupt for Ctrl-C."""
         ...
@@ -29,6 +32,8 @@ class Lines(Protocol):
 
 class PipedLines:
     """The lines of an input that is no terminal."""
+
+    edited = False
 
     async def read(self, prompt: str) -> str | None:
         """See `Lines.read`; nobody sees a prompt here."""
@@ -38,6 +43,8 @@ class PipedLines:
 
 class EditedLines:
     """Lines edited in a terminal, with a history of this session and the commands completed."""
+
+    edited = True
 
     def __init__(self, commands: Mapping[str, str]) -> None:
         from prompt_toolkit import PromptSession
@@ -55,7 +62,8 @@ class EditedLines:
         from prompt_toolkit.formatted_text import FormattedText
 
         try:
-            return await self._session.prompt_async(FormattedText([("bold", prompt)]))
+            # With a handler of its own, a signal that comes as the prompt begins or ends shows a traceback.
+            return await self._session.prompt_async(FormattedText([("bold", prompt)]), handle_sigint=False)
         except EOFError:
             return None
 
