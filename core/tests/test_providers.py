@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import subprocess
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -86,6 +87,31 @@ def test_text_comes_piece_by_piece_and_the_message_says_which_model_and_what_it_
     assert request["stream"] is True
     assert request["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     assert "tools" not in request
+
+
+@pytest.mark.parametrize("name", ["openai:gpt-test", "openai-responses:gpt-test", "openai-chat:gpt-test"])
+def test_agent_and_title_by_name_alone_ask_the_provider(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        text = "Late order" if "Name a conversation" in json.dumps(request) else "It is on its way."
+        part = {"type": "output_text", "text": text, "annotations": []}
+        item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+        return say(text) if "messages" in request else {"output": [item]}
+
+    async def main() -> None:
+        async with Memory("memory://") as memory:
+            agent = Agent(model=name, title=name, memory=memory)
+            assert (await agent.generate("Where is my order?", **ALICE)).text == "It is on its way."
+            info = await memory.thread(**ALICE).info()
+            assert info.title == "Late order"
+            for model in (agent.model, agent.title):
+                assert isinstance(model, ProviderModel)
+                await model.close()
+
+    with serving(answer) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        asyncio.run(main())
+    assert len(server.requests) == 2
 
 
 def test_several_calls_at_once_run_and_their_results_go_back_in_order() -> None:
@@ -329,6 +355,20 @@ def test_a_provider_whose_package_is_missing_is_named_with_what_brings_it(
     missing = rf"needs the package '{package}'.*pip install \"pydantic-ai-slim\[{extra}\]\""
     with pytest.raises(InvalidInput, match=missing):
         as_model(name)
+
+
+def test_a_providers_package_is_loaded_when_a_model_of_its_is_used() -> None:
+    script = (
+        "import os, sys, threadkeep, threadkeep.agent, threadkeep.cli\n"
+        "from threadkeep.model import as_model\n"
+        "assert 'pydantic_ai' not in sys.modules\n"
+        "as_model('test')\n"
+        "assert not {'openai', 'anthropic'} & sys.modules.keys()\n"
+        "os.environ['ANTHROPIC_API_KEY'] = 'none'\n"
+        "as_model('anthropic:claude-test')\n"
+        "assert 'anthropic' in sys.modules and 'openai' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", script], check=True)
 
 
 def test_without_the_extra_a_name_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
