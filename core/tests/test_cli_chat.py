@@ -122,6 +122,8 @@ def test_ctrl_c_while_a_script_types_keeps_the_question(store: str) -> None:
         chat.expect("20 21 ")
         chat.sendintr()
         chat.expect("stopped")
+        chat.sendline("/history 1")
+        chat.expect(r"\(cancelled, not to the end\)")
         chat.sendline("count to 3")
         chat.expect("1 2 3")
         chat.expect(">")

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import click
 
 from threadkeep.cli.output import visible
-from threadkeep.messages import Message, ToolCallPart, ToolResultPart
+from threadkeep.messages import INTERRUPTED, Message, ToolCallPart, ToolResultPart
 
 _SHOWN: Final = 300
 """Characters of a tool's arguments or result that are shown."""
@@ -139,6 +139,8 @@ class Screen:
         if message.text:
             self.text(message.text)
             self.close()
+        if INTERRUPTED in message.metadata:
+            self.note(f"({message.metadata[INTERRUPTED]}, not to the end)", "yellow")
 
     def _begin(self, kind: str) -> None:
         if self._open != kind:
