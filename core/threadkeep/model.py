@@ -92,7 +92,9 @@ class FunctionModel:
         yield Message.assistant(answer) if isinstance(answer, str) else answer
 
 
-ModelLike: TypeAlias = "Model | str | PydanticModel | Function"
+ProviderLike: TypeAlias = "str | PydanticModel"
+"""A provider's model: by its name, or as an object of pydantic-ai."""
+ModelLike: TypeAlias = "Model | ProviderLike | Function"
 """What `as_model` takes."""
 
 

@@ -7,17 +7,14 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from threadkeep.agent.events import TitleChanged, TitleFailed
 from threadkeep.agent.quoting import NOTICE, quote
 from threadkeep.errors import InvalidInput, ThreadNotFound
 from threadkeep.messages import Message
-from threadkeep.model import Model, ModelRequest, as_model, is_pydantic_model
+from threadkeep.model import Model, ModelRequest, ProviderLike, as_model, is_pydantic_model
 from threadkeep.thread import ThreadHandle
-
-if TYPE_CHECKING:
-    from pydantic_ai.models import Model as PydanticModel
 
 TITLE_SECONDS: Final = 30.0
 """How long making a title may take."""
@@ -30,7 +27,7 @@ SHOWN_CHARACTERS: Final = 4000
 
 TitleMaker: TypeAlias = Model | Callable[[Sequence[Message]], str | Awaitable[str | None] | None]
 """What makes titles: a model, or a function, plain or async, from the user's first messages to a title or None."""
-TitleLike: TypeAlias = "TitleMaker | str | PydanticModel"
+TitleLike: TypeAlias = "TitleMaker | ProviderLike"
 """What `as_title_maker` takes."""
 
 _INSTRUCTIONS: Final = (
