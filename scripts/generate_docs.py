@@ -112,7 +112,7 @@ def commands_page() -> Iterator[str]:
     """docs/commands.md."""
     yield "# Commands"
     yield f"```\n{help_text(cli.main, 'threadkeep', None)}\n```"
-    parent = click.Context(cli.main, info_name="threadkeep")
+    parent = click.Context(cli.main, info_name="threadkeep", **cli.main.context_settings)
     for name in cli.main.list_commands(parent):
         command = cli.main.get_command(parent, name)
         if command is None:
@@ -123,7 +123,8 @@ def commands_page() -> Iterator[str]:
 
 def help_text(command: click.Command, name: str, parent: click.Context | None) -> str:
     """What `--help` prints, at a width of its own."""
-    with click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH) as ctx:
+    settings = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    with click.Context(command, info_name=name, parent=parent, **settings) as ctx:
         return command.get_help(ctx)
 
 

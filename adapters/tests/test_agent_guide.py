@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import servers
 import test_contract as contract
-from openai_server import KEY, serving, speaking
+from model_server import KEY
+from openai_server import serving, speaking
 from pydantic import BaseModel
 
 from threadkeep import Agent, Memory, Message

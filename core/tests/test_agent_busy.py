@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ import pytest
 from agents import ALICE, Gate, calls, events_of, stored, until
 
 from threadkeep import Agent, Memory, Message
-from threadkeep.agent import Committed, Finished, MemoryOptions
+from threadkeep.agent import Committed, Finished, MemoryOptions, Waiting
 from threadkeep.agent.busy import QUEUE
 from threadkeep.agent.lease import RUN
 from threadkeep.errors import OutcomeUnknown, RunLost, StoreUnavailable, ThreadBusy
@@ -96,6 +97,24 @@ def test_queued_runs_go_one_after_the_other_in_the_order_in_which_they_came(use:
             "user: three", "assistant: THREE", "user: four", "assistant: FOUR",
         ]  # fmt: skip
         assert (await waiting(memory), await status(memory)) == (0, "stop")
+
+    use(check)
+
+
+def test_a_run_that_waits_tells_so_once_and_before_anything_of_it_is_stored(use: Use) -> None:
+    async def check(memory: Memory) -> None:
+        model = Gate()
+        first = asyncio.create_task(Agent(name="desk", model=model, memory=memory).generate("one", **ALICE))
+        await until(lambda: model.asked)
+        events = Agent(name="returns", model=model, memory=memory).stream("two", **ALICE)
+        async with aclosing(events):
+            assert await anext(events) == Waiting("desk")
+            assert await stored(memory) == ["user: one"]
+            model.open.set()
+            await first
+            kinds = [type(event) async for event in events]
+        assert kinds[0] is Committed
+        assert Waiting not in kinds
 
     use(check)
 

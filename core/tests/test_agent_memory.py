@@ -444,7 +444,7 @@ def test_a_tool_of_the_working_memorys_name_is_refused() -> None:
         agent.stream("Hi", options=TEXT, **ALICE)
     with pytest.raises(InvalidInput, match="options are MemoryOptions"):
         Agent(model=ScriptedModel([]), memory=memory, options={"last": 3})  # type: ignore[arg-type]  # a careless caller
-    with pytest.raises(InvalidInput, match="title is a model, or a function"):
+    with pytest.raises(InvalidInput, match="title is a model, by its name or as an object, or a function"):
         Agent(model=ScriptedModel([]), memory=memory, title=True)  # type: ignore[arg-type]  # a careless caller
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,12 @@ from typing import Any
 import pexpect
 import pytest
 from click.testing import CliRunner
-from openai_server import KEY, Status, saying, serving
+from model_server import KEY, Status, saying
+from openai_server import serving
 
-from threadkeep import Memory, Message
+from threadkeep import Agent, Memory, Message
 from threadkeep.cli import main
+from threadkeep.model import ModelRequest
 
 SECONDS = 30
 
@@ -37,6 +42,7 @@ def terminal(store: str, *arguments: str, resource: str = "alice", **environment
         dimensions=(40, 120),
         timeout=SECONDS,
     )
+    child.logfile_read = io.StringIO()
     try:
         yield child
     finally:
@@ -84,7 +90,7 @@ def test_ctrl_c_in_the_middle_of_an_answer_neither_loses_nor_doubles_a_message(s
             chat.sendline("Count")
             assert server.held.wait(SECONDS)
             chat.sendintr()
-            chat.expect("stopped; /retry asks again")
+            chat.expect("stopped; your message is kept; /retry asks again")
             server.hold.set()
             chat.expect(">")
             chat.sendline("/retry")
@@ -116,6 +122,8 @@ def test_ctrl_c_while_a_script_types_keeps_the_question(store: str) -> None:
         chat.expect("20 21 ")
         chat.sendintr()
         chat.expect("stopped")
+        chat.sendline("/history 1")
+        chat.expect(r"\(cancelled, not to the end\)")
         chat.sendline("count to 3")
         chat.expect("1 2 3")
         chat.expect(">")
@@ -125,6 +133,79 @@ def test_ctrl_c_while_a_script_types_keeps_the_question(store: str) -> None:
     assert (asked.text, again.text, answer.text) == ("count to 500", "count to 3", "1 2 3")
     assert half.text.startswith("1 2 3 4 ")
     assert half.metadata["interrupted"] == "cancelled"
+
+
+def test_ctrl_c_again_and_again_ends_nothing_and_shows_no_traceback(store: str) -> None:
+    with terminal(store, "--thread", "t") as chat:
+        chat.expect("a new thread, t")
+        chat.expect("t>")
+        for _ in range(5):
+            chat.sendline("count to 500")
+            chat.expect("1 2 3 ")
+            # Typed ahead, so that prompts begin and end while the signals come.
+            chat.sendline("count to 400")
+            for _ in range(300):
+                chat.kill(signal.SIGINT)
+                time.sleep(0.001)
+            chat.expect("stopped")
+            chat.expect("stopped")
+            chat.expect(">")
+        chat.sendintr()
+        chat.sendline("count to 4")
+        chat.expect("1 2 3 4\r")
+        chat.sendline("/quit")
+        chat.expect("To come back")
+        chat.expect(pexpect.EOF)
+        told = chat.logfile_read.getvalue()
+    assert "Traceback" not in told
+    asked = [text for role, text in said(store) if role == "user"]
+    assert [text for text in asked if text != "count to 400"] == [*["count to 500"] * 5, "count to 4"]
+    # Those that were stopped before they were stored are told so.
+    assert asked.count("count to 400") == 5 - told.count("nothing was stored")
+
+
+def test_a_question_that_could_not_be_stored_is_not_called_kept_and_retry_sends_it(store: str) -> None:
+    async def other() -> None:
+        """A run of another process, which holds the thread until it is told to end."""
+        async with Memory(store) as memory:
+            agent = Agent(model=Waits(), memory=memory)
+            run = asyncio.ensure_future(agent.generate("First", resource_id="alice", thread_id="t"))
+            await asyncio.wait_for(asked.wait(), SECONDS)
+            with terminal(store, "--thread", "t") as chat:
+                await asyncio.to_thread(talk, chat)
+                free.set()
+                await run
+                await asyncio.to_thread(again, chat)
+
+    def talk(chat: Any) -> None:
+        chat.expect("thread t, up to position 1")
+        chat.sendline("count to 3")
+        chat.expect("waiting for another run in this thread")
+        chat.sendintr()
+        chat.expect("stopped; nothing was stored; /retry sends it again")
+
+    def again(chat: Any) -> None:
+        chat.sendline("/retry")
+        chat.expect("1 2 3\r")
+        chat.sendline("/quit")
+        chat.expect(pexpect.EOF)
+
+    asked, free = asyncio.Event(), asyncio.Event()
+
+    class Waits:
+        async def stream(self, request: ModelRequest) -> AsyncIterator[Message]:
+            asked.set()
+            await free.wait()
+            yield Message.assistant("At last.")
+
+    asyncio.run(other())
+    assert said(store) == [("user", "First"), ("assistant", "At last."), ("user", "count to 3"), ("assistant", "1 2 3")]
+
+
+def test_a_question_that_is_too_long_is_refused_and_nothing_is_called_kept(store: str) -> None:
+    told = run(store, f"{'x' * 2_000_000}\n", "--thread", "t")
+    assert "your message is kept" not in told
+    assert "nothing was stored" in told
 
 
 def test_a_provider_that_fails_leaves_the_question_and_retry_answers_it(store: str) -> None:
@@ -203,11 +284,17 @@ def test_what_the_model_notes_is_told_and_threads_name_themselves(store: str, mo
 
 
 def test_wrong_commands_are_refused_by_name_and_end_nothing(store: str) -> None:
-    told = run(store, "/nothing\n/switch\n/switch zzz\n/rename\n/rename x\n/retry\n/fork\n/help\nHi\n", "--thread", "t")
+    told = run(
+        store,
+        "/nothing\n/switch\n/switch zzz\n/history x\n/history 1001\n/rename\n/rename x\n/retry\n/fork\n/help\nHi\n",
+        "--thread",
+        "t",
+    )
     for expected in (
         "there is no command /nothing; /help lists them",
         "say which thread",
-        "there is no thread 'zzz'",
+        "there is no thread zzz; /threads lists them",
+        "say how many messages, from 1 to 1000: /history 20",
         "say the title",
         "nothing was asked yet",
         "list the threads, the last touched first",

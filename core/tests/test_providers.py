@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import subprocess
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 from conversations import conversations_file
-from openai_server import KEY, Cut, OpenAIServer, Status, plain, replay, saying, serving
+from model_server import KEY, Cut, ModelServer, Status, saying
+from openai_server import plain, replay, serving
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelResponse, ToolReturnPart
 from pydantic_ai.messages import ToolCallPart as CallOfModel
 from pydantic_ai.models.test import TestModel
@@ -40,7 +42,7 @@ def call(call_id: str, name: str, **arguments: Any) -> dict[str, Any]:
 
 
 def with_model(
-    server: OpenAIServer,
+    server: ModelServer,
     work: Callable[[Memory, ProviderModel], Awaitable[None]],
     name: str = "gpt-test",
     **options: Any,
@@ -85,6 +87,31 @@ def test_text_comes_piece_by_piece_and_the_message_says_which_model_and_what_it_
     assert request["stream"] is True
     assert request["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     assert "tools" not in request
+
+
+@pytest.mark.parametrize("name", ["openai:gpt-test", "openai-responses:gpt-test", "openai-chat:gpt-test"])
+def test_agent_and_title_by_name_alone_ask_the_provider(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        text = "Late order" if "Name a conversation" in json.dumps(request) else "It is on its way."
+        part = {"type": "output_text", "text": text, "annotations": []}
+        item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+        return say(text) if "messages" in request else {"output": [item]}
+
+    async def main() -> None:
+        async with Memory("memory://") as memory:
+            agent = Agent(model=name, title=name, memory=memory)
+            assert (await agent.generate("Where is my order?", **ALICE)).text == "It is on its way."
+            info = await memory.thread(**ALICE).info()
+            assert info.title == "Late order"
+            for model in (agent.model, agent.title):
+                assert isinstance(model, ProviderModel)
+                await model.close()
+
+    with serving(answer) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        asyncio.run(main())
+    assert len(server.requests) == 2
 
 
 def test_several_calls_at_once_run_and_their_results_go_back_in_order() -> None:
@@ -170,6 +197,20 @@ def test_what_a_provider_refuses_or_breaks_off_says_what_to_do_and_no_key(
 
     with serving(lambda request: answer) as server:
         with_model(server, work)
+
+
+def test_a_streamed_response_that_ends_early_is_no_whole_answer() -> None:
+    text = {"type": "output_text", "text": "Half of this is all that there is.", "annotations": []}
+    said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
+
+    async def work(memory: Memory, model: ProviderModel) -> None:
+        with pytest.raises(ModelFailed, match=r"broke off.*repeat the request"):
+            await Agent(model=model, memory=memory).generate("Hi", **ALICE)
+        _, half = await memory.thread(**ALICE).messages()
+        assert half.metadata["interrupted"] == "failed"
+
+    with serving(lambda request: Cut({"output": [said]}, 6, clean=True)) as server:
+        with_model(server, work, "openai-responses:gpt-5")
 
 
 def test_a_refused_key_is_in_no_error_even_where_the_server_repeats_it() -> None:
@@ -293,9 +334,41 @@ def test_what_is_no_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) ->
         as_model(TestModel(), base_url="http://localhost/v1")
 
 
-def test_a_provider_whose_package_is_missing_is_named_with_what_brings_it() -> None:
-    with pytest.raises(InvalidInput, match=r"the package 'groq'.*pip install \"pydantic-ai-slim\[groq\]\""):
-        as_model("groq:llama-3.3-70b")
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("openai:gpt-4o", "openai", "openai"),
+        ("anthropic:claude-test", "anthropic", "anthropic"),
+        ("google:gemini-test", "google-genai", "google"),
+        ("groq:llama-test", "groq", "groq"),
+        ("huggingface:llama-test", "huggingface_hub", "huggingface"),
+    ],
+)
+def test_a_provider_whose_package_is_missing_is_named_with_what_brings_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
+) -> None:
+    for module in [name for name in sys.modules if name.startswith(("pydantic_ai.providers.", "pydantic_ai.models."))]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in ("openai", "anthropic", "google", "google.genai", "groq", "huggingface_hub"):
+        # As if it were not installed, whether it is or not.
+        monkeypatch.setitem(sys.modules, module, None)
+    missing = rf"needs the package '{package}'.*pip install \"pydantic-ai-slim\[{extra}\]\""
+    with pytest.raises(InvalidInput, match=missing):
+        as_model(name)
+
+
+def test_a_providers_package_is_loaded_when_a_model_of_its_is_used() -> None:
+    script = (
+        "import os, sys, threadkeep, threadkeep.agent, threadkeep.cli\n"
+        "from threadkeep.model import as_model\n"
+        "assert 'pydantic_ai' not in sys.modules\n"
+        "as_model('test')\n"
+        "assert not {'openai', 'anthropic'} & sys.modules.keys()\n"
+        "os.environ['ANTHROPIC_API_KEY'] = 'none'\n"
+        "as_model('anthropic:claude-test')\n"
+        "assert 'anthropic' in sys.modules and 'openai' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", script], check=True)
 
 
 def test_without_the_extra_a_name_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

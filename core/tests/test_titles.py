@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from pydantic_ai.models.test import TestModel
 
-from threadkeep import Memory, Message
+from threadkeep import Agent, Memory, Message
 from threadkeep.agent import titles
 from threadkeep.agent.events import TitleChanged, TitleFailed
 from threadkeep.agent.quoting import quote
-from threadkeep.agent.titles import TitleMaker, give_title
+from threadkeep.agent.titles import TitleMaker, as_title_maker, give_title
+from threadkeep.errors import InvalidInput
 from threadkeep.model import ModelRequest, ScriptedModel, TextDelta
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
@@ -45,6 +48,31 @@ def test_a_model_or_a_function_names_the_thread(use: Use) -> None:
             await memory.thread("ann", "t").delete()
 
     use(check)
+
+
+def test_a_name_or_a_pydantic_ai_model_names_the_thread(use: Use) -> None:
+    async def check(memory: Memory) -> None:
+        for model in ("test", TestModel(custom_output_text="Late order")):
+            made = "success (no tool calls)" if model == "test" else "Late order"
+            assert await title_of(memory, as_title_maker(model)) == (TitleChanged(made), made)
+            await memory.thread("ann", "t").delete()
+
+    use(check)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (17, "title is a model, .* not 17"),
+        (ScriptedModel, "title is a model"),
+        ("nothing:such", "title: the model 'nothing:such' cannot be used: Unknown model"),
+        ("groq:llama-test", r"title: the model 'groq:llama-test' needs the package 'groq'"),
+    ],
+)
+def test_what_makes_no_titles_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, wrong: Any, told: str) -> None:
+    monkeypatch.setitem(sys.modules, "groq", None)
+    with pytest.raises(InvalidInput, match=told):
+        Agent(model="test", memory=Memory("memory://"), title=wrong)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ class FunctionModel:
         yield Message.assistant(answer) if isinstance(answer, str) else answer
 
 
-ModelLike: TypeAlias = "Model | str | PydanticModel | Function"
+ProviderLike: TypeAlias = "str | PydanticModel"
+"""A provider's model: by its name, or as an object of pydantic-ai."""
+ModelLike: TypeAlias = "Model | ProviderLike | Function"
 """What `as_model` takes."""
 
 
@@ -105,7 +107,7 @@ def as_model(
 ) -> Model:
     """The model that is meant: by its name, as a pydantic-ai model, as a function, or as a Model, which stays as it is.
 
-    A name is one that pydantic-ai knows, such as "openai:gpt-4o" or "anthropic:claude-sonnet-4-5"; with `base_url`, it
+    A name is one that pydantic-ai knows, such as "openai:gpt-4o" or "anthropic:claude-sonnet-5"; with `base_url`, it
     is the name of a model at that endpoint, which has to speak OpenAI's protocol (Chat Completions, or Responses for a
     name that begins with "openai-responses:"). `api_key` is for the endpoint; by name alone, the provider's own
     environment variable holds it. `settings` are pydantic-ai's model settings, such as {"temperature": 0}.
@@ -115,7 +117,7 @@ def as_model(
     """
     if base_url is None and api_key is not None:
         raise InvalidInput("api_key is for the endpoint of base_url; give that too, or set the provider's variable")
-    if isinstance(model, str) or _is_pydantic_model(model):
+    if isinstance(model, str) or is_pydantic_model(model):
         from threadkeep.providers import ProviderModel
 
         return ProviderModel(model, base_url=base_url, api_key=api_key, settings=settings)
@@ -131,7 +133,7 @@ def as_model(
     )
 
 
-def _is_pydantic_model(model: object) -> TypeGuard[PydanticModel]:
+def is_pydantic_model(model: object) -> TypeGuard[PydanticModel]:
     """Whether it is a model of pydantic-ai, which need not be loaded to find out."""
     return any(
         kind.__module__.startswith("pydantic_ai.models") and kind.__name__ == "Model" for kind in type(model).__mro__

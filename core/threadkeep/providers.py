@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 _SHOWN: Final = 500
 """Characters of a provider's error text that are repeated."""
 
-_EXTRA: Final = re.compile(r'pip install "?(pydantic-ai-slim\[[^\]]+\])')
+_EXTRA: Final = re.compile(r"(pydantic-ai-slim\[[^\]]+\])")
+_PACKAGE: Final = re.compile(r"install the `([^`]+)` package")
+"""Where the texts of pydantic-ai's ImportErrors name what is missing."""
+
+_TELLS_ITS_END: Final = frozenset(
+    {"anthropic", "azure", "bedrock", "google", "google-cloud", "groq", "huggingface", "mistral", "openai"}
+)
+"""Providers, by pydantic-ai's names, whose streams end with a reason. Not all others' do."""
+
 _SECRETS: Final = re.compile(
     r"(?i)\b(?:bearer\s+|api[-_ ]?key['\"]?\s*[:=]\s*['\"]?)[^\s'\",;}]+"
     r"|\b(?:sk|pk|rk|gsk|xai|key)-[\w*.-]{8,}|\bAIza[\w-]{20,}"
@@ -131,6 +139,10 @@ class ProviderModel:
             response = stream.get()
         if response.state != "complete":
             raise ModelError(f"its answer broke off (state {response.state!r}); repeat the request")
+        told = response.finish_reason or (response.provider_details or {}).get("finish_reason")
+        if not told and response.provider_name in _TELLS_ITS_END:
+            # A proxy that gives up halfway may end the stream as if that were all.
+            raise ModelError("its answer broke off without a finish reason; repeat the request")
         yield from_pydantic_ai(response)
 
     def _tells_a_key(self, error: BaseException | None) -> bool:
@@ -172,7 +184,12 @@ def failed(error: Exception, secrets: tuple[str, ...] = ()) -> ModelError:
 def _told(error: Exception) -> str:
     """The provider's own words, and the status that they came with."""
     body = getattr(error, "body", None)
-    words = str(body.get("message") or body) if isinstance(body, dict) else str(body or error)
+    match body:
+        # OpenAI's client gives the inner object, Anthropic's the whole.
+        case {"message": told} | {"error": {"message": told}} if told:
+            words = str(told)
+        case _:
+            words = str(body or error)
     status = getattr(error, "status_code", None)
     words = " ".join(words.split())[:_SHOWN]
     return f"HTTP {status}: {words}" if status is not None else words or type(error).__name__
@@ -186,8 +203,8 @@ def _redacted(text: str, secrets: tuple[str, ...]) -> str:
 
 def _keys(model: PydanticModel, api_key: str | None) -> Iterator[str]:
     """The keys that are known here, so that no error repeats one, however it is written."""
-    held = getattr(getattr(model, "client", None), "api_key", None)
-    for key in (api_key, held):
+    client = getattr(model, "client", None)
+    for key in (api_key, getattr(client, "api_key", None), getattr(client, "auth_token", None)):
         if isinstance(key, str) and len(key) > 3:
             yield key
 
@@ -235,8 +252,8 @@ def _model_of_name(name: str, base_url: str | None, api_key: str | None) -> Pyda
 
 
 def _missing(error: ImportError) -> str:
-    cause = error.__cause__
-    return f"the package {cause.name!r}" if isinstance(cause, ImportError) and cause.name else "a package"
+    named = _PACKAGE.search(str(error))
+    return f"the package {named.group(1)!r}" if named else f"a package ({error})"
 
 
 def _at_endpoint(name: str, base_url: str, api_key: str | None) -> PydanticModel:

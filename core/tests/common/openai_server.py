@@ -7,19 +7,16 @@ real client library talks to it over real HTTP.
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from email.message import Message as Headers
+from typing import Any
+
+from model_server import Answer, ModelServer, Status, pieces, serving_with
 
 from threadkeep.formats.openai import messages_from_openai, to_openai
 from threadkeep.messages import Message
 from threadkeep.model import ModelRequest
-
-KEY = "sk-test-0123456789abcdef"
-"""The key that the server takes."""
 
 USAGE = {
     "prompt_tokens": 11,
@@ -30,71 +27,9 @@ USAGE = {
 }
 
 
-@dataclass(frozen=True)
-class Status:
-    """An answer that is an error of HTTP."""
-
-    code: int
-    message: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    error_code: str | None = None
-
-
-@dataclass(frozen=True)
-class Cut:
-    """An answer that breaks off after so many events of its stream; `clean` ends the HTTP body as if that were all."""
-
-    message: Mapping[str, Any]
-    events: int
-    clean: bool = False
-
-
-Answer: TypeAlias = "Mapping[str, Any] | Status | Cut"
-"""A chat message of the assistant; for Responses, `output` items under that key."""
-
-
-class OpenAIServer:
-    """The server: `url` is its base URL, `requests` the JSON of every request, in order."""
-
-    def __init__(self, answer: Callable[[dict[str, Any]], Answer]) -> None:
-        self.answer = answer
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.hold = threading.Event()
-        """Set while streams flow; a test that clears it stops them after their first event until it is set again."""
-        self.hold.set()
-        self.held = threading.Event()
-        """Set as soon as a stream waits for `hold`."""
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-
-    def start(self) -> None:
-        """Serve, in a thread."""
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def stop(self) -> None:
-        """End."""
-        self.hold.set()
-        self._http.shutdown()
-        self._http.server_close()
-
-
-@contextmanager
-def serving(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[OpenAIServer]:
-    """A running server that answers so."""
-    server = OpenAIServer(answer)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-def saying(*answers: Answer) -> Callable[[dict[str, Any]], Answer]:
-    """These answers, one after another; whoever asks more often gets an error that says so."""
-    left = iter(answers)
-    return lambda request: next(left, Status(400, "the test has no answer left"))
+def serving(answer: Callable[[dict[str, Any]], Answer]) -> AbstractContextManager[ModelServer]:
+    """A running server that gives these answers: chat messages of the assistant; for Responses, `output` items."""
+    return serving_with(OpenAIWire(), answer)
 
 
 def replay(chats: Sequence[Mapping[str, Any]], request: Mapping[str, Any]) -> Answer:
@@ -140,12 +75,6 @@ def plain(chat: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _pieces(text: str) -> Iterator[str]:
-    size = max(7, len(text) // 10)
-    for start in range(0, len(text), size):
-        yield text[start : start + size]
-
-
 def chat_events(message: Mapping[str, Any], model: str, usage: bool) -> list[dict[str, Any]]:
     """The chunks of a streamed chat completion."""
 
@@ -155,9 +84,9 @@ def chat_events(message: Mapping[str, Any], model: str, usage: bool) -> list[dic
         }
 
     events = [chunk({"role": "assistant", "content": ""})]
-    for piece in _pieces(message.get("reasoning_content") or ""):
+    for piece in pieces(message.get("reasoning_content") or ""):
         events.append(chunk({"reasoning_content": piece}))
-    for piece in _pieces(message.get("content") or ""):
+    for piece in pieces(message.get("content") or ""):
         events.append(chunk({"content": piece}))
     calls = message.get("tool_calls") or []
     for index, call in enumerate(calls):
@@ -165,7 +94,7 @@ def chat_events(message: Mapping[str, Any], model: str, usage: bool) -> list[dic
         events.append(
             chunk({"tool_calls": [{**named, "function": {"name": call["function"]["name"], "arguments": ""}}]})
         )
-        for piece in _pieces(call["function"]["arguments"]):
+        for piece in pieces(call["function"]["arguments"]):
             events.append(chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}))
     events.append(chunk({}, "tool_calls" if calls else "stop"))
     if usage:
@@ -193,7 +122,7 @@ def response_events(output: Sequence[Mapping[str, Any]], model: str) -> list[dic
         if item["type"] == "message":
             part = {"type": "output_text", "text": "", "annotations": []}
             events.append({"type": "response.content_part.added", **place, "content_index": 0, "part": part})
-            for piece in _pieces(item["content"][0]["text"]):
+            for piece in pieces(item["content"][0]["text"]):
                 events.append(
                     {"type": "response.output_text.delta", **place, "content_index": 0, "delta": piece, "logprobs": []}
                 )
@@ -202,10 +131,10 @@ def response_events(output: Sequence[Mapping[str, Any]], model: str) -> list[dic
                 spot = {**place, "summary_index": number}
                 empty = {"type": "summary_text", "text": ""}
                 events.append({"type": "response.reasoning_summary_part.added", **spot, "part": empty})
-                for piece in _pieces(summary["text"]):
+                for piece in pieces(summary["text"]):
                     events.append({"type": "response.reasoning_summary_text.delta", **spot, "delta": piece})
         else:
-            for piece in _pieces(item["arguments"]):
+            for piece in pieces(item["arguments"]):
                 events.append({"type": "response.function_call_arguments.delta", **place, "delta": piece})
         events.append(
             {"type": "response.output_item.done", "output_index": index, "item": {**item, "status": "completed"}}
@@ -222,77 +151,29 @@ def response_events(output: Sequence[Mapping[str, Any]], model: str) -> list[dic
     return [event | {"sequence_number": number} for number, event in enumerate(events)]
 
 
-def _handler(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class OpenAIWire:
+    """OpenAI's protocol."""
 
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            server.requests.append(request)
-            server.headers.append(dict(self.headers))
-            given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            if given != KEY:
-                # As some servers do, which is why errors must be washed.
-                self._refuse(Status(401, f"Incorrect API key provided: {given}", error_code="invalid_api_key"))
-                return
-            answer = server.answer(request)
-            if isinstance(answer, Status):
-                self._refuse(answer)
-                return
-            message = answer.message if isinstance(answer, Cut) else answer
-            if self.path.endswith("/responses"):
-                events = response_events(message["output"], request["model"])
-                lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
-            else:
-                usage = bool((request.get("stream_options") or {}).get("include_usage"))
-                lines = [f"data: {json.dumps(event)}\n\n" for event in chat_events(message, request["model"], usage)]
-                lines.append("data: [DONE]\n\n")
-            if request.get("stream"):
-                self._stream(lines, answer if isinstance(answer, Cut) else None)
-            else:
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                whole = _head(request["model"], "chat.completion") | {"choices": [choice], "usage": USAGE}
-                self._whole(200, whole, {})
+    root = "/v1"
 
-        def _refuse(self, status: Status) -> None:
-            error = {"message": status.message, "type": "error", "param": None, "code": status.error_code}
-            # The client library waits before it tries again, in tests for next to no time.
-            self._whole(status.code, {"error": error}, {"retry-after-ms": "1", **status.headers})
+    def key(self, headers: Headers[str, str]) -> str:
+        """See `Wire.key`."""
+        return headers.get("Authorization", "").removeprefix("Bearer ")
 
-        def _whole(self, code: int, value: object, headers: Mapping[str, str]) -> None:
-            body = json.dumps(value).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            for name, text in headers.items():
-                self.send_header(name, text)
-            self.end_headers()
-            self.wfile.write(body)
+    def error(self, status: Status) -> dict[str, Any]:
+        """See `Wire.error`."""
+        return {"error": {"message": status.message, "type": "error", "param": None, "code": status.error_code}}
 
-        def _stream(self, lines: Sequence[str], cut: Cut | None) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            try:
-                for number, line in enumerate(lines):
-                    if cut is not None and number == cut.events:
-                        break
-                    if number and not server.hold.is_set():
-                        server.held.set()
-                        server.hold.wait(60)
-                    data = line.encode()
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-                    self.wfile.flush()
-                if cut is None or cut.clean:
-                    self.wfile.write(b"0\r\n\r\n")
-                else:
-                    self.close_connection = True
-            except ConnectionError:
-                # The client has gone, which is its good right.
-                self.close_connection = True
+    def events(self, path: str, request: Mapping[str, Any], answer: Mapping[str, Any]) -> list[str]:
+        """See `Wire.events`."""
+        if path.endswith("/responses"):
+            events = response_events(answer["output"], request["model"])
+            return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+        usage = bool((request.get("stream_options") or {}).get("include_usage"))
+        lines = [f"data: {json.dumps(event)}\n\n" for event in chat_events(answer, request["model"], usage)]
+        return [*lines, "data: [DONE]\n\n"]
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    return Handler
+    def whole(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Wire.whole`."""
+        choice = {"index": 0, "message": answer, "finish_reason": "stop"}
+        return _head(request["model"], "chat.completion") | {"choices": [choice], "usage": USAGE}

@@ -18,6 +18,7 @@ from threadkeep.agent.events import TitleChanged as TitleChanged
 from threadkeep.agent.events import TitleFailed as TitleFailed
 from threadkeep.agent.events import ToolAnswered as ToolAnswered
 from threadkeep.agent.events import ToolCalled as ToolCalled
+from threadkeep.agent.events import Waiting as Waiting
 from threadkeep.agent.events import WorkingMemoryChanged as WorkingMemoryChanged
 from threadkeep.agent.filters import DropOldTools as DropOldTools
 from threadkeep.agent.filters import Redact as Redact
@@ -50,6 +51,7 @@ __all__ = [
     "TitleFailed",
     "ToolAnswered",
     "ToolCalled",
+    "Waiting",
     "WorkingMemoryChanged",
     "register_processor",
 ]

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict
 
 from threadkeep.agent.busy import OnBusy
+from threadkeep.agent.clients import Conversation
 from threadkeep.agent.events import ApprovalNeeded, Committed, Event, Finished, Forked, Reason, ResultsNeeded
 from threadkeep.agent.lease import LEASE_SECONDS
 from threadkeep.agent.options import MemoryOptions, as_options
@@ -16,7 +17,7 @@ from threadkeep.agent.processors import Processors
 from threadkeep.agent.recall import check_tools
 from threadkeep.agent.request import Approval, OnDiverged, read_request
 from threadkeep.agent.run import Run
-from threadkeep.agent.titles import TitleMaker
+from threadkeep.agent.titles import TitleLike, TitleMaker, as_title_maker
 from threadkeep.arguments import is_number
 from threadkeep.errors import InvalidInput
 from threadkeep.limits import check_id
@@ -52,8 +53,8 @@ class Agent:
 
     `options` say what the model is shown of the past and what it may note; see `MemoryOptions`. `processors` look at
     messages, in the order given, before the model sees them and before they are stored; see `threadkeep.agent.hooks`.
-    `title`, a model or a function, names a thread after what its user says first, beside the first turn; a name that
-    a person gave stays.
+    `title`, a model (by name too, as for `model`) or a function from messages to a title, names a thread after what
+    its user says first, beside the first turn; a name that a person gave stays.
 
     `on_busy` says what a request does that finds another run at work in its thread: "queue" waits, in the order of
     arrival as far as the store can tell; "reject" raises ThreadBusy with nothing written; "interleave" goes ahead
@@ -63,7 +64,7 @@ class Agent:
     `model` is a name, a pydantic-ai model, a function of the request or a Model; `as_model` says more, and takes an
     endpoint's URL and settings.
 
-    Raises InvalidInput for a model or tool that is none, and for numbers that are out of range.
+    Raises InvalidInput for a model, title or tool that is none, and for numbers that are out of range.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Agent:
         max_steps: int = 10,
         options: MemoryOptions | None = None,
         processors: Sequence[object] = (),
-        title: TitleMaker | None = None,
+        title: TitleLike | None = None,
         tool_timeout: float | None = None,
         on_busy: OnBusy = "queue",
         lease_seconds: float = LEASE_SECONDS,
@@ -88,8 +89,6 @@ class Agent:
             raise InvalidInput(f"on_busy is 'queue', 'reject' or 'interleave', not {on_busy!r}")
         if not is_number(lease_seconds) or lease_seconds <= 0:
             raise InvalidInput(f"lease_seconds is a number of seconds above 0, not {lease_seconds!r}")
-        if title is not None and not isinstance(title, Model) and not callable(title):
-            raise InvalidInput(f"title is a model, or a function from messages to a title, not {title!r}")
         self.name = name
         self.model: Model = as_model(model)
         self.memory = memory
@@ -97,7 +96,7 @@ class Agent:
         self.max_steps = max_steps
         self.options: MemoryOptions = as_options(options)
         self.processors: Processors = Processors(processors)
-        self.title = title
+        self.title: TitleMaker | None = None if title is None else as_title_maker(title)
         self.tool_timeout = tool_timeout
         self.on_busy = on_busy
         self.lease_seconds = lease_seconds
@@ -113,7 +112,7 @@ class Agent:
         *,
         resource_id: str,
         thread_id: str,
-        messages: Sequence[Message] | None = None,
+        messages: Conversation | None = None,
         ids: Ids = "stable",
         approvals: Sequence[Approval] = (),
         on_diverged: OnDiverged = "refuse",
@@ -126,12 +125,14 @@ class Agent:
         """Run one turn and give its events as they happen.
 
         `input` is what is new: text, a message, or several. `messages` is instead the client's whole conversation so
-        far; its `ids` are "stable" where a message keeps its id from request to request, "fresh" where ids are new in
-        each. A request whose last message is stored already is a repetition: it goes on where its turn stopped, or
-        gives the answer that is there.
+        far, as messages, as OpenAI's chat messages or as the AI SDK's UI messages; its `ids` are "stable" where a
+        message keeps its id from request to request, "fresh" where ids are new in each or there are none. A
+        request whose last message is stored already is a repetition: it goes on where its turn stopped, or gives the
+        answer that is there.
 
         A turn that stopped for tool calls goes on with `approvals`, and with `input` that is messages of role "tool"
-        with the results of clients' tools; `messages` may bring such results too.
+        with the results of clients' tools; `messages` may bring such results too. The approvals that UI
+        messages hold count where they are given as `approvals`: `approvals_from_ui(messages)`.
 
         `on_diverged`: what to do where `messages` are not the stored ones continued, because something was edited, or
         where `regenerate` asks for another answer to the last message. "refuse" raises Diverged; "fork" goes on in a
@@ -165,7 +166,7 @@ class Agent:
         *,
         resource_id: str,
         thread_id: str,
-        messages: Sequence[Message] | None = None,
+        messages: Conversation | None = None,
         ids: Ids = "stable",
         approvals: Sequence[Approval] = (),
         on_diverged: OnDiverged = "refuse",

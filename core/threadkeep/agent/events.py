@@ -16,6 +16,14 @@ Reason: TypeAlias = Literal["stop", "max_steps", "repeated", "approval", "client
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Another run is at work in the thread, or came earlier; this one waits for its turn. Nothing is stored yet."""
+
+    agent: str
+    """Whose run was the last that is known to be at work."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forked:
     """The client's history was not the stored one continued, and the run goes on in a new thread."""
 
@@ -101,6 +109,7 @@ class Finished:
 Event: TypeAlias = (
     TextDelta
     | ReasoningDelta
+    | Waiting
     | Forked
     | ToolCalled
     | ToolAnswered

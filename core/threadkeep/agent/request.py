@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from threadkeep.agent.busy import OnBusy
+from threadkeep.agent.clients import Conversation, read_conversation
 from threadkeep.agent.options import MemoryOptions
 from threadkeep.arguments import is_int
 from threadkeep.errors import InvalidContent, InvalidInput
@@ -78,7 +79,7 @@ class Request:
 
 def read_request(
     input: str | Message | Sequence[Message | str] | None,
-    messages: Sequence[Message] | None,
+    messages: Conversation | None,
     *,
     ids: Ids,
     approvals: Sequence[Approval],
@@ -98,10 +99,11 @@ def read_request(
             raise InvalidInput(f"approvals are Approval(tool_call_id, approve), not {approval!r}")
     if len({approval.tool_call_id for approval in approvals}) < len(approvals):
         raise InvalidInput("a tool call is approved or denied once; two approvals have the same tool_call_id")
+    given: list[Message] = []
     if messages is not None:
-        given = as_messages(messages)
-    else:
-        given = [] if input is None else as_messages([input] if isinstance(input, str | Message) else input)
+        given = read_conversation(messages, ids)
+    elif input is not None:
+        given = as_messages([input] if isinstance(input, str | Message) else input)
     if not given and not approvals:
         raise InvalidInput("input is empty; give text, at least one message, or the whole conversation as messages")
     if ids not in get_args(Ids):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from threadkeep.agent.answer import Answer
 from threadkeep.agent.busy import Entrance
 from threadkeep.agent.calls import Job, ToolRuns, waits_for
-from threadkeep.agent.events import ApprovalNeeded, Committed, Event, Finished, Forked, Reason, ResultsNeeded
+from threadkeep.agent.events import ApprovalNeeded, Committed, Event, Finished, Forked, Reason, ResultsNeeded, Waiting
 from threadkeep.agent.lease import RUN, Lease, RunRecord, Standing, Status, read_run, version_of
 from threadkeep.agent.plan import Plan, fork_id, plan_request
 from threadkeep.agent.recall import Recall
@@ -126,6 +126,7 @@ class Run:
 
     async def _receive(self) -> AsyncGenerator[Event, None]:
         """Store what the request brings, take the thread, and find out what has been said in answer already."""
+        waited = False
         while True:
             snapshot = await self._load()
             loaded = decode(snapshot.records)
@@ -148,6 +149,10 @@ class Run:
             if self._lease.exclusive and not self._lease.held and not self._entrance.is_free(snapshot):
                 old = await self._old_turn(plan, loaded)
                 if old is None:
+                    if self._request.on_busy == "queue" and not waited:
+                        waited = True
+                        run = read_run(snapshot)
+                        yield Waiting("" if run is None else run.agent)
                     await self._entrance.wait(snapshot)
                     continue
                 self._turn = old

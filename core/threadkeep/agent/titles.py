@@ -11,9 +11,9 @@ from typing import Any, Final, TypeAlias
 
 from threadkeep.agent.events import TitleChanged, TitleFailed
 from threadkeep.agent.quoting import NOTICE, quote
-from threadkeep.errors import ThreadNotFound
+from threadkeep.errors import InvalidInput, ThreadNotFound
 from threadkeep.messages import Message
-from threadkeep.model import Model, ModelRequest
+from threadkeep.model import Model, ModelRequest, ProviderLike, as_model, is_pydantic_model
 from threadkeep.thread import ThreadHandle
 
 TITLE_SECONDS: Final = 30.0
@@ -27,6 +27,8 @@ SHOWN_CHARACTERS: Final = 4000
 
 TitleMaker: TypeAlias = Model | Callable[[Sequence[Message]], str | Awaitable[str | None] | None]
 """What makes titles: a model, or a function, plain or async, from the user's first messages to a title or None."""
+TitleLike: TypeAlias = "TitleMaker | ProviderLike"
+"""What `as_title_maker` takes."""
 
 _INSTRUCTIONS: Final = (
     "Name a conversation by what its user wants, in at most six words and in the user's language. Answer with the name "
@@ -37,6 +39,23 @@ _log: Final = logging.getLogger("threadkeep.agent")
 
 _making: Final[set[asyncio.Task[object]]] = set()
 """Titles that are being made, also those whose run has ended; a task that nobody holds may vanish."""
+
+
+def as_title_maker(title: TitleLike) -> TitleMaker:
+    """What makes titles: a model, also by its name or as a pydantic-ai model as for `as_model`, or a function.
+
+    Raises InvalidInput for what is none of these, and for a model that cannot be had.
+    """
+    if isinstance(title, str) or is_pydantic_model(title):
+        try:
+            return as_model(title)
+        except InvalidInput as error:
+            raise InvalidInput(f"title: {error}") from error
+    if isinstance(title, type) or not (isinstance(title, Model) or callable(title)):
+        raise InvalidInput(
+            f"title is a model, by its name or as an object, or a function from messages to a title, not {title!r}"
+        )
+    return title
 
 
 class Titling:

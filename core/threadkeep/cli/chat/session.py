@@ -6,7 +6,7 @@ import asyncio
 import json
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from datetime import datetime
 from textwrap import shorten
 from typing import Final
@@ -22,12 +22,13 @@ from threadkeep.agent import (
     TitleChanged,
     ToolAnswered,
     ToolCalled,
+    Waiting,
     WorkingMemoryChanged,
 )
 from threadkeep.cli.chat.terminal import Screen, each_line, on_interrupt, open_lines
 from threadkeep.cli.options import without_secrets
 from threadkeep.cli.output import shown_time, visible_id, write_table
-from threadkeep.errors import ThreadkeepError, ThreadNotFound
+from threadkeep.errors import MessageNotFound, ThreadkeepError
 from threadkeep.memory import Memory
 from threadkeep.messages import Message, new_id
 from threadkeep.model import Model
@@ -98,9 +99,21 @@ class Session:
         self._known: list[str] = []
         """Thread ids in the order in which they were last listed."""
         self._lines = open_lines(COMMANDS)
+        self._stop: Callable[[], object] | None = None
+        """What Ctrl-C does now; None where it does nothing."""
+        self._asked: Message | None = None
+        """What was asked last in this thread, in this session; perhaps it could not be stored."""
 
     async def run(self) -> None:
         """Talk until the input ends. Raises what opening the store and the thread raises."""
+        with on_interrupt(self._interrupt) if self._lines.edited else nullcontext():
+            await self._talk()
+
+    def _interrupt(self) -> None:
+        if self._stop is not None:
+            self._stop()
+
+    async def _talk(self) -> None:
         self._screen.note(
             f"{self._url_shown()}, resource {visible_id(self._resource.resource_id)}; /help lists commands"
         )
@@ -138,6 +151,7 @@ class Session:
     async def _enter(self, thread: ThreadHandle) -> None:
         snapshot = await thread.load(last=_HISTORY, pair_safe=True)
         self._thread = thread
+        self._asked = None
         self._title = snapshot.info.title if snapshot.info else None
         if snapshot.info is None:
             self._screen.note(f"a new thread, {visible_id(thread.thread_id)}")
@@ -148,6 +162,7 @@ class Session:
 
     async def _answer(self, message: Message) -> None:
         """One turn. Ctrl-C ends it, and leaves what was stored by then."""
+        self._asked = message
         turn = asyncio.ensure_future(self._stream(message))
         stopped = False
 
@@ -158,17 +173,30 @@ class Session:
                 stopped = True
                 turn.cancel()
 
-        with on_interrupt(stop):
+        self._stop = stop
+        with nullcontext() if self._lines.edited else on_interrupt(self._interrupt):
             try:
                 await turn
             except asyncio.CancelledError:
                 if not stopped:
                     raise
-                self._screen.note("stopped; /retry asks again", "yellow")
+                self._screen.note(f"stopped; {await self._kept()}", "yellow")
             except ThreadkeepError as error:
-                self._screen.note(f"{error}\nyour message is kept; /retry asks again", "red")
+                self._screen.note(f"{error}\n{await self._kept()}", "red")
             finally:
+                self._stop = None
                 self._screen.close()
+
+    async def _kept(self) -> str:
+        """What has become of the question whose answer did not come to an end."""
+        assert self._asked is not None  # noqa: S101 - this is said of a turn
+        try:
+            await self._thread.messages(around=self._asked.id, last=0, first=0)
+        except MessageNotFound:
+            return "nothing was stored; /retry sends it again"
+        except ThreadkeepError:
+            return "whether your message was stored is not known; /retry sends it again"
+        return "your message is kept; /retry asks again"
 
     async def _stream(self, message: Message) -> None:
         thread = self._thread
@@ -179,6 +207,8 @@ class Session:
 
     def _show(self, event: Event) -> None:
         match event:
+            case Waiting():
+                self._screen.note("waiting for another run in this thread; Ctrl-C stops", "yellow")
             case TextDelta(text):
                 self._screen.text(text)
             case ReasoningDelta(text):
@@ -241,7 +271,8 @@ class Session:
             thread_id = self._known[int(which) - 1]
         thread = self._resource.thread(thread_id)
         if not await thread.exists():
-            raise ThreadNotFound(thread_id)
+            self._screen.note(f"there is no thread {visible_id(thread_id)}; /threads lists them", "red")
+            return
         await self._enter(thread)
 
     async def _new(self, title: str) -> None:
@@ -272,13 +303,17 @@ class Session:
             self._screen.note(f"{name}, version {held.version}:\n{text}")
 
     async def _show_history(self, count: str) -> None:
-        last = int(count) if count.isdecimal() and 0 < int(count) <= _MOST else _HISTORY
-        for message in await self._thread.messages(last=last):
+        if count and not (count.isdecimal() and len(count) < 5 and 0 < int(count) <= _MOST):
+            self._screen.note(f"say how many messages, from 1 to {_MOST}: /history 20", "red")
+            return
+        for message in await self._thread.messages(last=int(count or _HISTORY)):
             self._screen.message(message)
 
     async def _retry(self, _: str) -> None:
-        newest = await self._thread.messages(last=_MOST)
-        asked = next((message for message in reversed(newest) if message.role == "user"), None)
+        asked = self._asked
+        if asked is None:
+            newest = await self._thread.messages(last=_MOST)
+            asked = next((message for message in reversed(newest) if message.role == "user"), None)
         if asked is None:
             self._screen.note("nothing was asked yet", "red")
             return

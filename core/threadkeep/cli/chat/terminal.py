@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import click
 
 from threadkeep.cli.output import visible
-from threadkeep.messages import Message, ToolCallPart, ToolResultPart
+from threadkeep.messages import INTERRUPTED, Message, ToolCallPart, ToolResultPart
 
 _SHOWN: Final = 300
 """Characters of a tool's arguments or result that are shown."""
@@ -21,6 +21,9 @@ _SHOWN: Final = 300
 
 class Lines(Protocol):
     """Where lines come from."""
+
+    edited: bool
+    """Whether Ctrl-C reaches `read` as a key, and not as a signal."""
 
     async def read(self, prompt: str) -> str | None:
         """The next line, None at the end. Raises KeyboardInterrupt for Ctrl-C."""
@@ -30,6 +33,8 @@ class Lines(Protocol):
 class PipedLines:
     """The lines of an input that is no terminal."""
 
+    edited = False
+
     async def read(self, prompt: str) -> str | None:
         """See `Lines.read`; nobody sees a prompt here."""
         line = await asyncio.to_thread(sys.stdin.readline)
@@ -38,6 +43,8 @@ class PipedLines:
 
 class EditedLines:
     """Lines edited in a terminal, with a history of this session and the commands completed."""
+
+    edited = True
 
     def __init__(self, commands: Mapping[str, str]) -> None:
         from prompt_toolkit import PromptSession
@@ -55,7 +62,8 @@ class EditedLines:
         from prompt_toolkit.formatted_text import FormattedText
 
         try:
-            return await self._session.prompt_async(FormattedText([("bold", prompt)]))
+            # With a handler of its own, a signal that comes as the prompt begins or ends shows a traceback.
+            return await self._session.prompt_async(FormattedText([("bold", prompt)]), handle_sigint=False)
         except EOFError:
             return None
 
@@ -131,6 +139,8 @@ class Screen:
         if message.text:
             self.text(message.text)
             self.close()
+        if INTERRUPTED in message.metadata:
+            self.note(f"({message.metadata[INTERRUPTED]}, not to the end)", "yellow")
 
     def _begin(self, kind: str) -> None:
         if self._open != kind:

@@ -1,0 +1,60 @@
+"""The conversation of a client, as an agent takes it: messages, OpenAI's chat messages, or the AI SDK's UI messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+from threadkeep.errors import InvalidContent, InvalidInput
+from threadkeep.messages import Message, as_messages
+from threadkeep.reconcile import Ids
+
+Conversation: TypeAlias = Sequence[Message] | Sequence[Mapping[str, Any]]
+"""Messages, or JSON objects of one of the formats of `threadkeep.formats`: those with `parts` are UI messages, others
+OpenAI's chat messages."""
+
+
+def read_conversation(conversation: Conversation, ids: Ids) -> list[Message]:
+    """The messages of a conversation.
+
+    Answers to approvals that UI messages hold are left there: a client can say anything, and whether its word is enough
+    is the application's to decide. Raises InvalidContent for what cannot be read, and InvalidInput where messages have
+    no ids and `ids` says that they keep them.
+    """
+    given: Any = conversation
+    if isinstance(given, str | bytes | Mapping | BaseModel) or not isinstance(given, Iterable):
+        raise InvalidContent(f"give a list of messages, not one {type(given).__name__}")
+    items: list[Any] = list(given)
+    kinds = [_kind(item) for item in items]
+    for index, kind in enumerate(kinds):
+        if kind != kinds[0]:
+            raise InvalidContent(
+                f"message {index} is {kind}, message 0 {kinds[0]}; give a conversation in one format, "
+                "or convert it by threadkeep.formats"
+            )
+    match kinds[:1]:
+        case ["a UI message"]:
+            from threadkeep.formats.ai_sdk import messages_from_ui
+
+            return messages_from_ui(items)
+        case ["a chat message of OpenAI's"]:
+            from threadkeep.formats.openai import messages_from_openai
+
+            messages = messages_from_openai(items)
+            for index, (chat, message) in enumerate(zip(items, messages, strict=True)):
+                if ids == "stable" and chat.get("id") != message.id:
+                    raise InvalidInput(
+                        f"ids='stable' means that every message keeps its id, and message {index} has none; "
+                        "give each an 'id', or say ids='fresh'"
+                    )
+            return messages
+    return as_messages(items)
+
+
+def _kind(item: object) -> str:
+    if isinstance(item, Mapping):
+        return "a UI message" if "parts" in item else "a chat message of OpenAI's"
+    # Text stands for a message of the user.
+    return "a Message" if isinstance(item, Message | str) else f"a {type(item).__name__}"
