@@ -27,6 +27,8 @@ ONCE = (
     "adapters/tests/test_mongo_kills.py",
 )
 """What takes minutes and is the same on every Python: it is tried on the one that runs nox."""
+ONCE_JUDGED = "TestMongodbOnFerretdb"
+"""A contract suite that takes minutes, of a store that is judged on another server too: as above."""
 FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
 """Of what is tried again and again, the Pythons that do not run nox try less."""
 BY_FILE = ["-n", "auto", "--dist", "loadfile"]
@@ -122,6 +124,8 @@ def contract(session: nox.Session) -> None:
     session.install(STORES, *_group("servers"))
     suites = "adapters/tests/test_contract.py"
     some = [f"{suites}::Test{judged.title().replace(' ', '')}" for judged in session.posargs]
+    if session.python != HERE and not some:
+        some = [suites, "-k", f"not {ONCE_JUDGED}"]
     session.run("pytest", *BY_SUITE, *NO_SKIPS, *_depth(session), *(some or [suites]))
 
 
