@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import HealthCheck, settings
 # A deadline and the check for slow generation time the machine, which other tests are using at the same moment.
 settings.register_profile("threadkeep", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("threadkeep")
+
+# A run in the background has interrupts ignored, and hands that on to the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _NOT_RUN = "{} did not run ({}), and with --no-skips everything has to"
 

@@ -31,9 +31,8 @@ ONCE_JUDGED = "TestMongodbOnFerretdb"
 """A contract suite that takes minutes, of a store that is judged on another server too: as above."""
 FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
 """Of what is tried again and again, the Pythons that do not run nox try less."""
-BY_FILE = ["-n", "auto", "--dist", "loadfile"]
-BY_SUITE = ["-n", "auto", "--dist", "loadscope"]
-"""A process for each processor. What shares an environment or a server stays together, so that it is made once."""
+IN_PARALLEL = ["-n", "auto", "--dist", "worksteal"]
+"""A process for each processor. What stands together, and may share an environment or a server, is mostly run together."""
 STORES = ".[contract,dynamodb,mongo,postgres,redis]"
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
 
@@ -113,7 +112,7 @@ def tests(session: nox.Session) -> None:
     elsewhere = ["adapters/tests/test_contract.py", "core/tests/test_docs.py"]
     if session.python != HERE:
         elsewhere.extend(ONCE)
-    where = session.posargs or [*BY_FILE, *(f"--ignore={path}" for path in elsewhere)]
+    where = session.posargs or [*IN_PARALLEL, *(f"--ignore={path}" for path in elsewhere)]
     env = {} if session.python == HERE else FEWER
     session.run("pytest", *NO_SKIPS, *where, env=env)
 
@@ -126,7 +125,7 @@ def contract(session: nox.Session) -> None:
     some = [f"{suites}::Test{judged.title().replace(' ', '')}" for judged in session.posargs]
     if session.python != HERE and not some:
         some = [suites, "-k", f"not {ONCE_JUDGED}"]
-    session.run("pytest", *BY_SUITE, *NO_SKIPS, *_depth(session), *(some or [suites]))
+    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, *_depth(session), *(some or [suites]))
 
 
 @nox.session
@@ -135,7 +134,7 @@ def docs(session: nox.Session) -> None:
     session.install(".[all]", *_group("test"), *_group("docs"))
     session.install("--no-deps", "./docs/examples/acme-threads")
     session.run("pytest", *NO_SKIPS, "core/tests/test_docs.py")
-    session.run("pytest", "-n", "auto", *NO_SKIPS, "--contract-profile=quick", "docs/examples/acme-threads")
+    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, "--contract-profile=quick", "docs/examples/acme-threads")
     session.run("towncrier", "build", "--draft", "--version", PROJECT["project"]["version"])
 
 
