@@ -32,7 +32,7 @@ ONCE_JUDGED = "TestMongodbOnFerretdb"
 FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
 """Of what is tried again and again, the Pythons that do not run nox try less."""
 IN_PARALLEL = ["-n", "auto", "--dist", "worksteal"]
-"""A process for each processor. What stands together, and may share an environment or a server, is mostly run together."""
+"""A process for each processor; what stands together, and may share a server, is mostly run together."""
 STORES = ".[contract,dynamodb,mongo,postgres,redis]"
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
 
