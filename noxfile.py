@@ -31,8 +31,9 @@ ONCE_JUDGED = "TestMongodbOnFerretdb"
 """A contract suite that takes minutes, of a store that is judged on another server too: as above."""
 FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
 """Of what is tried again and again, the Pythons that do not run nox try less."""
-IN_PARALLEL = ["-n", "auto", "--dist", "worksteal"]
-"""A process for each processor; what stands together, and may share a server, is mostly run together."""
+IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
+"""Two processes for each processor, since tests wait for disks, servers and one another more than half of their time.
+What stands together, and may share a server, is mostly run by one of them."""
 STORES = ".[contract,dynamodb,mongo,postgres,redis]"
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
 
