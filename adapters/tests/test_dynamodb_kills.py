@@ -8,19 +8,18 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import killed_calls
 import pytest
 import servers
 from dynamodb_server import DYNAMODB
+from killed_calls import BODY, look, records, thread_of
 
 from threadkeep.errors import TailMoved
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, scan_backend
-from threadkeep.store import MISSING, Changes, Put, Receipt, Record, Resource, Snapshot, Thread, ThreadRow, Window
-
-ALL: Final = Window(before=1000)
+from threadkeep.store import MISSING, Changes, Receipt, Record, Resource, Thread
 
 VICTIM: Final = """
 import asyncio, os, signal, sys
@@ -63,82 +62,29 @@ def count_down(**_: Any) -> None:
     _left -= 1
 
 
-_large: Final = "large document " * 300
-_body: Final = "body of "
-
-
-def _records(*names: str, size: int = 0) -> tuple[Record, ...]:
-    return tuple(Record(name, f"digest of {name}", f'"{_body}{name}{"." * size}"') for name in names)
-
-
 def _many(first: int, size: int = 0) -> tuple[Record, ...]:
-    return _records(*(f"n{number}" for number in range(first, first + 100)), size=size)
-
-
-def _thread(user: str) -> Thread:
-    return Thread(user, "secret-thread")
+    return records(*(f"n{number}" for number in range(first, first + 100)), size=size)
 
 
 async def prepare(store: Guard, user: str) -> None:
-    """A resource with a thread of more than a transaction holds, a small one, and documents small and large."""
-    puts = (Put("small", "1"), Put("large", f'"{_large}"'))
-    await store.commit(_thread(user), Changes(1, f"epoch of {user}", _records("a", "b", "c"), puts, puts))
-    await store.commit(_thread(user), Changes(2, "-", _many(0)))
-    await store.commit(Thread(user, "other"), Changes(2, "other epoch", _records("a")))
-
-
-async def _append(store: Guard, user: str) -> None:
-    puts = (Put("small", "2"), Put("large", f'"{_large}{_large}"'))
-    await store.commit(_thread(user), Changes(3, "late", _records("b", "d", "e"), puts, puts))
+    """As for every store, and more messages than a transaction holds."""
+    await killed_calls.prepare(store, user)
+    await store.commit(thread_of(user), Changes(2, "-", _many(0)))
 
 
 async def _append_much(store: Guard, user: str) -> None:
     """More items than a transaction holds, and more bytes than an item."""
-    await store.commit(_thread(user), Changes(3, "late", (*_records("giant", size=900_000), *_many(100, 5000)[1:])))
+    await store.commit(thread_of(user), Changes(3, "late", (*records("giant", size=900_000), *_many(100, 5000)[1:])))
 
 
-async def _truncate(store: Guard, user: str) -> None:
-    await store.commit(_thread(user), Changes(3, "late", _records("c", "d"), drop_after=1))
-
-
-async def _create(store: Guard, user: str) -> None:
-    await store.commit(Thread(user, "new"), Changes(3, "new epoch", _records("a"), (Put("small", "1"),)))
-
-
-async def _delete(store: Guard, user: str) -> None:
+async def _delete_small(store: Guard, user: str) -> None:
     await store.delete(Thread(user, "other"))
 
 
-async def _delete_large(store: Guard, user: str) -> None:
-    await store.delete(_thread(user))
+SCENARIOS: Final = {**killed_calls.SCENARIOS, "append_much": _append_much, "delete_small": _delete_small}
 
-
-async def _erase(store: Guard, user: str) -> None:
-    await store.delete(Resource(user))
-
-
-SCENARIOS: Final[dict[str, Callable[[Guard, str], Awaitable[None]]]] = {
-    "append": _append,
-    "append_much": _append_much,
-    "truncate": _truncate,
-    "create": _create,
-    "delete": _delete,
-    "delete_large": _delete_large,
-    "erase": _erase,
-}
-
-ANEW: Final = frozenset({"delete", "delete_large", "erase"})
+ANEW: Final = frozenset({"delete", "delete_small", "erase"})
 """Calls of which a second comes to the same as the first."""
-
-
-async def _look(store: Guard, user: str) -> tuple[list[Snapshot], list[list[ThreadRow]], bool]:
-    resource = Resource(user)
-    snapshots = [await store.load(Thread(user, name), ALL) for name in ("secret-thread", "other", "new")]
-    lists = [
-        [*await store.threads(resource, order="created", slots=("small", "large"))],
-        [*await store.threads(resource, order="active", slots=("small", "large"))],
-    ]
-    return [*snapshots, await store.load(resource)], lists, user in await store.resources(user[:-1], 10)
 
 
 class Victims:
@@ -184,23 +130,23 @@ def test_a_client_killed_before_any_of_its_requests_leaves_all_of_a_call_or_noth
         try:
             await prepare(store, user)
             await prepare(model, user)
-            before = await _look(model, user)
-            assert await _look(store, user) == before
+            before = await look(model, user)
+            assert await look(store, user) == before
             ended = await victims.call(scenario, requests, user)
-            seen = await _look(store, user)
+            seen = await look(store, user)
             await SCENARIOS[scenario](model, user)
-            after = await _look(model, user)
+            after = await look(model, user)
             assert seen in (before, after)
             assert not ended or seen == after
             # Whoever comes next finds nothing in the way.
             if seen == before or scenario in ANEW:
                 await SCENARIOS[scenario](store, user)
-                assert await _look(store, user) == after
-            await store.commit(_thread(user), Changes(4, "next", _records("next")))
-            await model.commit(_thread(user), Changes(4, "next", _records("next")))
-            assert await _look(store, user) == await _look(model, user)
+                assert await look(store, user) == after
+            await store.commit(thread_of(user), Changes(4, "next", records("next")))
+            await model.commit(thread_of(user), Changes(4, "next", records("next")))
+            assert await look(store, user) == await look(model, user)
             await store.delete(Resource(user))
-            assert not [text for text in (user, _body) if text.encode() in raw(url)]
+            assert not [text for text in (user, BODY) if text.encode() in raw(url)]
             return ended, seen == after
         finally:
             await model.delete(Resource(user))
@@ -232,12 +178,12 @@ def test_a_large_thread_whose_deletion_died_is_swept_when_its_resource_is_erased
         store = open_store(url)
         try:
             await prepare(store, user)
-            ended = await victims.call("delete_large", requests, user)
-            is_deleted = not (await store.load(_thread(user))).tail.epoch
+            ended = await victims.call("delete", requests, user)
+            is_deleted = not (await store.load(thread_of(user))).tail.epoch
             swept += is_deleted and b"n50" in raw(url)
             await store.delete(Thread(user, "other"))
             await store.delete(Resource(user))
-            assert not [text for text in (user, _body) if text.encode() in raw(url)]
+            assert not [text for text in (user, BODY) if text.encode() in raw(url)]
             return ended
         finally:
             await store.close()
@@ -265,7 +211,7 @@ def test_who_held_a_thread_whose_resource_is_erased_cannot_write_into_what_is_go
             seen = (await reader.load(thread)).tail
             assert seen in (held, MISSING)
             # What an erasure has come to before this commit, the commit may finish, but not undo.
-            late = writer.commit(thread, Changes(5, "late", _records("late"), if_tail=held))
+            late = writer.commit(thread, Changes(5, "late", records("late"), if_tail=held))
             (outcome,) = await asyncio.gather(late, return_exceptions=True)
             found = (await reader.load(thread)).tail
             if isinstance(outcome, Receipt):
@@ -273,7 +219,7 @@ def test_who_held_a_thread_whose_resource_is_erased_cannot_write_into_what_is_go
             else:
                 refused += 1
                 assert (type(outcome), found) == (TailMoved, MISSING)
-            await writer.commit(thread, Changes(6, "anew", _records("anew")))
+            await writer.commit(thread, Changes(6, "anew", records("anew")))
             await writer.delete(Resource(user))
             return ended
         finally:
@@ -298,9 +244,9 @@ def test_what_a_dead_client_left_of_a_truncation_is_swept_by_the_next_commit() -
         try:
             await prepare(store, user)
             ended = await victims.call("truncate", requests, user)
-            if (await store.load(_thread(user))).tail.position > 103:
+            if (await store.load(thread_of(user))).tail.position > 103:
                 left += b"n50" in raw(url)
-                await store.commit(_thread(user), Changes(4, "next", _records("next")))
+                await store.commit(thread_of(user), Changes(4, "next", records("next")))
                 assert b"n50" not in raw(url)
             return ended
         finally:
