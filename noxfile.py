@@ -19,6 +19,7 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 OLDEST = (3, 11)
 ONCE = (
     "contract_tests/tests/test_saboteurs.py",
+    "core/tests/test_packaging.py",
     "adapters/tests/test_differential.py",
     "adapters/tests/test_copy.py",
     "adapters/tests/test_agent_crashes.py",
@@ -31,7 +32,7 @@ ONCE_JUDGED = "TestMongodbOnFerretdb"
 """A contract suite that takes minutes, of a store that is judged on another server too: as above."""
 FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
 """Of what is tried again and again, the Pythons that do not run nox try less."""
-IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
+IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal", "--durations=20"]
 """Two processes for each processor, since tests wait for disks, servers and one another more than half of their time.
 What stands together, and may share a server, is mostly run by one of them."""
 STORES = ".[contract,dynamodb,mongo,postgres,redis]"
