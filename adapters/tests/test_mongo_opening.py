@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import servers
 from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, client
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 from servers import Server, free_port
 
 from threadkeep.errors import (
@@ -27,6 +28,7 @@ from threadkeep.errors import (
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, store_exists
 from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
+from threadkeep_adapters.mongo import schema
 from threadkeep_adapters.mongo.errors import ERRORS
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.requests import Requests
@@ -125,6 +127,84 @@ def test_a_refused_login_is_named_without_the_password() -> None:
         assert "correct user, password and authSource in the URL" in str(refused.value)
         assert "geheim" not in str(refused.value)
     assert store_exists(url) is True, "something may be there, and opening it tells what is wrong"
+
+
+@pytest.fixture
+def making(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many were making indexes when another began to, for each that began."""
+    create = AsyncCollection.create_indexes
+    under_way: list[int] = []
+    at_once = 0
+
+    async def counted(self: Any, *given: Any, **options: Any) -> Any:
+        nonlocal at_once
+        under_way.append(at_once)
+        at_once += 1
+        try:
+            return await create(self, *given, **options)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(AsyncCollection, "create_indexes", counted)
+    return under_way
+
+
+def test_an_opener_that_died_is_followed_by_one_and_not_by_all(
+    place: tuple[str, Any], making: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FerretDB panics where many make indexes at once."""
+    url, database = place
+    monkeypatch.setattr(schema, "_PATIENCE", 0.3)
+    database["threadkeep.meta"].insert_one({"_id": "making", "by": "one that died"})
+
+    async def run() -> None:
+        stores = [open_store(f"{url}?buckets=2") for _ in range(5)]
+        await asyncio.gather(*(store.open() for store in stores))
+        await asyncio.gather(*(store.close() for store in stores))
+
+    asyncio.run(run())
+    assert making == [0, 0]
+    assert [found["_id"] for found in database["threadkeep.meta"].find()] == ["threadkeep"]
+
+
+def test_an_opener_that_failed_goes_on_and_does_not_wait_for_itself(
+    place: tuple[str, Any], making: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is killed while the store is made leaves the sign that somebody makes it."""
+    url, database = place
+    monkeypatch.setattr(schema, "_PATIENCE", 3600.0)
+    insert, cut = AsyncCollection.insert_one, False
+
+    async def cut_once(self: Any, document: Document, *given: Any, **options: Any) -> Any:
+        nonlocal cut
+        done = await insert(self, document, *given, **options)
+        if document.get("_id") == "making" and not cut:
+            cut = True
+            raise AutoReconnect("the connection was lost")
+        return done
+
+    monkeypatch.setattr(AsyncCollection, "insert_one", cut_once)
+    _open(url)
+    assert cut
+    assert making == [0]
+    assert [found["_id"] for found in database["threadkeep.meta"].find()] == ["threadkeep"]
+
+
+def test_tasks_that_open_a_store_at_once_wait_for_the_first(place: tuple[str, Any], making: list[int]) -> None:
+    url, _ = place
+
+    async def run() -> None:
+        store = open_store(url)
+        await asyncio.gather(
+            *(
+                store.commit(Thread("user", f"t{number}"), Changes(1, "e", (Record("m", "d", "1"),)))
+                for number in range(5)
+            )
+        )
+        await store.close()
+
+    asyncio.run(run())
+    assert making == [0]
 
 
 async def _with(url: str, work: Callable[[Guard], Awaitable[object]]) -> None:

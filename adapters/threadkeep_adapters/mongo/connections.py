@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -74,6 +75,9 @@ class Link:
             place.database, write_concern=WRITES, read_concern=READS
         )
         self._queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.opener: Final = secrets.token_hex(12)
+        self.opening: Final = asyncio.Lock()
+        """Tasks that open the store at once wait for the first of them."""
 
     @asynccontextmanager
     async def turn(self, resource: str) -> AsyncIterator[None]:

@@ -17,10 +17,10 @@ from threadkeep_adapters.mongo.url import Place
 NAME: Final = "threadkeep"
 
 _MAKING: Final = "making"
-"""The `_id` of what the opener that makes the store leaves for the others to see."""
+"""The `_id` of what the opener that makes the store leaves for the others to see, with its name in `by`."""
 
 _PATIENCE: Final = 30.0
-"""Seconds that other openers wait for it; then it has died, and they make the store themselves."""
+"""Seconds that other openers wait for it; then it has died, and one of them makes the store."""
 
 INDEXES: Final = (
     IndexModel([("n", ASCENDING)], name="next", unique=True),
@@ -50,13 +50,14 @@ def logs(place: Place, buckets: int) -> list[str]:
     return [f"{place.prefix}.commits{number:02x}" for number in range(buckets)]
 
 
-async def prepare(database: AsyncDatabase[Document], place: Place) -> int:
+async def prepare(database: AsyncDatabase[Document], place: Place, opener: str) -> int:
     """Make the store where there is none; the number of its collections of commits.
 
-    Raises StoreTooNew, StoreDamaged where a collection belongs to another program, and InvalidURL where the URL wants
-    another number of collections than the store was made with.
+    `opener` is a name that no other opener has; after a failure, the same one goes on without waiting. Raises
+    StoreTooNew, StoreDamaged where a collection belongs to another program, and InvalidURL where the URL wants another
+    number of collections than the store was made with.
     """
-    found = await _find(database, place) or await _make(database, place)
+    found = await _find(database, place) or await _make(database, place, opener)
     version, buckets = found.get("version"), found.get("buckets")
     if not isinstance(version, int) or not isinstance(buckets, int) or version < 1:
         raise StoreDamaged(f"{meta(place)} does not say a version of this library's; choose another prefix")
@@ -67,7 +68,7 @@ async def prepare(database: AsyncDatabase[Document], place: Place) -> int:
     return buckets
 
 
-async def _make(database: AsyncDatabase[Document], place: Place) -> Document:
+async def _make(database: AsyncDatabase[Document], place: Place, opener: str) -> Document:
     """Make the store, or wait for another opener that does. The document about it."""
     buckets = place.buckets or 1
     names = (meta(place), registry(place), *logs(place, buckets))
@@ -75,11 +76,9 @@ async def _make(database: AsyncDatabase[Document], place: Place) -> Document:
         other = await database[name].find_one({"_id": {"$nin": [NAME, _MAKING]}}, {"_id": 1})
         if other is not None and await _find(database, place) is None:
             raise StoreDamaged(f"the collection {name} belongs to another program; choose another prefix")
-    end = asyncio.get_running_loop().time() + _PATIENCE
-    while not await _elected(database, place) and asyncio.get_running_loop().time() < end:
-        await asyncio.sleep(0.05)
-        if (found := await _find(database, place)) is not None:
-            return found
+    made = await _wait_for_turn(database, place, opener)
+    if made is not None:
+        return made
     try:
         for name in logs(place, buckets):
             await database[name].create_indexes(list(INDEXES))
@@ -88,7 +87,7 @@ async def _make(database: AsyncDatabase[Document], place: Place) -> Document:
             await database[meta(place)].insert_one({"_id": NAME, "version": SCHEMA_VERSION, "buckets": buckets})
     finally:
         with suppress(PyMongoError):
-            await database[meta(place)].delete_one({"_id": _MAKING})
+            await database[meta(place)].delete_one({"_id": _MAKING, "by": opener})
     found = await _find(database, place)
     if found is None:
         raise StoreDamaged(f"{meta(place)} loses what is written to it; nobody else may delete from it")
@@ -99,13 +98,29 @@ async def _find(database: AsyncDatabase[Document], place: Place) -> Document | N
     return await database[meta(place)].find_one({"_id": NAME})
 
 
-async def _elected(database: AsyncDatabase[Document], place: Place) -> bool:
-    """Whether this opener is to make the store.
+async def _wait_for_turn(database: AsyncDatabase[Document], place: Place, opener: str) -> Document | None:
+    """None where this opener is to make the store, else the document about it, made by another.
 
     Nothing rests on there being one: all make the same. But FerretDB 1.24 panics where many make indexes at once.
     """
+    now = asyncio.get_running_loop().time
+    maker, since = "", now()
+    while (elected := await _elected(database, place, opener)) != opener:
+        if elected != maker:
+            maker, since = elected, now()
+        elif now() - since > _PATIENCE:
+            await database[meta(place)].delete_one({"_id": _MAKING, "by": maker})
+        await asyncio.sleep(0.05)
+        if (found := await _find(database, place)) is not None:
+            return found
+    return None
+
+
+async def _elected(database: AsyncDatabase[Document], place: Place, opener: str) -> str:
+    """The name of the opener that makes the store, which is this one where there was none."""
     try:
-        await database[meta(place)].insert_one({"_id": _MAKING})
+        await database[meta(place)].insert_one({"_id": _MAKING, "by": opener})
     except DuplicateKeyError:
-        return False
-    return True
+        found = await database[meta(place)].find_one({"_id": _MAKING})
+        return "" if found is None else str(found.get("by"))
+    return opener

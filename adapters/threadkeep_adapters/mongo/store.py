@@ -88,18 +88,23 @@ class MongoStore(Store):
 
     async def _open(self) -> None:
         link = await self._connections.link()
-        for left in reversed(range(OPENINGS)):
+        async with link.opening:
+            if not self._logs:
+                self._logs = schema.logs(self.place, await self._prepared(link))
+
+    async def _prepared(self, link: Link) -> int:
+        failed = 0
+        while True:
             try:
-                buckets = await schema.prepare(link.database, self.place)
-                break
+                return await schema.prepare(link.database, self.place, link.opener)
             except ServerSelectionTimeoutError:
                 raise
             except ConnectionFailure as error:
                 # What was written may be written again.
-                if not left:
+                failed += 1
+                if failed == OPENINGS:
                     raise StoreUnavailable(str(error)) from error
                 await asyncio.sleep(random.random() * 0.5)
-        self._logs = schema.logs(self.place, buckets)
 
     async def _load(self, scope: Scope, window: Window) -> Snapshot:
         requests = self._requests(await self._connections.link(), reading.scope_keys(scope)[0])
