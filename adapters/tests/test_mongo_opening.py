@@ -152,7 +152,7 @@ def making(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_an_opener_that_died_is_followed_by_one_and_not_by_all(
     place: tuple[str, Any], making: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FerretDB panics where many make indexes at once."""
+    """All would make the same, and at the same moment."""
     url, database = place
     monkeypatch.setattr(schema, "_PATIENCE", 0.3)
     database["threadkeep.meta"].insert_one({"_id": "making", "by": "one that died"})
@@ -188,6 +188,17 @@ def test_an_opener_that_failed_goes_on_and_does_not_wait_for_itself(
     assert cut
     assert making == [0]
     assert [found["_id"] for found in database["threadkeep.meta"].find()] == ["threadkeep"]
+
+
+@pytest.mark.parametrize("number", range(len(schema.INDEXES) + 1))
+def test_a_store_of_which_some_indexes_were_made_gets_the_others(place: tuple[str, Any], number: int) -> None:
+    """FerretDB panics when it is told to make indexes of which some are there, and its connection is lost."""
+    url, database = place
+    if number:
+        database["threadkeep.commits00"].create_indexes(list(schema.INDEXES[:number]))
+    _open(url)
+    names = {index.document["name"] for index in schema.INDEXES}
+    assert set(database["threadkeep.commits00"].index_information()) == {"_id_", *names}
 
 
 def test_tasks_that_open_a_store_at_once_wait_for_the_first(place: tuple[str, Any], making: list[int]) -> None:
