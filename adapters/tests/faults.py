@@ -76,6 +76,8 @@ async def endure(url: str, inject: Inject, faults: int) -> Endured:
     """Make so many faults, one after another, while writers commit through `url`."""
     endured = Endured()
     store = open_store(url)
+    # Faults are to meet commits: opening has tests of its own, and not every server outlives a death in it.
+    await store.open()
     ending = asyncio.Event()
     writers = [asyncio.create_task(_write(store, endured, number, ending)) for number in range(WRITERS)]
     try:
