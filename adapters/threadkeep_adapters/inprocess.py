@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from threadkeep.errors import InvalidURL, MessageConflict, TailMoved, VersionMoved
+from threadkeep.conditions import check_thread, next_versions
+from threadkeep.errors import InvalidURL
 from threadkeep.hooks import hookimpl
 from threadkeep.limits import MIB, Limits
 from threadkeep.store import (
@@ -113,14 +114,14 @@ class InProcessStore(Store):
             self.meter.rows += len(changes.append) + len(changes.puts) + len(changes.resource_puts)
             if isinstance(scope, Resource):
                 docs = space.docs.get(scope.resource_id, {})
-                versions = _next_versions(docs, changes.puts)
+                versions = next_versions(_versions(docs), changes.puts)
                 _put(space.docs.setdefault(scope.resource_id, docs), changes.puts, versions)
                 return Receipt(MISSING, versions=versions)
             log = _find(space, scope)
             resource_docs = space.docs.get(scope.resource_id, {})
-            _check(log, changes)
-            versions = _next_versions(log.docs if log else {}, changes.puts)
-            resource_versions = _next_versions(resource_docs, changes.resource_puts)
+            check_thread(log.tail if log else MISSING, _known(log, changes), changes)
+            versions = next_versions(_versions(log.docs) if log else {}, changes.puts)
+            resource_versions = next_versions(_versions(resource_docs), changes.resource_puts)
             if log is None:
                 log = _Log(changes.epoch, changes.at, changes.at)
                 space.threads.setdefault(scope.resource_id, {})[scope.thread_id] = log
@@ -204,32 +205,17 @@ def _window(log: _Log, window: Window) -> list[Stored]:
     return log.records[max(0, cut - window.before) : cut + window.after]
 
 
-def _check(log: _Log | None, changes: Changes) -> None:
-    """The conditions on a thread, in the port's order."""
-    tail = log.tail if log else MISSING
-    if changes.if_epoch is not None and changes.if_epoch != tail.epoch:
-        raise TailMoved(*tail)
-    known = 0
-    for record in changes.append:
-        stored = log.by_id.get(record.id) if log else None
-        if stored is None or (changes.drop_after is not None and stored.position > changes.drop_after):
-            continue
-        if stored.digest != record.digest:
-            raise MessageConflict(record.id)
-        known += 1
-    repeated = bool(changes.append) and known == len(changes.append) and changes.drop_after is None
-    if changes.if_tail is not None and changes.if_tail != tail and not repeated:
-        raise TailMoved(*tail)
+def _known(log: _Log | None, changes: Changes) -> dict[str, str]:
+    """The digests of the records that are there and stay there."""
+    if log is None:
+        return {}
+    found = (log.by_id[record.id] for record in changes.append if record.id in log.by_id)
+    last = changes.drop_after
+    return {record.id: record.digest for record in found if last is None or record.position <= last}
 
 
-def _next_versions(docs: dict[str, Doc], puts: Sequence[Put]) -> list[int]:
-    versions = []
-    for put in puts:
-        version = docs[put.slot].version if put.slot in docs else 0
-        if put.if_version is not None and put.if_version != version:
-            raise VersionMoved(put.slot, version)
-        versions.append(version + 1)
-    return versions
+def _versions(docs: dict[str, Doc]) -> dict[str, int]:
+    return {slot: doc.version for slot, doc in docs.items()}
 
 
 def _put(docs: dict[str, Doc], puts: Sequence[Put], versions: Sequence[int]) -> None:

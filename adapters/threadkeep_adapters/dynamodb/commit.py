@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from threadkeep.errors import MessageConflict, StoreFull, TailMoved, VersionMoved
+from threadkeep.conditions import check_thread, next_versions
+from threadkeep.errors import StoreFull, TailMoved, VersionMoved
 from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Thread
 from threadkeep_adapters.dynamodb import layout
 from threadkeep_adapters.dynamodb.layout import HEAD, INLINE, Head, Item, Kept, Pack, Place, Range, ResourceHead
@@ -70,8 +71,6 @@ class IdsNeeded(Exception):
 def decide(heads: Heads, changes: Changes, found: Found) -> dict[str, Place]:
     """The places of the records that are known. Raises as `Store.commit` says, and IdsNeeded."""
     head, tail = heads.thread, heads.thread.tail
-    if changes.if_epoch is not None and changes.if_epoch != tail.epoch:
-        raise TailMoved(*tail)
     known: dict[str, Place] = {}
     if tail != MISSING:
         for record in changes.append:
@@ -82,18 +81,17 @@ def decide(heads: Heads, changes: Changes, found: Found) -> dict[str, Place]:
                 continue
             if changes.drop_after is not None and place.position > changes.drop_after:
                 continue
-            if place.digest != record.digest:
-                raise MessageConflict(record.id)
             known[record.id] = place
     is_certain = found.is_complete or not changes.append or tail == MISSING or len(known) == len(changes.append)
-    is_repetition = bool(changes.append) and len(known) == len(changes.append) and changes.drop_after is None
-    if changes.if_tail is not None and changes.if_tail != tail and not is_repetition:
-        raise TailMoved(*tail) if is_certain else IdsNeeded
-    for docs, puts in ((head.docs, changes.puts), (heads.resource.docs, changes.resource_puts)):
-        for put in puts:
-            version = docs[put.slot].version if put.slot in docs else 0
-            if put.if_version is not None and put.if_version != version:
-                raise VersionMoved(put.slot, version) if is_certain else IdsNeeded
+    try:
+        check_thread(tail, {record_id: place.digest for record_id, place in known.items()}, changes)
+        for docs, puts in ((head.docs, changes.puts), (heads.resource.docs, changes.resource_puts)):
+            next_versions({slot: kept.version for slot, kept in docs.items()}, puts)
+    except (TailMoved, VersionMoved):
+        # An id that was not looked up may be there with another digest, which comes before all but the epoch.
+        if is_certain or changes.if_epoch not in (None, tail.epoch):
+            raise
+        raise IdsNeeded from None
     return known
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -18,6 +17,7 @@ from pymongo.write_concern import WriteConcern
 
 from threadkeep.errors import StoreUnavailable
 from threadkeep.store import Meter
+from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.url import Place
 
@@ -79,6 +79,10 @@ class Link:
         self.opening: Final = asyncio.Lock()
         """Tasks that open the store at once wait for the first of them."""
 
+    async def close(self) -> None:
+        """Close the client. Safe to repeat."""
+        await self.client.close()
+
     @asynccontextmanager
     async def turn(self, resource: str) -> AsyncIterator[None]:
         """The turn of one who commits to a resource here: one at a time, they do not lose races to each other.
@@ -101,54 +105,14 @@ class Link:
             lock.release()
 
 
-class Connections:
+class Connections(PerLoop[Link]):
     """The clients of a store."""
 
     def __init__(self, place: Place, meter: Meter) -> None:
+        super().__init__(self._connect)
         self._place = place
         self._counter = _Counter(meter)
-        self._lock = threading.Lock()
-        self._links: dict[asyncio.AbstractEventLoop, tuple[Link, AsyncGenerator[None, None]]] = {}
 
-    async def link(self) -> Link:
-        """That of the running event loop."""
-        loop = asyncio.get_running_loop()
-        known = self._links.get(loop)
-        if known is not None:
-            return known[0]
+    def _connect(self) -> Link:
         options: dict[str, Any] = {"event_listeners": [self._counter], "appname": "threadkeep", **self._place.options}
-        link = Link(AsyncMongoClient(self._place.url, **options), self._place)
-        watch = _close_with_loop(self, loop, link)
-        with self._lock:
-            self._links[loop] = (link, watch)
-        await anext(watch)
-        return link
-
-    def left(self, loop: asyncio.AbstractEventLoop) -> None:
-        """An event loop ends, and its client is being closed."""
-        with self._lock:
-            self._links.pop(loop, None)
-
-    async def close(self) -> None:
-        """Close all clients, each in its loop. Safe to repeat."""
-        with self._lock:
-            links, self._links = self._links, {}
-        here = asyncio.get_running_loop()
-        for loop, (link, watch) in links.items():
-            if loop is here:
-                await link.client.close()
-                await watch.aclose()
-            elif not loop.is_closed():
-                with suppress(RuntimeError):  # it was closed just now
-                    asyncio.run_coroutine_threadsafe(link.client.close(), loop)
-
-
-async def _close_with_loop(
-    connections: Connections, loop: asyncio.AbstractEventLoop, link: Link
-) -> AsyncGenerator[None]:
-    """Close the client of an event loop before it ends: asyncio.run closes generators that are not finished."""
-    try:
-        yield
-    finally:
-        connections.left(loop)
-        await link.client.close()
+        return Link(AsyncMongoClient(self._place.url, **options), self._place)

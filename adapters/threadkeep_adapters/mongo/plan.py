@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
+from threadkeep.conditions import check_thread, next_versions
 from threadkeep.store import Changes, Put, Receipt, Tail
 from threadkeep_adapters.mongo.layout import (
     INLINE_BYTES,
@@ -33,28 +33,8 @@ class Plan:
     """Records to sweep after it."""
 
 
-def check(state: ThreadState, known: Mapping[str, Document], changes: Changes) -> None:
-    """The conditions on a thread, in the port's order. `known` has the valid records of the ids to append."""
-    tail = state.tail
-    if changes.if_epoch is not None and changes.if_epoch != tail.epoch:
-        raise TailMoved(*tail)
-    for record in changes.append:
-        if record.id in known and known[record.id]["digest"] != record.digest:
-            raise MessageConflict(record.id)
-    repeated = bool(changes.append) and len(known) == len(changes.append) and changes.drop_after is None
-    if changes.if_tail is not None and changes.if_tail != tail and not repeated:
-        raise TailMoved(*tail)
-
-
-def versions(docs: Docs, puts: Sequence[Put]) -> list[int]:
-    """The versions that puts will give. Raises VersionMoved."""
-    given = []
-    for put in puts:
-        version = docs[put.slot].version if put.slot in docs else 0
-        if put.if_version is not None and put.if_version != version:
-            raise VersionMoved(put.slot, version)
-        given.append(version + 1)
-    return given
+def _versions(docs: Docs) -> dict[str, int]:
+    return {slot: kept.version for slot, kept in docs.items()}
 
 
 class _Bodies:
@@ -86,7 +66,7 @@ class _Bodies:
 
 def plan_resource(resource: ResourceState, changes: Changes, nonce: str) -> Plan:
     """A commit to a resource."""
-    given = versions(resource.docs, changes.puts)
+    given = next_versions(_versions(resource.docs), changes.puts)
     number = resource.number + 1
     bodies = _Bodies(nonce, {"r": resource.key, "w": number, "z": nonce})
     state = replace(
@@ -117,10 +97,10 @@ def plan_thread(
     changes: Changes,
     nonce: str,
 ) -> Plan:
-    """A commit to a thread. `keeps` says what `drop_after` leaves, where it drops anything."""
-    check(thread, known, changes)
-    given = versions(thread.docs if thread.exists else {}, changes.puts)
-    resource_given = versions(resource.docs, changes.resource_puts)
+    """A commit to a thread. `known` has the valid records of the ids to append, `keeps` what `drop_after` leaves."""
+    check_thread(thread.tail, {record_id: record["digest"] for record_id, record in known.items()}, changes)
+    given = next_versions(_versions(thread.docs) if thread.exists else {}, changes.puts)
+    resource_given = next_versions(_versions(resource.docs), changes.resource_puts)
     number = resource.number + 1
     prior = number_before(thread, resource)
     if thread.exists:

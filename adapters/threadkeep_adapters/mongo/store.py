@@ -37,7 +37,7 @@ from threadkeep.store import (
 from threadkeep_adapters.mongo import listing, reading, schema
 from threadkeep_adapters.mongo.connections import PATIENCE, Connections, Link, whole
 from threadkeep_adapters.mongo.errors import ERRORS
-from threadkeep_adapters.mongo.layout import Document, ResourceState, ThreadState, read_resource, record_key
+from threadkeep_adapters.mongo.layout import Document, ResourceState, ThreadState, number_of, read_resource, record_key
 from threadkeep_adapters.mongo.look import exists, scan
 from threadkeep_adapters.mongo.plan import Keeps, Plan, plan_deletion, plan_erasure, plan_resource, plan_thread
 from threadkeep_adapters.mongo.requests import Requests, look, records_of
@@ -64,6 +64,7 @@ class MongoStore(Store):
     # A request that is cancelled leaks the driver's connection, so whatever has begun is done to its end.
 
     async def open(self) -> None:
+        self._connections.reopen()
         await whole(self._open())
 
     async def close(self) -> None:
@@ -87,7 +88,7 @@ class MongoStore(Store):
         return await whole(self._resources(after, limit))
 
     async def _open(self) -> None:
-        link = await self._connections.link()
+        link = await self._connections.get()
         async with link.opening:
             if not self._logs:
                 self._logs = schema.logs(self.place, await self._prepared(link))
@@ -107,14 +108,14 @@ class MongoStore(Store):
                 await asyncio.sleep(random.random() * 0.5)
 
     async def _load(self, scope: Scope, window: Window) -> Snapshot:
-        requests = self._requests(await self._connections.link(), reading.scope_keys(scope)[0])
+        requests = self._requests(await self._connections.get(), reading.scope_keys(scope)[0])
         snapshot, rows = await reading.load(requests, scope, window)
         self.meter.rows += rows
         return snapshot
 
     async def _commit(self, scope: Scope, changes: Changes) -> Receipt:
         self.meter.rows += len(changes.append) + len(changes.puts) + len(changes.resource_puts)
-        link = await self._connections.link()
+        link = await self._connections.get()
         key, thread_key = reading.scope_keys(scope)
         requests = self._requests(link, key)
         records = [record_key(thread_key, record.id) for record in changes.append]
@@ -146,7 +147,7 @@ class MongoStore(Store):
         raise StoreUnavailable(f"a commit was overtaken by others for {PATIENCE:g} s")
 
     async def _delete(self, scope: Scope) -> None:
-        link = await self._connections.link()
+        link = await self._connections.get()
         key, thread_key = reading.scope_keys(scope)
         requests = self._requests(link, key)
         async with link.turn(key):
@@ -179,13 +180,13 @@ class MongoStore(Store):
     async def _threads(
         self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
     ) -> Sequence[ThreadRow]:
-        requests = self._requests(await self._connections.link(), reading.scope_keys(resource)[0])
+        requests = self._requests(await self._connections.get(), reading.scope_keys(resource)[0])
         rows, moved = await listing.threads(requests, resource, after, limit, order, slots)
         self.meter.rows += moved
         return rows
 
     async def _resources(self, after: str | None, limit: int) -> Sequence[str]:
-        link = await self._connections.link()
+        link = await self._connections.get()
         names, moved = await listing.resources(lambda key: self._requests(link, key), after, limit)
         self.meter.rows += moved
         return names
@@ -266,7 +267,7 @@ async def _known(
 
 async def _clean(requests: Requests, plan: Plan, found: list[Document], resource: str, thread: str) -> None:
     """Remove what a commit has replaced. What is not removed is passed over by all, and removed by a later commit."""
-    number = int(str(plan.documents[-1]["_id"]).rpartition("/")[2], 16)
+    number = number_of(plan.documents[-1])
     with suppress(PyMongoError):
         await requests.supersede(found, resource, thread, number)
         await requests.forget_bodies(plan.replaced)

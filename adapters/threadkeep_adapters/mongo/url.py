@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from pymongo.errors import ConfigurationError, InvalidURI, PyMongoError
+from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from threadkeep.errors import InvalidURL
@@ -82,7 +82,7 @@ def _check(url: str, *, is_srv: bool) -> None:
         url = url.replace("mongodb+srv://", "mongodb://", 1)
     try:
         parse_uri(url, warn=False, validate=True)
-    except (InvalidURI, ConfigurationError, ValueError, PyMongoError) as error:
+    except (PyMongoError, ValueError) as error:
         raise InvalidURL(f"the MongoDB URL cannot be read ({error}); write {FORM}") from None
 
 

@@ -6,10 +6,8 @@ the settings of the server that the promises rest on.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -33,6 +31,7 @@ from threadkeep.store import (
     ThreadRow,
     Window,
 )
+from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.redis import look, probe, registry, scripts, wire
 from threadkeep_adapters.redis.cluster import Server, connect
 from threadkeep_adapters.redis.errors import ERRORS, LostError, NotSentError
@@ -63,37 +62,18 @@ class RedisStore(Store):
             self.not_offered = {
                 Clause.DURABILITY: "the URL says durability=none: the server may forget, or evict, what it acknowledged"
             }
-        self._lock = threading.Lock()
-        self._closed = False
-        self._closing: set[asyncio.Task[None]] = set()
-        self._servers: dict[asyncio.AbstractEventLoop, tuple[Server, AsyncGenerator[None, None]]] = {}
+        self._servers: PerLoop[Server] = PerLoop(lambda: connect(place, self.meter))
         self._index = store_key(place.prefix, "resources")
         self._schema = store_key(place.prefix, "schema")
 
     async def open(self) -> None:
-        self._closed = False
-        server = await self._server()
+        self._servers.reopen()
+        server = await self._servers.get()
         # What it writes may be written again.
         await _read(lambda: probe.prepare(server, self.place, self._schema))
 
     async def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            servers, self._servers = self._servers, {}
-        here = asyncio.get_running_loop()
-        for loop, (server, watch) in servers.items():
-            if loop is here:
-                await server.close()
-                await watch.aclose()
-            else:
-                # A loop that has ended has taken its connections along.
-                with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._close_later, server)
-
-    def _close_later(self, server: Server) -> None:
-        task = asyncio.ensure_future(server.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        await self._servers.close()
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         keys = ResourceKeys(self.place.prefix, scope.resource_id)
@@ -207,7 +187,7 @@ class RedisStore(Store):
             from_ = b"(" + page[-1]
             entries = [registry.parts(entry) for entry in page]
             keys = [ResourceKeys(self.place.prefix, resource_id).registration for resource_id, _ in entries]
-            server = await self._server()
+            server = await self._servers.get()
             held = await _read(lambda: server.each_key([(key, ("GET", key)) for key in keys]))  # noqa: B023 - awaited at once
             found += [name for (name, token), holder in zip(entries, held, strict=True) if holder == token.encode()]
         self.meter.rows += len(found)
@@ -215,37 +195,16 @@ class RedisStore(Store):
 
     # Between the verbs and the server
 
-    async def _server(self) -> Server:
-        """The connections of the running event loop."""
-        loop = asyncio.get_running_loop()
-        known = self._servers.get(loop)
-        if known is not None:
-            return known[0]
-        server = connect(self.place, self.meter)
-        watch = _close_with_loop(self, loop, server)
-        with self._lock:
-            if self._closed:
-                raise NotSentError("the store is closed")
-            self._servers = {other: its for other, its in self._servers.items() if not other.is_closed()}
-            self._servers[loop] = (server, watch)
-        await anext(watch)
-        return server
-
-    def left(self, loop: asyncio.AbstractEventLoop) -> None:
-        """An event loop ends, and its connections are being closed."""
-        with self._lock:
-            self._servers.pop(loop, None)
-
     async def _run(self, script: scripts.Script, keys: Sequence[bytes], *given: Any) -> Any:
         """What a script answers. A server that does not know it, since it was restarted, is given it again."""
-        server = await self._server()
+        server = await self._servers.get()
         try:
             return await server.call(keys[0], "EVALSHA", script.sha, len(keys), *keys, *given)
         except NoScriptError:
             return await server.call(keys[0], "EVAL", script.text, len(keys), *keys, *given)
 
     async def _call(self, key: bytes, *command: Any) -> Any:
-        return await (await self._server()).call(key, *command)
+        return await (await self._servers.get()).call(key, *command)
 
 
 async def _read(ask: Callable[[], Awaitable[T]]) -> T:
@@ -259,15 +218,6 @@ async def _read(ask: Callable[[], Awaitable[T]]) -> T:
         return await ask()
     except LostError as error:
         raise StoreUnavailable(str(error)) from error
-
-
-async def _close_with_loop(store: RedisStore, loop: asyncio.AbstractEventLoop, server: Server) -> AsyncGenerator[None]:
-    """Close the connections of an event loop before it ends: asyncio.run closes generators that are not finished."""
-    try:
-        yield
-    finally:
-        store.left(loop)
-        await server.close()
 
 
 @hookimpl

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -35,6 +33,7 @@ from threadkeep.store import (
     ThreadRow,
     Window,
 )
+from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.sql import postgresql_errors as errors
 from threadkeep_adapters.sql import postgresql_schema as schema
 from threadkeep_adapters.sql import store as shared
@@ -48,15 +47,6 @@ ATTEMPTS: Final = 5
 """How often a statement is sent that lost a race to another transaction, of which it wrote nothing."""
 
 
-@dataclass(slots=True)
-class _Held:
-    """What a store holds for one event loop."""
-
-    pool: Pool
-    life: AsyncGenerator[None]
-    """Ends when the loop does, and closes the connections then."""
-
-
 class PostgresStore(shared.SqlStore):
     """A schema of a database. Each event loop that uses the store has a pool of connections to it."""
 
@@ -66,8 +56,7 @@ class PostgresStore(shared.SqlStore):
         super().__init__()
         self.place = place
         self._process = 0
-        self._lock = threading.Lock()
-        self._pools: dict[asyncio.AbstractEventLoop, _Held] = {}
+        self._pools = self._new_pools()
         self._queries: dict[tables.Statement, schema.Query] = {}
         self._named = place.prepared != "no"
         name = schema.quoted(place.schema)
@@ -80,15 +69,14 @@ class PostgresStore(shared.SqlStore):
             found = await schema.prepare(connection, self.place.schema)
         if self.place.prepared == "auto":
             self._named = not found.proxied
-        self._process = os.getpid()
+        if self._process != os.getpid():
+            # Those of a parent process are the parent's to close.
+            self._process, self._pools = os.getpid(), self._new_pools()
 
     async def close(self) -> None:
-        with self._lock:
-            process, self._process = self._process, 0
-            pools, self._pools = self._pools, {}
+        process, self._process = self._process, 0
         if process == os.getpid():
-            for loop, held in pools.items():
-                await _end(loop, held)
+            await self._pools.close()
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         rows = await self._read(shared.load_step(scope, window))
@@ -203,18 +191,14 @@ class PostgresStore(shared.SqlStore):
                     "open the store in the child process"
                 )
             raise RuntimeError("a verb was called before open() or after close()")
-        loop = asyncio.get_running_loop()
-        held = self._pools.get(loop)
-        if held is not None:
-            return held.pool
-        pool = Pool(self._link, self.place.pool_size, self.place.pool_timeout, self.place.shown)
-        life = _life(pool)
-        with self._lock:
-            for other in [other for other in self._pools if other.is_closed()]:
-                del self._pools[other]
-            self._pools[loop] = _Held(pool, life)
-        await anext(life)
-        return pool
+        return await self._pools.get()
+
+    def _new_pools(self) -> PerLoop[Pool]:
+        place = self.place
+        return PerLoop(
+            lambda: Pool(self._link, place.pool_size, place.pool_timeout, place.shown),
+            drop=Pool.terminate,
+        )
 
     async def _link(self) -> Link:
         return Link(await self._connect(statement_cache_size=100 if self._named else 0), named=self._named)
@@ -248,26 +232,6 @@ class PostgresStore(shared.SqlStore):
             connection.terminate()
             raise
         await connection.close(timeout=SETTLE_SECONDS)
-
-
-async def _end(loop: asyncio.AbstractEventLoop, held: _Held) -> None:
-    """Close what is held for a loop, on that loop where it still runs."""
-    if loop is asyncio.get_running_loop():
-        await held.life.aclose()
-    elif loop.is_running():
-        with suppress(Exception):  # the loop may end meanwhile, and closes its connections itself then
-            ending = asyncio.run_coroutine_threadsafe(held.pool.close(), loop)
-            await asyncio.wait_for(asyncio.wrap_future(ending), 2 * SETTLE_SECONDS)
-    elif not loop.is_closed():
-        held.pool.terminate()
-
-
-async def _life(pool: Pool) -> AsyncGenerator[None]:
-    """Lives as long as its event loop: a loop that ends in order ends its generators first (`shutdown_asyncgens`)."""
-    try:
-        yield
-    finally:
-        await pool.close()
 
 
 def _key(text: str) -> bytes:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -30,15 +30,13 @@ from threadkeep.store import (
     Scope,
     Snapshot,
     Store,
-    Tail,
-    Thread,
     ThreadRow,
     Window,
 )
 from threadkeep_adapters.lane import Lane
+from threadkeep_adapters.sql import sqlite_commit
 from threadkeep_adapters.sql import sqlite_file as file
 from threadkeep_adapters.sql import store as shared
-from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sql.sqlite_url import Place, read_url
 
 T = TypeVar("T")
@@ -58,11 +56,6 @@ otherwise, https://sqlite.org/pragma.html#pragma_cache_size) has room for about 
 
 _COMPACT_OWED: Final = 1
 """The file's user_version while an erasure has been committed and the file not yet been rewritten."""
-
-
-_FIND: Final = file.positional(tables.FIND_THREAD, "resource_id", "thread_id")
-_MOVE: Final = file.positional(tables.MOVE_THREAD, "to_position", "to_newest", "to_active", "key")
-_ADD: Final = file.positional(tables.ADD_RECORD, "thread_key", "position", "at", "id", "digest", "body")
 
 
 class SQLiteStore(shared.SqlStore):
@@ -253,16 +246,22 @@ class SQLiteStore(shared.SqlStore):
 
     def _commit(self, scope: Scope, changes: Changes) -> Receipt:
         try:
-            return self._run(lambda connection: _first_try(connection, scope, changes))
+            return self._run(lambda connection: sqlite_commit.commit(connection, scope, changes, look=False))
         except (sqlite3.IntegrityError, TailMoved, VersionMoved):
             if not changes.append:
                 raise
-        return self._run(lambda connection: file.run(connection, shared.commit_steps(scope, changes, look=True)))
+        return self._run(lambda connection: sqlite_commit.commit(connection, scope, changes, look=True))
 
     def _delete(self, scope: Scope) -> None:
         connection = self._connected()
         before = connection.total_changes
-        self._run(lambda connection: file.run(connection, self._delete_steps(connection, scope, before)))
+
+        def work(connection: sqlite3.Connection) -> None:
+            sqlite_commit.delete(connection, scope)
+            if isinstance(scope, Resource) and connection.total_changes > before:
+                connection.execute(f"PRAGMA user_version = {_COMPACT_OWED}")
+
+        self._run(work)
         if connection.total_changes > before:
             self._sweep_owed = True
         try:
@@ -271,13 +270,6 @@ class SQLiteStore(shared.SqlStore):
         finally:
             if self._sweep_owed:
                 self._sweep(connection, SWEEP_SECONDS)
-
-    def _delete_steps(
-        self, connection: sqlite3.Connection, scope: Scope, before: int
-    ) -> Generator[shared.Step, shared.Rows, None]:
-        yield from shared.delete_steps(scope)
-        if isinstance(scope, Resource) and connection.total_changes > before:
-            connection.execute(f"PRAGMA user_version = {_COMPACT_OWED}")
 
     def _compact(self, connection: sqlite3.Connection) -> None:
         """Write the file anew, if that is owed.
@@ -310,38 +302,6 @@ class SQLiteStore(shared.SqlStore):
             if time.monotonic() >= deadline:
                 return
             time.sleep(0.005)
-
-
-def _first_try(connection: sqlite3.Connection, scope: Scope, changes: Changes) -> Receipt:
-    is_usual = changes.append and not changes.puts and not changes.resource_puts
-    if is_usual and changes.drop_after is None and changes.if_tail is None and isinstance(scope, Thread):
-        receipt = _append(connection, scope, changes)
-        if receipt is not None:
-            return receipt
-    return file.run(connection, shared.commit_steps(scope, changes, look=False))
-
-
-def _append(connection: sqlite3.Connection, scope: Thread, changes: Changes) -> Receipt | None:
-    """The usual commit, new records to a thread that is there; None where it is not, with nothing written.
-
-    It does what `shared.commit_steps` does for such a commit, in one go: what runs after a wait for the disk runs with
-    cold caches, where taking it apart into steps doubles its time.
-    """
-    execute = connection.execute
-    found = execute(_FIND, (scope.resource_id, scope.thread_id)).fetchall()
-    if not found:
-        return None
-    key, epoch, _, newest, active = found[0]
-    if changes.if_epoch is not None and changes.if_epoch != epoch:
-        return None
-    records, at = changes.append, changes.at
-    first, newest = newest + 1, newest + len(records)
-    execute(_MOVE, (newest, newest, max(active, at), key))
-    connection.executemany(
-        _ADD,
-        [(key, position, at, record.id, record.digest, record.body) for position, record in enumerate(records, first)],
-    )
-    return Receipt(Tail(epoch, newest), range(first, newest + 1))
 
 
 @hookimpl

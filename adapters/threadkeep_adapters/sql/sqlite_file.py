@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Final, TypeVar
@@ -24,7 +24,7 @@ from threadkeep.errors import (
 )
 from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sql.sqlite_url import Place
-from threadkeep_adapters.sql.store import Rows, Step, compile_statement, sql_text
+from threadkeep_adapters.sql.store import sql_text
 
 T = TypeVar("T")
 
@@ -32,21 +32,12 @@ OLDEST_SQLITE: Final = (3, 35, 0)
 """The first SQLite with RETURNING (https://sqlite.org/lang_returning.html)."""
 
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
-_POSITIONAL: Final = sqlite.dialect(paramstyle="qmark")
 
 
 @cache
 def text(statement: tables.Statement) -> str:
     """The SQL text of a statement, made once."""
     return sql_text(statement, _DIALECT)
-
-
-def positional(statement: tables.Statement, *names: str) -> str:
-    """The SQL text of a statement whose parameters are bound by place, in the order of these names."""
-    compiled = compile_statement(statement, _POSITIONAL)
-    if compiled.positiontup != list(names):
-        raise ValueError(f"the statement takes {compiled.positiontup}, not {names}: {compiled}")
-    return str(compiled)
 
 
 _MEANINGS: Final[dict[int, type[ThreadkeepError]]] = {
@@ -214,19 +205,3 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
-
-
-def run(connection: sqlite3.Connection, steps: Generator[Step, Rows, T]) -> T:
-    """Run the steps of a verb, within a transaction."""
-    rows: Rows | None = None
-    try:
-        while True:
-            statement, given = next(steps) if rows is None else steps.send(rows)
-            if isinstance(given, list):
-                connection.executemany(text(statement), given)
-                rows = ()
-            else:
-                rows = connection.execute(text(statement), given).fetchall()
-    except StopIteration as stop:
-        result: T = stop.value
-        return result

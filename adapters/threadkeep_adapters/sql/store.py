@@ -1,29 +1,20 @@
-"""What every SQL store shares: what to run for each verb, and what the rows mean. It does no input or output.
-
-A verb is a generator of steps: it yields a statement with its parameters, is sent the rows that it gave, and returns
-the verb's result. A store runs the steps in the way of its driver, all of them in one transaction.
-"""
+"""What SQL stores share: what to run for each verb that reads, and what the rows mean. It does no input or output."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
 from threadkeep.limits import MIB, Limits
 from threadkeep.store import (
     MISSING,
     After,
-    Changes,
     Costs,
     Doc,
     Order,
-    Put,
-    Receipt,
-    Record,
     Resource,
     Scope,
     Snapshot,
@@ -35,10 +26,9 @@ from threadkeep.store import (
 )
 from threadkeep_adapters.sql import tables
 
-Parameters: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-"""Of one execution, or of one for each mapping."""
 Rows: TypeAlias = Sequence[Sequence[Any]]
-Step: TypeAlias = tuple[tables.Statement, Parameters]
+Step: TypeAlias = tuple[tables.Statement, Mapping[str, Any]]
+"""A statement and its parameters, by name."""
 
 MAX_INTEGER: Final = 2**63 - 1
 """The largest integer of a BIGINT column, thus of positions and times; no stored number is above it."""
@@ -120,140 +110,6 @@ def snapshot(rows: Rows) -> Snapshot:
 def _by_slot(docs: dict[str, Doc]) -> dict[str, Doc]:
     """In one order always: a database gives rows in whichever it likes, and what others do may change that."""
     return dict(sorted(docs.items())) if len(docs) > 1 else docs
-
-
-def commit_steps(scope: Scope, changes: Changes, *, look: bool) -> Generator[Step, Rows, Receipt]:
-    """A commit, in a transaction in which no one else can write to the thread.
-
-    Without `look`, the records are taken to be new: where one is not, the insert breaks a unique key. The caller
-    then rolls back and runs the steps again with `look`, and so it does after TailMoved and VersionMoved, since only
-    `look` knows the conditions that stand before those.
-    """
-    if isinstance(scope, Resource):
-        versions = yield from _next_versions(changes.puts, tables.FIND_RESOURCE_DOC, scope.resource_id)
-        yield from _put_resource_docs(scope.resource_id, changes.puts, versions)
-        return Receipt(MISSING, versions=versions)
-
-    here = {"resource_id": scope.resource_id, "thread_id": scope.thread_id}
-    found = yield tables.FIND_THREAD, here
-    key, epoch, position, newest, active = found[0] if found else (None, "", 0, 0, changes.at)
-    tail = Tail(epoch, position)
-    if changes.if_epoch is not None and changes.if_epoch != epoch:
-        raise TailMoved(*tail)
-    known: dict[str, int] = {}
-    if look and key is not None:
-        known = yield from _known(key, changes)
-    repeated = bool(changes.append) and len(known) == len(changes.append) and changes.drop_after is None
-    if changes.if_tail is not None and changes.if_tail != tail and not repeated:
-        raise TailMoved(*tail)
-    if key is None:
-        versions = _first_versions(changes.puts)
-    else:
-        versions = yield from _next_versions(changes.puts, tables.FIND_THREAD_DOC, key)
-    resource_versions = yield from _next_versions(changes.resource_puts, tables.FIND_RESOURCE_DOC, scope.resource_id)
-
-    if key is not None and changes.drop_after is not None and changes.drop_after < position:
-        yield tables.DROP_RECORDS, {"key": key, "drop_after": changes.drop_after}
-        ((position,),) = yield tables.LAST_POSITION, {"key": key}
-    fresh = [record for record in changes.append if record.id not in known] if known else changes.append
-    first, newest = newest + 1, newest + len(fresh)
-    if fresh:
-        position = newest
-    if key is None:
-        epoch = changes.epoch
-        ((key,),) = yield (
-            tables.ADD_THREAD,
-            {**here, "epoch": epoch, "position": position, "newest": newest, "at": changes.at},
-        )
-    else:
-        yield (
-            tables.MOVE_THREAD,
-            {"key": key, "to_position": position, "to_newest": newest, "to_active": max(active, changes.at)},
-        )
-    if fresh:
-        yield tables.ADD_RECORD, _added(key, first, changes.at, fresh)
-    yield from _put_thread_docs(key, changes.puts, versions)
-    yield from _put_resource_docs(scope.resource_id, changes.resource_puts, resource_versions)
-    positions: Sequence[int] = range(first, newest + 1)
-    if known:
-        known.update(zip((record.id for record in fresh), positions, strict=True))
-        positions = [known[record.id] for record in changes.append]
-    return Receipt(Tail(epoch, position), positions, versions, resource_versions)
-
-
-def _added(key: int, first: int, at: int, records: Iterable[Record]) -> list[dict[str, Any]]:
-    return [
-        {
-            "thread_key": key,
-            "position": position,
-            "at": at,
-            "id": record.id,
-            "digest": record.digest,
-            "body": record.body,
-        }
-        for position, record in enumerate(records, first)
-    ]
-
-
-def _known(key: int, changes: Changes) -> Generator[Step, Rows, dict[str, int]]:
-    """The positions, by id, of those records that are there and stay there."""
-    known: dict[str, int] = {}
-    for record in changes.append:
-        for position, digest in (yield tables.FIND_RECORD, {"key": key, "id": record.id}):
-            if changes.drop_after is not None and position > changes.drop_after:
-                continue
-            if digest != record.digest:
-                raise MessageConflict(record.id)
-            known[record.id] = position
-    return known
-
-
-def _first_versions(puts: Sequence[Put]) -> list[int]:
-    for put in puts:
-        if put.if_version:
-            raise VersionMoved(put.slot, 0)
-    return [1] * len(puts)
-
-
-def _next_versions(puts: Sequence[Put], find: tables.Statement, owner: int | str) -> Generator[Step, Rows, list[int]]:
-    versions = []
-    for put in puts:
-        rows = yield find, {"owner": owner, "of_slot": put.slot}
-        version: int = rows[0][0] if rows else 0
-        if put.if_version is not None and put.if_version != version:
-            raise VersionMoved(put.slot, version)
-        versions.append(version + 1)
-    return versions
-
-
-def _put_thread_docs(key: int, puts: Sequence[Put], versions: Sequence[int]) -> Generator[Step, Rows, None]:
-    return _put(tables.ADD_THREAD_DOC, tables.CHANGE_THREAD_DOC, key, puts, versions)
-
-
-def _put_resource_docs(resource_id: str, puts: Sequence[Put], versions: Sequence[int]) -> Generator[Step, Rows, None]:
-    return _put(tables.ADD_RESOURCE_DOC, tables.CHANGE_RESOURCE_DOC, resource_id, puts, versions)
-
-
-def _put(
-    add: tables.Statement, change: tables.Statement, owner: int | str, puts: Sequence[Put], versions: Sequence[int]
-) -> Generator[Step, Rows, None]:
-    for put, version in zip(puts, versions, strict=True):
-        yield (
-            add if version == 1 else change,
-            {"owner": owner, "of_slot": put.slot, "to_version": version, "to_body": put.body},
-        )
-
-
-def delete_steps(scope: Scope) -> Generator[Step, Rows, None]:
-    """A deletion, in one transaction."""
-    if isinstance(scope, Resource):
-        given = {"resource_id": scope.resource_id}
-        statements: Sequence[tables.Statement] = tables.DELETE_RESOURCE
-    else:
-        given = {"resource_id": scope.resource_id, "thread_id": scope.thread_id}
-        statements = tables.DELETE_THREAD
-    for statement in statements:
-        yield statement, given
 
 
 def threads_step(resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]) -> Step:

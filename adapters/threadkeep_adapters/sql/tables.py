@@ -226,8 +226,8 @@ ADD_THREAD: Final = (
         epoch=bindparam("epoch"),
         position=bindparam("position"),
         newest=bindparam("newest"),
-        created=bindparam("at"),
-        active=bindparam("at"),
+        created=bindparam("created"),
+        active=bindparam("active"),
     )
     .returning(threads.c.key)
 )

@@ -10,17 +10,15 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from threadkeep.conditions import check_thread, next_versions
 from threadkeep.errors import (
     InvalidURL,
-    MessageConflict,
     StoreDamaged,
     StoreFull,
     StoreNotWritable,
     StoreTooNew,
     StoreUnavailable,
-    TailMoved,
     ThreadkeepError,
-    VersionMoved,
 )
 from threadkeep.hooks import hookimpl
 from threadkeep.store import (
@@ -210,24 +208,19 @@ def _commit(db: sqlite3.Connection, scope: Scope, changes: Changes) -> Receipt:
         return Receipt(MISSING, versions=_put(db, scope.resource_id, "", changes.puts))
     key = (scope.resource_id, scope.thread_id)
     tail, _, _, newest = _find(db, scope) or (MISSING, 0, 0, 0)
-    if changes.if_epoch is not None and changes.if_epoch != tail.epoch:
-        raise TailMoved(*tail)
     if changes.drop_after is not None:
         last = min(changes.drop_after, MOST)
         db.execute("DELETE FROM records WHERE resource = ? AND thread = ? AND position > ?", (*key, last))
-    positions: dict[str, int] = {}
+    known: dict[str, tuple[int, str]] = {}
     for record in changes.append:
         row = db.execute(
             "SELECT position, digest FROM records WHERE resource = ? AND thread = ? AND id = ?", (*key, record.id)
         ).fetchone()
-        if row and row[1] != record.digest:
-            raise MessageConflict(record.id)
         if row:
-            positions[record.id] = row[0]
-    new = [record for record in changes.append if record.id not in positions]
-    repeated = bool(changes.append) and not new and changes.drop_after is None
-    if changes.if_tail is not None and changes.if_tail != tail and not repeated:
-        raise TailMoved(*tail)
+            known[record.id] = row
+    check_thread(tail, {record_id: digest for record_id, (_, digest) in known.items()}, changes)
+    positions = {record_id: position for record_id, (position, _) in known.items()}
+    new = [record for record in changes.append if record.id not in known]
     for newest, record in enumerate(new, newest + 1):  # noqa: B020  # the counter goes on from where it was
         positions[record.id] = newest
         db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, newest, changes.at, *record))
@@ -246,14 +239,9 @@ def _commit(db: sqlite3.Connection, scope: Scope, changes: Changes) -> Receipt:
 
 
 def _put(db: sqlite3.Connection, resource_id: str, thread_id: str, puts: Sequence[Put]) -> list[int]:
-    docs = _docs(db, resource_id, thread_id) if puts else {}
-    versions = []
-    for put in puts:
-        version = docs[put.slot].version if put.slot in docs else 0
-        if put.if_version is not None and put.if_version != version:
-            raise VersionMoved(put.slot, version)
-        versions.append(version + 1)
-        row = (resource_id, thread_id, put.slot, version + 1, put.body)
+    versions = next_versions({slot: doc.version for slot, doc in _docs(db, resource_id, thread_id).items()}, puts)
+    for put, version in zip(puts, versions, strict=True):
+        row = (resource_id, thread_id, put.slot, version, put.body)
         db.execute("INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?, ?)", row)
     return versions
 
