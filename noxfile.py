@@ -79,7 +79,7 @@ nox.needs_version = ">=2025.5"
 nox.options.sessions = ["lint", "types", "tests", "contract", "docs"]
 nox.options.error_on_missing_interpreters = True
 nox.options.error_on_external_run = True
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 
 

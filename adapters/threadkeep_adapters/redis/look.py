@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import redis
 from redis.cluster import ClusterNode
 
 from threadkeep_adapters.redis.layout import store_key
 from threadkeep_adapters.redis.url import Place
+
+BATCH: Final = 500
+"""Keys that are looked at in one exchange."""
 
 
 def _client(place: Place) -> Any:
@@ -43,17 +47,40 @@ def exists(place: Place) -> bool:
 def scan(place: Place) -> Iterator[bytes]:
     """Every key with what it holds, of the whole database and not of the store's prefix only."""
     with closing(_client(place)) as client:
-        for key in client.scan_iter(count=1000):
-            yield key
-            match client.type(key):
-                case b"hash":
-                    for name, value in client.hgetall(key).items():
-                        yield name + b"\n" + value
-                case b"zset":
-                    yield from client.zrange(key, 0, -1)
-                case b"string":
-                    yield client.get(key) or b""
-                case b"none":
-                    pass
-                case other:
-                    yield repr((key, other, client.dump(key))).encode()
+        found = client.scan_iter(count=BATCH)
+        while keys := list(islice(found, BATCH)):
+            kinds = _ask(client, [("TYPE", key) for key in keys])
+            held = _ask(client, [_READ.get(kind, _dump)(key) for key, kind in zip(keys, kinds, strict=True)])
+            for key, kind, value in zip(keys, kinds, held, strict=True):
+                yield key
+                match value:
+                    case dict():
+                        yield from (name + b"\n" + text for name, text in value.items())
+                    case list():
+                        yield from value
+                    case bytes() if kind in _READ:
+                        yield value
+                    case None:
+                        pass  # it was removed meanwhile
+                    case other:
+                        yield repr((key, kind, other)).encode()
+
+
+def _dump(key: bytes) -> tuple[Any, ...]:
+    return "DUMP", key
+
+
+_READ: Final[dict[bytes, Callable[[bytes], tuple[Any, ...]]]] = {
+    b"hash": lambda key: ("HGETALL", key),
+    b"zset": lambda key: ("ZRANGE", key, 0, -1),
+    b"string": lambda key: ("GET", key),
+}
+
+
+def _ask(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What commands answer, each for itself, an error as an object: what is asked may change at any time."""
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+    return answers

@@ -127,6 +127,8 @@ async def _watched(harness: Harness, writing: Writing, size: int, drops: bool = 
         f"of tails and the versions of a document that is listed with them, only {sorted(made)}",
         f"{sorted(listed - made)}",
     )
+    # It may be most of what the store holds, and whoever looks at all of that later would read it.
+    await writer.delete(resource)
 
 
 class Atomicity(Law):
