@@ -14,7 +14,7 @@ from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Record, Thread, Window
 
 THREAD = Thread("alice", "support")
-ALL = Window(before=1000)
+ALL = Window(before=10_000)
 ONE = Changes(at=1, epoch="e", append=(Record("m1", "d1", '"hello"'),), puts=(Put("work", "1"),))
 
 
