@@ -34,7 +34,19 @@ class Refusal:
 
 _SERVICE: Final = "com.amazonaws.dynamodb.v20120810#"
 _FRONT: Final = "com.amazon.coral.service#"
-_SUMMARY: Final = "Transaction cancelled, please refer cancellation reasons for specific reasons"
+
+
+def _cancelled(code: str, message: str) -> Refusal:
+    """How a transaction of two is refused whose first has met this."""
+    return Refusal(
+        400,
+        {
+            "__type": f"{_SERVICE}TransactionCanceledException",
+            "Message": f"Transaction cancelled, please refer cancellation reasons for specific reasons [{code}, None]",
+            "CancellationReasons": [{"Code": code, "Message": message}, {"Code": "None"}],
+        },
+    )
+
 
 THROTTLED: Final = Refusal(
     400,
@@ -44,28 +56,10 @@ THROTTLED: Final = Refusal(
     },
 )
 TOO_FAST: Final = Refusal(400, {"__type": f"{_FRONT}ThrottlingException", "message": "Rate exceeded"})
-CANCELLED_THROTTLED: Final = Refusal(
-    400,
-    {
-        "__type": f"{_SERVICE}TransactionCanceledException",
-        "Message": f"{_SUMMARY} [ThrottlingError, None]",
-        "CancellationReasons": [
-            {"Code": "ThrottlingError", "Message": "Throughput exceeds the current capacity of your table or index."},
-            {"Code": "None"},
-        ],
-    },
+CANCELLED_THROTTLED: Final = _cancelled(
+    "ThrottlingError", "Throughput exceeds the current capacity of your table or index."
 )
-CANCELLED_CONFLICT: Final = Refusal(
-    400,
-    {
-        "__type": f"{_SERVICE}TransactionCanceledException",
-        "Message": f"{_SUMMARY} [TransactionConflict, None]",
-        "CancellationReasons": [
-            {"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"},
-            {"Code": "None"},
-        ],
-    },
-)
+CANCELLED_CONFLICT: Final = _cancelled("TransactionConflict", "Transaction is ongoing for the item")
 IN_PROGRESS: Final = Refusal(
     400,
     {"__type": f"{_SERVICE}TransactionInProgressException", "Message": "The transaction is still in progress."},

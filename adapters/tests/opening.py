@@ -14,15 +14,16 @@ from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Record, Thread, Window
 
 THREAD = Thread("alice", "support")
-ALL = Window(before=1000)
+ALL = Window(before=10_000)
 ONE = Changes(at=1, epoch="e", append=(Record("m1", "d1", '"hello"'),), puts=(Put("work", "1"),))
 
 
 def run(url: str, *works: Callable[[Guard], Awaitable[Any]]) -> Any:
-    """What the last of some works on one store gives."""
+    """What the last of some works on one store gives; without any, the store is made and closed, not opened."""
 
     async def main() -> Any:
         store = open_store(url)
+        result = None
         try:
             for work in works:
                 result = await work(store)
@@ -46,7 +47,7 @@ def opened(store: Guard) -> Awaitable[None]:
 
 
 def refused(kind: type[ThreadkeepError], url: str, *works: Callable[[Guard], Awaitable[Any]]) -> str:
-    """The text of the error that the works end in."""
+    """The text of the error that the works end in, or that the URL itself meets."""
     with pytest.raises(kind) as caught:
         run(url, *works)
     assert type(caught.value) is kind

@@ -12,16 +12,18 @@ from functools import partial
 import pytest
 import servers
 from dynamodb_server import DYNAMODB
+from opening import ALL
+from pools import cancel, change, comes_to_none, ids, wait_for_a_slow_server
 from proxy import Cut, Proxy
 from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreClosed, StoreError, StoreUnavailable
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store
-from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
+from threadkeep.store import Put, Resource, Thread, Window
 from threadkeep_adapters.lane import Lane, LaneBusyError
 
-ALL = Window(before=1000)
+PUTS = (Put("a", "1"),)
 
 
 @pytest.fixture(scope="module")
@@ -44,28 +46,15 @@ def through(proxy: Proxy, options: str = "") -> Guard:
     return open_store(DYNAMODB.url("127.0.0.1", proxy.port) + options)
 
 
-def change(record_id: str, *puts: Put) -> Changes:
-    return Changes(1, "e", (Record(record_id, "d", '"x"'),), puts, puts)
-
-
-async def ids(store: Guard, thread: Thread) -> list[str]:
-    return [record.id for record in (await store.load(thread, ALL)).records]
-
-
 def lanes() -> list[str]:
     """The threads that stores of this process have now."""
     return [one.name for one in threading.enumerate() if one.name.startswith("threadkeep-dynamodb")]
 
 
 async def none_left(proxy: Proxy) -> bool:
-    """Whether all connections come to be ended; the proxy needs a moment to notice."""
     # urllib3 ends what is idle in a pool when nothing refers to the pool any more.
     gc.collect()
-    for _ in range(250):
-        if proxy.open_connections == 0:
-            return True
-        await asyncio.sleep(0.02)
-    return False
+    return await comes_to_none(lambda: proxy.open_connections)
 
 
 def test_the_meter_counts_what_goes_over_the_wire(proxy: Proxy, thread: Thread) -> None:
@@ -74,7 +63,7 @@ def test_the_meter_counts_what_goes_over_the_wire(proxy: Proxy, thread: Thread) 
         await store.open()
         for number in range(3):
             works: dict[str, tuple[Awaitable[object], int]] = {
-                "commit": (store.commit(thread, change(f"m{number}", Put("a", "1"))), 1),
+                "commit": (store.commit(thread, change(f"m{number}", puts=PUTS, resource_puts=PUTS)), 1),
                 "load": (store.load(thread, ALL), 2),
                 "load of documents": (store.load(thread, Window()), 1),
                 "threads": (store.threads(Resource(thread.resource_id), slots=("a",)), 2),
@@ -176,16 +165,8 @@ def test_a_server_that_stops_answering_ends_in_named_errors_within_bounds(proxy:
 
 
 def test_a_slow_server_is_waited_for(proxy: Proxy, thread: Thread) -> None:
-    async def main() -> None:
-        store = through(proxy, "&timeout=60&connections=5")
-        await store.open()
-        proxy.delay = 0.1
-        names = [f"t{number}" for number in range(25)]
-        await asyncio.gather(*(store.commit(Thread(thread.resource_id, name), change("m")) for name in names))
-        assert [await ids(store, Thread(thread.resource_id, name)) for name in names] == [["m"]] * 25
-        await store.close()
-
-    asyncio.run(main())
+    threads = [Thread(thread.resource_id, f"t{number}") for number in range(25)]
+    asyncio.run(wait_for_a_slow_server(through(proxy, "&timeout=60&connections=5"), proxy, threads))
 
 
 @pytest.mark.parametrize("where", list(Cut))
@@ -200,7 +181,7 @@ def test_a_cut_connection_is_nothing_for_a_load_and_a_commit_done_once(
         proxy.cut_next(where)
         assert await ids(store, thread) == ["first"]
         proxy.cut_next(where)
-        receipt = await store.commit(thread, change("second", Put("a", "1")))
+        receipt = await store.commit(thread, change("second", puts=PUTS, resource_puts=PUTS))
         assert (receipt.positions, receipt.versions) == ([2], [1])
         assert await ids(store, thread) == ["first", "second"]
         await store.close()
@@ -227,15 +208,11 @@ def test_cancelled_calls_leak_no_connection_and_mix_up_no_answers(proxy: Proxy, 
         await store.commit(thread, change("first"))
         for turn in range(20):
             other = Thread(thread.resource_id, f"other{turn}")
-            tasks = [
-                asyncio.ensure_future(work)
-                for number in range(4)
-                for work in (store.load(thread, ALL), store.commit(other, change(f"{turn}-{number}")))
-            ]
-            await asyncio.sleep(0.002 * (turn % 10))
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            works: list[Awaitable[object]] = []
+            for number in range(4):
+                works.append(store.load(thread, ALL))
+                works.append(store.commit(other, change(f"{turn}-{number}")))
+            await cancel(works, asyncio.sleep(0.002 * (turn % 10)))
             assert await ids(store, thread) == ["first"]
         assert proxy.connections <= 5
         await store.close()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import time
-import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -13,17 +10,16 @@ from typing import Final
 import pytest
 import servers
 from mongodb_server import FERRETDB, MONGO_JAVA_SERVER
+from opening import ALL, THREAD
+from pools import cancel, change, comes_to_none, ids, use_in_loops_that_end, wait_for_a_slow_server
 from proxy import Cut, Proxy
 from servers import Kind, Server
 
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store
-from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
+from threadkeep.store import Changes, Put, Resource, Thread
 from threadkeep_adapters.mongo import connections
-
-THREAD: Final = Thread("alice", "support")
-ALL: Final = Window(before=10_000)
 
 MONITORS: Final = 2
 """Connections beside the pool, by which PyMongo watches a server: one, and one more where it streams."""
@@ -52,22 +48,8 @@ def url(proxy: Proxy) -> str:
     return f"mongodb://127.0.0.1:{proxy.port}/?prefix=pool{next(_stores)}"
 
 
-def change(name: str, **fields: object) -> Changes:
-    return Changes(at=1, epoch="e", append=(Record(name, name, f'"{name}"'),), **fields)  # type: ignore[arg-type] # as given
-
-
-async def ids(store: Guard, thread: Thread = THREAD) -> list[str]:
-    return [record.id for record in (await store.load(thread, ALL)).records]
-
-
 async def none_left(proxy: Proxy) -> bool:
-    """Whether all connections come to be closed; the proxy needs a moment to notice."""
-    deadline = time.monotonic() + 10
-    while proxy.open_connections:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.02)
-    return True
+    return await comes_to_none(lambda: proxy.open_connections)
 
 
 async def quiet(proxy: Proxy) -> None:
@@ -186,17 +168,8 @@ def test_a_turn_that_does_not_come_is_refused_in_time(proxy: Proxy, url: str, mo
 
 
 def test_a_slow_server_is_waited_for(proxy: Proxy, url: str) -> None:
-    async def main() -> None:
-        store = open_store(f"{url}&maxPoolSize=5")
-        await store.open()
-        proxy.delay = 0.1
-        works = [store.commit(THREAD, change(f"{number}")) for number in range(10)]
-        works += [store.commit(Thread(f"user{number}", "t"), change("m")) for number in range(15)]
-        await asyncio.gather(*works)
-        assert len(await ids(store)) == 10
-        await store.close()
-
-    asyncio.run(main())
+    threads = [THREAD] * 10 + [Thread(f"user{number}", "t") for number in range(15)]
+    asyncio.run(wait_for_a_slow_server(open_store(f"{url}&maxPoolSize=5"), proxy, threads))
 
 
 @pytest.mark.parametrize("where", list(Cut))
@@ -237,19 +210,11 @@ def test_calls_cancelled_at_any_moment_leak_nothing_and_mix_up_no_answers(proxy:
         store = open_store(f"{url}&maxPoolSize=5")
         await store.commit(THREAD, change("first"))
         for turn in range(30):
-            tasks = [
-                asyncio.ensure_future(work)
-                for number in range(3)
-                for work in (
-                    store.load(THREAD, ALL),
-                    store.commit(Thread(f"user{number}", "other"), change(f"{turn}-{number}")),
-                )
-            ]
-            await asyncio.sleep(turn * 0.0005)
-            for task in tasks:
-                task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            assert all(not isinstance(result, Exception) for result in results), results
+            works: list[Awaitable[object]] = []
+            for number in range(3):
+                works.append(store.load(THREAD, ALL))
+                works.append(store.commit(Thread(f"user{number}", "other"), change(f"{turn}-{number}")))
+            await cancel(works, asyncio.sleep(turn * 0.0005))
             assert await ids(store) == ["first"]
         for number in range(3):
             found = await store.load(Thread(f"user{number}", "other"), ALL)
@@ -262,20 +227,7 @@ def test_calls_cancelled_at_any_moment_leak_nothing_and_mix_up_no_answers(proxy:
 
 
 def test_a_loop_that_ends_takes_its_connections_along(proxy: Proxy, url: str) -> None:
-    store = open_store(url)
-
-    async def use(number: int) -> None:
-        await asyncio.gather(*(store.commit(THREAD, change(f"m{number}.{one}")) for one in range(5)))
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for number in range(3):
-            asyncio.run(use(number))
-            gc.collect()
-            assert asyncio.run(none_left(proxy))
-        asyncio.run(store.close())
-        gc.collect()
-    assert [str(warning.message) for warning in caught] == []
+    use_in_loops_that_end(open_store(url), lambda: none_left(proxy))
 
 
 def test_a_server_that_was_restarted_is_connected_to_anew() -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import secrets
-import time
-import warnings
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Iterator
 
 import pytest
 import servers
+from opening import ALL, THREAD
+from pools import cancel, change, comes_to_none, ids, use_in_loops_that_end, wait_for_a_slow_server
 from postgresql_server import POSTGRESQL, connect
 from proxy import Proxy
 from servers import Server
@@ -20,10 +18,7 @@ from servers import Server
 from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store
-from threadkeep.store import Changes, Put, Record, Thread, Window
-
-HERE: Final = Thread("ann", "t")
-ALL: Final = Window(before=1000)
+from threadkeep.store import Put
 
 
 @pytest.fixture
@@ -63,10 +58,6 @@ def url_of(server: Server, name: str, options: str = "", proxy: Proxy | None = N
     return f"{plain}?schema={name}&application_name={name}{options}"
 
 
-def adding(record_id: str) -> Changes:
-    return Changes(1, "e", (Record(record_id, "d", '"x"'),))
-
-
 async def connections(server: Server, name: str) -> int:
     """How many connections the server has from stores of this test."""
     connection = await connect(server.url)
@@ -76,17 +67,11 @@ async def connections(server: Server, name: str) -> int:
 
 
 async def none_left(server: Server, name: str) -> bool:
-    """Whether the server comes to have no connection from stores of this test; it needs a moment to notice."""
-    deadline = time.monotonic() + 5
-    while await connections(server, name):
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.02)
-    return True
+    return await comes_to_none(lambda: connections(server, name))
 
 
 async def count(store: Guard) -> int:
-    return len((await store.load(HERE, ALL)).records)
+    return len(await ids(store))
 
 
 def test_fifty_tasks_share_ten_connections(server: Server, name: str) -> None:
@@ -104,7 +89,7 @@ def test_fifty_tasks_share_ten_connections(server: Server, name: str) -> None:
         watching = asyncio.create_task(watch())
         await store.open()
         for turn in range(4):
-            await asyncio.gather(*(store.commit(HERE, adding(f"m{task}.{turn}")) for task in range(50)))
+            await asyncio.gather(*(store.commit(THREAD, change(f"m{task}.{turn}")) for task in range(50)))
         # Cancelled, it would leave a connection of its own behind.
         done.set()
         await watching
@@ -118,15 +103,15 @@ def test_fifty_tasks_share_ten_connections(server: Server, name: str) -> None:
 def test_a_call_that_gets_no_connection_says_so_in_time(server: Server, name: str, proxy: Proxy) -> None:
     async def run() -> None:
         store = open_store(url_of(server, name, "&pool_size=2&pool_timeout=0.5&timeout=5", proxy))
-        await asyncio.gather(*(store.load(HERE) for _ in range(4)))
+        await asyncio.gather(*(store.load(THREAD) for _ in range(4)))
         proxy.delay = 2
-        results = await asyncio.gather(*(store.load(HERE) for _ in range(20)), return_exceptions=True)
+        results = await asyncio.gather(*(store.load(THREAD) for _ in range(20)), return_exceptions=True)
         refused = [result for result in results if isinstance(result, BaseException)]
         assert len(refused) == 18
         assert {type(error) for error in refused} == {StoreUnavailable}
         assert "all 2 connections" in str(refused[0])
         proxy.delay = 0
-        await asyncio.gather(*(store.load(HERE) for _ in range(20)))
+        await asyncio.gather(*(store.load(THREAD) for _ in range(20)))
         await store.close()
 
     asyncio.run(run())
@@ -138,17 +123,17 @@ def test_a_server_that_stops_answering_is_not_waited_for_longer_than_the_url_say
     async def run() -> None:
         url = url_of(server, name, "&pool_size=5&timeout=1&connect_timeout=1&pool_timeout=1", proxy)
         store = open_store(url)
-        await asyncio.gather(*(store.commit(HERE, adding(f"m{number}")) for number in range(10)))
+        await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(10)))
         proxy.hold()
-        reads = [store.load(HERE) for _ in range(10)]
-        writes = [store.commit(HERE, adding(f"n{number}")) for number in range(10)]
+        reads = [store.load(THREAD) for _ in range(10)]
+        writes = [store.commit(THREAD, change(f"n{number}")) for number in range(10)]
         results = await asyncio.gather(*writes, *reads, open_store(url).open(), return_exceptions=True)
         # They all end while the server is still silent.
         assert {type(result) for result in results[:10]} <= {OutcomeUnknown, StoreUnavailable}
         assert {type(result) for result in results[10:]} == {StoreUnavailable}
         assert any(isinstance(result, OutcomeUnknown) for result in results)
         proxy.release()
-        await asyncio.gather(*(store.commit(HERE, adding(f"n{number}")) for number in range(10)))
+        await asyncio.gather(*(store.commit(THREAD, change(f"n{number}")) for number in range(10)))
         assert await count(store) == 20
         await store.close()
         assert await none_left(server, name)
@@ -157,32 +142,25 @@ def test_a_server_that_stops_answering_is_not_waited_for_longer_than_the_url_say
 
 
 def test_a_slow_server_is_waited_for(server: Server, name: str, proxy: Proxy) -> None:
-    async def run() -> None:
-        store = open_store(url_of(server, name, "&timeout=10", proxy))
-        await store.open()
-        proxy.delay = 0.2
-        await asyncio.gather(*(store.commit(HERE, adding(f"m{number}")) for number in range(15)))
-        assert await count(store) == 15
-        await store.close()
-
-    asyncio.run(run())
+    store = open_store(url_of(server, name, "&timeout=10", proxy))
+    asyncio.run(wait_for_a_slow_server(store, proxy, [THREAD] * 15, delay=0.2))
 
 
 def test_calls_that_wait_for_a_lock_end_in_time_and_nothing_stays_locked(server: Server, name: str) -> None:
     async def run() -> None:
         store = open_store(url_of(server, name, "&timeout=1&pool_size=3"))
-        await store.commit(HERE, adding("m"))
+        await store.commit(THREAD, change("m"))
         other = await connect(server.url)
         transaction = other.transaction()
         await transaction.start()
         await other.execute(f"SELECT * FROM {name}.threadkeep_threads FOR UPDATE")
         results = await asyncio.gather(
-            *(store.commit(HERE, adding(f"n{number}")) for number in range(3)), return_exceptions=True
+            *(store.commit(THREAD, change(f"n{number}")) for number in range(3)), return_exceptions=True
         )
         assert {type(result) for result in results} == {OutcomeUnknown}
         assert await count(store) == 1
         await transaction.rollback()
-        await store.commit(HERE, adding("later"))
+        await store.commit(THREAD, change("later"))
         await other.close()
         # What was given up was cancelled on the server too, and does not happen afterwards.
         await asyncio.sleep(0.3)
@@ -198,17 +176,13 @@ def test_calls_cancelled_at_any_moment_leave_pool_and_locks_healthy(server: Serv
         await store.open()
         for turn in range(60):
             put = (Put("work", str(turn)),)
-            changes = Changes(1, "e", (Record(f"m{turn}", "d", '"x"'),), puts=put, resource_puts=put)
-            tasks: list[asyncio.Task[Any]] = [asyncio.create_task(store.commit(HERE, changes)) for _ in range(3)]
-            tasks += [asyncio.create_task(store.load(HERE)) for _ in range(3)]
-            await asyncio.sleep(turn * 0.0002)
-            for task in tasks:
-                task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            assert all(not isinstance(result, Exception) for result in results), results
-        found = await store.load(HERE, ALL)
+            changes = change(f"m{turn}", puts=put, resource_puts=put)
+            works: list[Awaitable[object]] = [store.commit(THREAD, changes) for _ in range(3)]
+            works += [store.load(THREAD) for _ in range(3)]
+            await cancel(works, asyncio.sleep(turn * 0.0002))
+        found = await store.load(THREAD, ALL)
         assert [record.position for record in found.records] == list(range(1, len(found.records) + 1))
-        await asyncio.gather(*(store.commit(HERE, adding(f"n{number}")) for number in range(12)))
+        await asyncio.gather(*(store.commit(THREAD, change(f"n{number}")) for number in range(12)))
         assert await connections(server, name) <= 3
         other = await connect(server.url)
         assert await other.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
@@ -219,20 +193,7 @@ def test_calls_cancelled_at_any_moment_leave_pool_and_locks_healthy(server: Serv
 
 
 def test_a_loop_that_ends_takes_its_connections_along(server: Server, name: str) -> None:
-    store = open_store(url_of(server, name))
-
-    async def use(number: int) -> None:
-        await asyncio.gather(*(store.commit(HERE, adding(f"m{number}.{one}")) for one in range(5)))
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for number in range(3):
-            asyncio.run(use(number))
-            gc.collect()
-            assert asyncio.run(none_left(server, name))
-        asyncio.run(store.close())
-        gc.collect()
-    assert [str(warning.message) for warning in caught] == []
+    use_in_loops_that_end(open_store(url_of(server, name)), lambda: none_left(server, name))
 
 
 def test_a_server_that_was_restarted_is_connected_to_anew_without_an_error_for_readers() -> None:
@@ -240,7 +201,7 @@ def test_a_server_that_was_restarted_is_connected_to_anew_without_an_error_for_r
 
     async def run() -> None:
         store = open_store(private.url)
-        await asyncio.gather(*(store.commit(HERE, adding(f"m{number}")) for number in range(5)))
+        await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(5)))
         await asyncio.to_thread(private.kill)
         await asyncio.to_thread(private.start)
         assert await asyncio.gather(*(count(store) for _ in range(5))) == [5] * 5
@@ -256,13 +217,13 @@ def test_a_store_that_was_opened_before_a_fork_says_so_in_the_child(server: Serv
     store = open_store(url_of(server, name))
 
     async def use() -> None:
-        await store.commit(HERE, adding("m"))
+        await store.commit(THREAD, change("m"))
 
     asyncio.run(use())
     child = os.fork()
     if child == 0:
         try:
-            asyncio.run(store.load(HERE, ALL))
+            asyncio.run(store.load(THREAD, ALL))
         except StoreError as error:
             os._exit(17 if "forked" in str(error) else 1)
         finally:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import redis
 import servers
+from opening import ALL
+from pools import change, ids
 from redis.crc import key_slot
 from redis_server import PASSWORD, REDIS_CLUSTER, client
 from servers import Server
@@ -18,14 +20,13 @@ from servers import Server
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, scan_backend
-from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
+from threadkeep.store import Changes, Put, Resource, Thread
 from threadkeep_adapters.redis import registry, scripts
 from threadkeep_adapters.redis.errors import NotSentError
 from threadkeep_adapters.redis.layout import ResourceKeys
 from threadkeep_adapters.redis.store import RedisStore
 from threadkeep_contract.confusable import PAIRS
 
-ALL = Window(before=10_000)
 INDEX = b"threadkeep:resources"
 
 
@@ -44,16 +45,8 @@ def cluster(server: Server) -> Iterator[Any]:
         yield made
 
 
-def change(name: str, **fields: Any) -> Changes:
-    return Changes(at=1, epoch="e", append=(Record(name, name, f'"{name}"'),), **fields)
-
-
 def full(name: str) -> Changes:
     return change(name, puts=(Put("work", "1"),), resource_puts=(Put("work", "2"),))
-
-
-async def ids(store: Guard, thread: Thread) -> list[str]:
-    return [record.id for record in (await store.load(thread, ALL)).records]
 
 
 async def resources(store: Guard) -> list[str]:

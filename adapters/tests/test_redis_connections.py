@@ -9,17 +9,15 @@ from contextlib import closing
 
 import pytest
 import servers
+from opening import ALL, THREAD
+from pools import cancel, change, ids, use_in_loops_that_end, wait_for_a_slow_server
 from proxy import Cut, Proxy
 from redis_server import REDIS, client
 from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from threadkeep.guard import Guard
 from threadkeep.registry import open_store
-from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
-
-THREAD = Thread("alice", "support")
-ALL = Window(before=10_000)
+from threadkeep.store import Changes, Put, Resource, Thread
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +37,6 @@ def clients_of(server: Server) -> int:
     """How many connections the server has, without the one that asks."""
     with closing(client(server.host, server.port)) as admin:
         return len(admin.client_list()) - 1
-
-
-def change(name: str, **fields: object) -> Changes:
-    return Changes(at=1, epoch="e", append=(Record(name, name, f'"{name}"'),), **fields)  # type: ignore[arg-type] # as given
-
-
-async def ids(store: Guard) -> list[str]:
-    return [record.id for record in (await store.load(THREAD, ALL)).records]
 
 
 def test_a_load_and_a_commit_are_one_turn_on_the_wire_and_the_meter_says_so(server: Server) -> None:
@@ -121,16 +111,9 @@ def test_a_server_that_stops_answering_ends_in_named_errors_within_bounds(server
 
 
 def test_a_slow_server_is_waited_for(server: Server) -> None:
-    async def main() -> None:
-        with Proxy(server.host, server.port) as proxy:
-            store = open_store(REDIS.url("127.0.0.1", proxy.port) + "?timeout=5&connections=5")
-            await store.open()
-            proxy.delay = 0.1
-            await asyncio.gather(*(store.commit(THREAD, change(f"{number}")) for number in range(25)))
-            assert len(await ids(store)) == 25
-            await store.close()
-
-    asyncio.run(main())
+    with Proxy(server.host, server.port) as proxy:
+        store = open_store(REDIS.url("127.0.0.1", proxy.port) + "?timeout=5&connections=5")
+        asyncio.run(wait_for_a_slow_server(store, proxy, [THREAD] * 25))
 
 
 @pytest.mark.parametrize("where", list(Cut))
@@ -168,22 +151,22 @@ def test_a_connection_that_ended_while_idle_is_no_unknown_outcome(server: Server
     asyncio.run(main())
 
 
+async def turns_of_the_loop(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 def test_cancelled_calls_leak_no_connection_and_mix_up_no_answers(server: Server) -> None:
     async def main() -> None:
         store = open_store(f"{server.url}?connections=5")
         await store.commit(THREAD, change("first"))
         other = Thread("alice", "other")
         for turn in range(60):
-            tasks = [
-                asyncio.ensure_future(work)
-                for number in range(4)
-                for work in (store.load(THREAD, ALL), store.commit(other, change(f"{turn}-{number}")))
-            ]
-            for _ in range(turn % 12):
-                await asyncio.sleep(0)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            works: list[Awaitable[object]] = []
+            for number in range(4):
+                works.append(store.load(THREAD, ALL))
+                works.append(store.commit(other, change(f"{turn}-{number}")))
+            await cancel(works, turns_of_the_loop(turn % 12))
             assert await ids(store) == ["first"]
         assert await asyncio.to_thread(clients_of, server) <= 5
         await store.close()
@@ -193,15 +176,12 @@ def test_cancelled_calls_leak_no_connection_and_mix_up_no_answers(server: Server
 
 
 def test_each_event_loop_has_connections_of_its_own_and_takes_them_along(server: Server) -> None:
-    """Loops that come and go, as with asyncio.run, leave no connection behind; warnings would fail the test."""
-    store = open_store(server.url)
-    for number in range(5):
-        asyncio.run(store.commit(THREAD, change(f"{number}")))
-        gc.collect()
-        assert clients_of(server) == 0
-    assert asyncio.run(ids(store)) == [f"{number}" for number in range(5)]
-    asyncio.run(store.close())
-    gc.collect()
+    """As soon as they end, as with asyncio.run."""
+
+    async def none_left() -> bool:
+        return clients_of(server) == 0
+
+    use_in_loops_that_end(open_store(server.url), none_left)
 
 
 def test_closing_in_one_loop_closes_the_connections_of_others(server: Server) -> None:

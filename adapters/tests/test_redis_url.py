@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from opening import refused
 
 from threadkeep.errors import InvalidURL
 from threadkeep.registry import open_store
@@ -61,10 +62,9 @@ def test_a_url_names_a_place(url: str, place: Place) -> None:
     ],
 )
 def test_what_cannot_be_read_is_named_and_no_password_shown(rest: str, said: str) -> None:
-    with pytest.raises(InvalidURL) as caught:
-        open_store(f"redis://user:{SECRET}@{rest}")
-    assert said in str(caught.value)
-    assert SECRET not in str(caught.value)
+    text = refused(InvalidURL, f"redis://user:{SECRET}@{rest}")
+    assert said in text
+    assert SECRET not in text
 
 
 def test_a_cluster_has_no_numbered_databases() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from agents import ALICE
 
 from threadkeep import Agent, Memory, Message
 from threadkeep.agent import Committed, Event, Finished, MemoryOptions, ToolAnswered, ToolCalled
@@ -15,14 +16,6 @@ from threadkeep.messages import ToolCallPart, ToolResultPart
 from threadkeep.model import ModelRequest, ReasoningDelta, ScriptedModel, TextDelta
 
 T = TypeVar("T")
-
-
-class Where(TypedDict):
-    resource_id: str
-    thread_id: str
-
-
-ALICE: Where = {"resource_id": "user_alice", "thread_id": "support"}
 
 
 def with_memory(work: Callable[[Memory], Awaitable[T]]) -> T:

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import pytest
+from agents import ALICE
 from pydantic import BaseModel, ConfigDict, Field
 
 from threadkeep import Agent, Memory, Message
@@ -25,14 +26,6 @@ from threadkeep.views import WorkingMemory
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
 Before = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
-
-
-class Where(TypedDict):
-    resource_id: str
-    thread_id: str
-
-
-ALICE: Where = {"resource_id": "user_alice", "thread_id": "support"}
 
 
 class Address(BaseModel):

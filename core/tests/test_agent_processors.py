@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import pytest
+from agents import ALICE
 
 from threadkeep import Agent, Memory, Message
 from threadkeep.agent import DropOldTools, Redact, RunContext
@@ -15,14 +16,6 @@ from threadkeep.messages import ToolCallPart
 from threadkeep.model import ModelRequest, ScriptedModel, TextDelta
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
-
-
-class Where(TypedDict):
-    resource_id: str
-    thread_id: str
-
-
-ALICE: Where = {"resource_id": "user_alice", "thread_id": "support"}
 
 
 def calls(id: str, arguments: dict[str, Any]) -> Message:

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import pytest
+from agents import ALICE
 
 from threadkeep import Agent, Memory, Message
 from threadkeep.agent import Finished, Redact, TitleChanged, TitleFailed, titles
 from threadkeep.model import ModelRequest, ScriptedModel
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
-
-
-class Where(TypedDict):
-    resource_id: str
-    thread_id: str
-
-
-ALICE: Where = {"resource_id": "user_alice", "thread_id": "support"}
 
 
 def told(events: Sequence[Any]) -> list[Any]:

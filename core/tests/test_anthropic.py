@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from agents import ALICE
 from anthropic_server import serving
 from model_server import KEY, Cut, ModelServer, Status, saying
+from provider_models import Work, add, with_model_named
 
 from threadkeep import Agent, Memory
 from threadkeep.agent import ReasoningDelta, TextDelta
 from threadkeep.errors import Action, ModelFailed
 from threadkeep.messages import ReasoningPart
-from threadkeep.model import as_model
 from threadkeep.providers import ProviderModel
-
-ALICE: Any = {"resource_id": "user_alice", "thread_id": "support"}
 
 THINKING: Any = {"max_tokens": 4096, "anthropic_thinking": {"type": "enabled", "budget_tokens": 1024}}
 
@@ -28,30 +26,15 @@ def say(text: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelServer, Callable[[Memory, ProviderModel], Any]], None]:
+def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelServer, Work], None]:
     """Runs a check with a Memory and the model of a server."""
 
-    def go(server: ModelServer, work: Callable[[Memory, ProviderModel], Awaitable[None]]) -> None:
+    def go(server: ModelServer, work: Work) -> None:
         monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-
-        async def main() -> None:
-            model = as_model("anthropic:claude-test", settings=THINKING)
-            assert isinstance(model, ProviderModel)
-            async with Memory("memory://") as memory:
-                try:
-                    await work(memory, model)
-                finally:
-                    await model.close()
-
-        asyncio.run(main())
+        with_model_named("anthropic:claude-test", work, settings=THINKING)
 
     return go
-
-
-def add(a: int, b: int) -> int:
-    """The sum."""
-    return a + b
 
 
 def test_thinking_with_signatures_and_several_calls_go_back_to_the_letter(use: Any) -> None:

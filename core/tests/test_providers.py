@@ -8,13 +8,14 @@ import json
 import subprocess
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from agents import ALICE
 from conversations import conversations_file
 from model_server import KEY, Cut, ModelServer, Status, saying
 from openai_server import plain, replay, serving
+from provider_models import Work, add, with_model_named
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelResponse, ToolReturnPart
 from pydantic_ai.messages import ToolCallPart as CallOfModel
 from pydantic_ai.models.test import TestModel
@@ -30,8 +31,6 @@ from threadkeep.model import Model, ModelRequest, ScriptedModel, as_model
 from threadkeep.providers import ProviderModel
 from threadkeep.tools import Tool, ToolContext
 
-ALICE: Any = {"resource_id": "user_alice", "thread_id": "support"}
-
 
 def say(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
@@ -41,27 +40,8 @@ def call(call_id: str, name: str, **arguments: Any) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
-def with_model(
-    server: ModelServer,
-    work: Callable[[Memory, ProviderModel], Awaitable[None]],
-    name: str = "gpt-test",
-    **options: Any,
-) -> None:
-    async def main() -> None:
-        model = as_model(name, base_url=server.url, **{"api_key": KEY, **options})
-        assert isinstance(model, ProviderModel)
-        async with Memory("memory://") as memory:
-            try:
-                await work(memory, model)
-            finally:
-                await model.close()
-
-    asyncio.run(main())
-
-
-def add(a: int, b: int) -> int:
-    """The sum."""
-    return a + b
+def with_model(server: ModelServer, work: Work, name: str = "gpt-test", **options: Any) -> None:
+    with_model_named(name, work, base_url=server.url, **{"api_key": KEY, **options})
 
 
 def test_text_comes_piece_by_piece_and_the_message_says_which_model_and_what_it_took() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from agents import ALICE
 from model_server import KEY
 from openai_server import serving
 from opentelemetry import trace
@@ -25,7 +26,6 @@ from threadkeep.model import ScriptedModel, as_model
 from threadkeep.providers import ProviderModel
 from threadkeep.telemetry import CONTENT_VARIABLE
 
-ALICE: Any = {"resource_id": "user_alice", "thread_id": "support"}
 SECRET = "my card is 4711"
 
 
