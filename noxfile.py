@@ -20,18 +20,23 @@ OLDEST = (3, 11)
 ONCE = (
     "contract_tests/tests/test_saboteurs.py",
     "core/tests/test_packaging.py",
-    "adapters/tests/test_differential.py",
-    "adapters/tests/test_copy.py",
     "adapters/tests/test_agent_crashes.py",
+    "adapters/tests/test_copy.py",
+    "adapters/tests/test_differential.py",
+    "adapters/tests/test_dynamodb_connections.py",
     "adapters/tests/test_dynamodb_kills.py",
+    "adapters/tests/test_dynamodb_opening.py",
+    "adapters/tests/test_dynamodb_throttling.py",
+    "adapters/tests/test_faults.py",
+    "adapters/tests/test_mongo_connections.py",
     "adapters/tests/test_mongo_interleaving.py",
     "adapters/tests/test_mongo_kills.py",
+    "adapters/tests/test_mongo_opening.py",
 )
-"""What takes minutes and is the same on every Python: it is tried on the one that runs nox."""
+"""What takes minutes and is the same on every Python: it is tried on the one that runs nox. Every other judges each store
+by the contract, and tries there what is the interpreter's own: SQLite, C extensions of drivers, event loops."""
 ONCE_JUDGED = "TestMongodbOnFerretdb"
 """A contract suite that takes minutes, of a store that is judged on another server too: as above."""
-FEWER = {"THREADKEEP_TEST_FAULTS": "10"}
-"""Of what is tried again and again, the Pythons that do not run nox try less."""
 IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal", "--durations=20"]
 """Two processes for each processor, since tests wait for disks, servers and one another more than half of their time.
 What stands together, and may share a server, is mostly run by one of them."""
@@ -115,8 +120,7 @@ def tests(session: nox.Session) -> None:
     if session.python != HERE:
         elsewhere.extend(ONCE)
     where = session.posargs or [*IN_PARALLEL, *(f"--ignore={path}" for path in elsewhere)]
-    env = {} if session.python == HERE else FEWER
-    session.run("pytest", *NO_SKIPS, *where, env=env)
+    session.run("pytest", *NO_SKIPS, *where)
 
 
 @nox.session(python=list(PYTHONS))

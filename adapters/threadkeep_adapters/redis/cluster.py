@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.crc import key_slot
@@ -178,8 +178,6 @@ class Single:
 
 
 Server = Single | Cluster
-
-MakeServer = Callable[[Place, Meter], Server]
 
 
 def connect(place: Place, meter: Meter) -> Server:
