@@ -17,13 +17,13 @@ import pytest
 
 from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
-from threadkeep_contract import processes, template
+from threadkeep_contract import forkserver, processes
+from threadkeep_contract.forkserver import ForkedProcess, ForkServer
 from threadkeep_contract.harness import Clock, Harness, LawBroken, record
 from threadkeep_contract.linearizable import Event, linearizable
 from threadkeep_contract.model import Model
 from threadkeep_contract.processes import Worker, workers
 from threadkeep_contract.races import Processes, by_processes
-from threadkeep_contract.template import Copy, Template
 from threadkeep_contract.worker import Chain, Failure, Open, Outcome, Patch, Run, Step, obey
 
 THREAD = Thread("user", "thread")
@@ -34,11 +34,11 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/store.db"
 
 
-@pytest.fixture(params=["copies", "fresh interpreters"])
+@pytest.fixture(params=["forked", "fresh interpreters"])
 def _both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers are copies of a template, where there are any, and then fresh interpreters."""
-    if request.param != "copies":
-        monkeypatch.setattr(template, "fork", lambda *_: None)
+    """Workers are forked, where that is possible, and then fresh interpreters."""
+    if request.param != "forked":
+        monkeypatch.setattr(forkserver, "fork", lambda *_: None)
 
 
 by_both = pytest.mark.usefixtures("_both")
@@ -46,9 +46,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere than on Li
 
 
 @pytest.fixture
-def own() -> Iterator[Template]:
-    """A template that no other test uses."""
-    own = Template()
+def own() -> Iterator[ForkServer]:
+    """A fork server that no other test uses."""
+    own = ForkServer()
     yield own
     own.end()
 
@@ -277,7 +277,7 @@ def test_the_url_is_no_argument_that_a_list_of_processes_shows(url: str) -> None
     _run(run)
 
 
-# Templates
+# Fork servers
 
 
 def _handles(pid: int) -> set[str]:
@@ -293,20 +293,20 @@ def _threads(pid: int) -> int:
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
 @linux
-def test_workers_that_race_are_copies_of_two_templates_and_share_nothing(url: str) -> None:
+def test_workers_that_race_are_forked_by_two_servers_and_share_nothing(url: str) -> None:
     async def run() -> None:
         async with workers(url, 3) as team:
-            copies = [worker._process for worker in team]
-            assert all(isinstance(copy, Copy) for copy in copies)
-            parents = [copy._template.process.pid for copy in copies if isinstance(copy, Copy)]
+            forked = [worker._process for worker in team if isinstance(worker._process, ForkedProcess)]
+            assert len(forked) == 3
+            parents = [process._server.process.pid for process in forked]
             assert parents[0] == parents[2] != parents[1]
             await asyncio.gather(*(worker.outcomes_of(Run((Step("load", THREAD),))) for worker in team))
-            everyone = [*(copy.pid for copy in copies), *parents[:2]]
+            everyone = [*(process.pid for process in forked), *parents[:2]]
             handles = [_handles(pid) for pid in everyone]
             assert all(handles)
             assert sum(map(len, handles)) == len(set[str]().union(*handles))
@@ -316,7 +316,7 @@ def test_workers_that_race_are_copies_of_two_templates_and_share_nothing(url: st
 
 
 @linux
-def test_a_worker_sees_what_a_fresh_interpreter_would(own: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_sees_what_a_fresh_interpreter_would(own: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryFile() as errors:
         monkeypatch.setenv("THREADKEEP_URL", "sqlite:///elsewhere.db")
         assert own.fork("sqlite", errors) is None
@@ -327,12 +327,34 @@ def test_a_worker_sees_what_a_fresh_interpreter_would(own: Template, monkeypatch
         assert _ended(own.fork("sqlite", errors)) == 1
 
 
-def _ended(copy: Copy | None) -> int:
+def _ended(process: ForkedProcess | None) -> int:
     """The status with which a worker ends that is not even given a URL."""
-    assert copy is not None
-    with copy.stdin, copy.stdout:
-        copy.stdin.close()
-        return copy.wait(processes.HANG)
+    assert process is not None
+    with process.stdin, process.stdout:
+        process.stdin.close()
+        return process.wait(processes.HANG)
+
+
+@linux
+def test_a_changed_environment_gets_another_fork_server(
+    url: str, own: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with workers(url, 1) as (before,):
+            monkeypatch.setenv("THREADKEEP_URL", "sqlite:///elsewhere.db")
+            async with workers(url, 1) as (meanwhile,):
+                pass
+        async with workers(url, 1) as (after,):
+            pass
+        assert isinstance(before._process, ForkedProcess)
+        assert isinstance(meanwhile._process, subprocess.Popen)
+        assert isinstance(after._process, ForkedProcess)
+        assert before._process._server is own is not after._process._server
+        assert own.process.returncode == 0
+        after._process._server.end()
+
+    monkeypatch.setattr(forkserver, "_servers", {0: own})
+    _run(run)
 
 
 PLUGIN = "from threadkeep_adapters.inprocess import open_store"
@@ -344,7 +366,9 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
 @linux
-def test_a_driver_that_starts_a_thread_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_is_not_forked_where_a_driver_has_started_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "acme-1.dist-info").mkdir()
     (tmp_path / "acme-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
     names = {"quiet": PLUGIN, "threaded": THREAD_AT_IMPORT}
@@ -353,10 +377,10 @@ def test_a_driver_that_starts_a_thread_is_not_copied(tmp_path: Path, monkeypatch
     for name, source in names.items():
         (tmp_path / f"acme_{name}.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(template, "_templates", {0: Template()})
+    monkeypatch.setattr(forkserver, "_servers", {0: ForkServer()})
 
     async def run() -> None:
-        for name, kind in (("quiet", Copy), ("threaded", subprocess.Popen), ("quiet", subprocess.Popen)):
+        for name, kind in (("quiet", ForkedProcess), ("threaded", subprocess.Popen), ("quiet", subprocess.Popen)):
             async with workers(f"{name}://acme", 1) as (worker,):
                 assert isinstance(worker._process, kind)
                 assert [outcome.failure for outcome in await worker.outcomes_of(Run((_commit(record("m")),)))] == [None]
@@ -364,11 +388,13 @@ def test_a_driver_that_starts_a_thread_is_not_copied(tmp_path: Path, monkeypatch
     try:
         _run(run)
     finally:
-        template._templates[0].end()
+        forkserver._servers[0].end()
 
 
 @linux
-def test_a_template_that_was_killed_is_done_without(url: str, own: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_server_that_was_killed_is_done_without(
+    url: str, own: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def lose(killed: subprocess.Popen[bytes]) -> None:
         async with workers(url, 1) as (worker,):
             os.kill(killed.pid, signal.SIGKILL)
@@ -376,24 +402,24 @@ def test_a_template_that_was_killed_is_done_without(url: str, own: Template, mon
             assert len(await worker.outcomes_of(Run((_commit(record("m")),)))) == 1
 
     async def run() -> None:
-        with pytest.raises(LawBroken, match=f"ended with status {template.LOST}"):
+        with pytest.raises(LawBroken, match=f"ended with status {forkserver.LOST}"):
             await lose(own.process)
         async with workers(url, 1) as (worker,):
             assert isinstance(worker._process, subprocess.Popen)
             assert len(await worker.outcomes_of(Run((_commit(record("m")),)))) == 1
 
-    monkeypatch.setattr(template, "_templates", {0: own})
+    monkeypatch.setattr(forkserver, "_servers", {0: own})
     _run(run)
 
 
 INTERRUPTED = """
 import asyncio, sys
 from threadkeep_contract.processes import workers
-from threadkeep_contract import template
+from threadkeep_contract import forkserver
 
 async def main():
     async with workers(sys.argv[1], 3) as team:
-        print(*[w._process.pid for w in team], *[t.process.pid for t in template._templates.values()], flush=True)
+        print(*[w._process.pid for w in team], *[t.process.pid for t in forkserver._servers.values()], flush=True)
         await asyncio.sleep(1000)
 
 asyncio.run(main())

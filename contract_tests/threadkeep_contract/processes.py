@@ -1,7 +1,7 @@
 """Real processes that work on a store, race each other and are killed.
 
 `workers(...)` starts some, as `threadkeep_contract.worker` describes them, and reaps every one whatever happens. They
-are copies of a template where there is one (`threadkeep_contract.template`), and fresh interpreters elsewhere.
+are forked where that is possible (`threadkeep_contract.forkserver`), and fresh interpreters elsewhere.
 A worker that ends badly, hangs or says something else than an outcome is a broken law, shown with its error output.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from typing import IO, Final
 
 from threadkeep.registry import scheme_of
-from threadkeep_contract import template
+from threadkeep_contract import forkserver
 from threadkeep_contract.harness import LawBroken
 from threadkeep_contract.worker import DONE, ORDER, OUTCOME, READY, Order, Outcome
 
@@ -36,7 +36,7 @@ class Worker:
     def __init__(self, url: str, number: int) -> None:
         """`number` counts the workers of a team."""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - reap() closes it
-        self._process = template.fork(scheme_of(url), number, self._errors) or subprocess.Popen(
+        self._process = forkserver.fork(scheme_of(url), number, self._errors) or subprocess.Popen(
             [sys.executable, "-m", "threadkeep_contract.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

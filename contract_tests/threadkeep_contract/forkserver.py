@@ -1,11 +1,12 @@
-"""A process of which workers are copies, so that not each of them has to import the modules of the store's driver.
+"""Workers that are forked, so that not each of them has to import the modules of the store's driver.
 
-`python -m threadkeep_contract.template FD` imports the worker and the plugin of each scheme that it is asked for, and
-does nothing else: it opens no store and has no event loop and no thread, so that its copy is as a worker that has just
-begun. What differs from process to process because it is made when Python starts, the seed of `hash()`, differs from
-template to template only; workers that race take turns among several.
+A fork server, `python -m threadkeep_contract.forkserver FD`, is a fresh interpreter that imports the worker, and the
+plugin of each scheme that it is asked for, and does nothing else: it opens no store and has no event loop and no
+thread, so that a process forked from it is as one that has just been started. What Python draws when it starts, the
+seed of `hash()`, is the same for all that one server forks. A store whose locks are numbered by `hash()` would go
+unnoticed if racing workers had one seed, and so they are forked by several servers.
 
-Only on Linux. Where there is no template for a worker, it is started as a fresh interpreter.
+Only on Linux. Where no fork server serves, a worker is started as a fresh interpreter.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 PATIENCE: Final = 60.0
-"""Seconds for a template's answer, which may have to import a driver; it is given up afterwards."""
+"""Seconds for the answer of a fork server, which may have to import a driver; it is given up afterwards."""
 
 LOST: Final = 256
-"""The status, which no process has, of a worker that nobody could collect because its template had been killed."""
+"""The status, which no process has, of a worker that nobody could collect because its fork server had been killed."""
 
 _LONGEST: Final = 65536
 """Bytes of a request or an answer, at most."""
 
 
-class Copy:
-    """A worker that a template forked: as much of `subprocess.Popen` as a worker needs."""
+class ForkedProcess:
+    """A process that a fork server forked: as much of `subprocess.Popen` as a worker needs."""
 
-    def __init__(self, template: Template, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+    def __init__(self, server: ForkServer, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
         self.pid: Final = pid
         self.stdin: Final = stdin
         self.stdout: Final = stdout
         self.returncode: int | None = None
-        self._template = template
-        # The template collects the process only when told, so that until then the number is of no other.
+        self._server = server
+        # The server collects the process only when told, so that until then no other has its number.
         self._handle = os.pidfd_open(pid)
 
     def kill(self) -> None:
@@ -62,15 +63,16 @@ class Copy:
             if not ended.poll(None if timeout is None else timeout * 1000):
                 raise subprocess.TimeoutExpired("a worker process", timeout or 0)
             os.close(self._handle)
-            self.returncode = self._template.collect(self.pid)
+            self.returncode = self._server.collect(self.pid)
         return self.returncode
 
 
-class Template:
-    """The parent's side. It ends with the process that started it, or when it does not answer."""
+class ForkServer:
+    """A fork server, as its parent sees it. It ends with its parent, or when it does not answer."""
 
     def __init__(self) -> None:
         self._environment = _environment()
+        self._running = 0
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(PATIENCE)
@@ -87,6 +89,7 @@ class Template:
 
     def end(self) -> None:
         """Let the process end, and collect it. Safe to repeat."""
+        atexit.unregister(self.end)
         self._control.close()
         try:
             self.process.wait(PATIENCE)
@@ -94,9 +97,13 @@ class Template:
             self.process.kill()
             self.process.wait()
 
-    def fork(self, scheme: str, errors: IO[bytes]) -> Copy | None:
+    @property
+    def outdated(self) -> bool:
+        """Whether a fresh interpreter would have another environment, and no worker of this one is left."""
+        return not self._running and self._environment != _environment()
+
+    def fork(self, scheme: str, errors: IO[bytes]) -> ForkedProcess | None:
         """A worker for stores of a scheme, which writes its errors into a file; None where this process has none."""
-        # A fresh interpreter would see what has changed since this one began.
         if self._environment != _environment():
             return None
         theirs, stdin = os.pipe()
@@ -110,10 +117,12 @@ class Template:
             os.close(stdin)
             os.close(stdout)
             return None
-        return Copy(self, pid, os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb"))
+        self._running += 1
+        return ForkedProcess(self, pid, os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb"))
 
     def collect(self, pid: int) -> int:
         """The exit status of a worker that has ended."""
+        self._running -= 1
         status: int = self._ask({"collect": pid}).get("status", LOST)
         return status
 
@@ -140,25 +149,29 @@ def _environment() -> tuple[Path, dict[str, str]]:
 
 
 COUNT: Final = 2
-"""Templates of one process, so that workers that race do not all have the same seed of `hash()`."""
+"""Fork servers of one process, each with a seed of `hash()` of its own."""
 
-_templates: Final[dict[int, Template]] = {}
+_servers: Final[dict[int, ForkServer]] = {}
 _lock: Final = threading.Lock()
 
 
-def fork(scheme: str, number: int, errors: IO[bytes]) -> Copy | None:
-    """The worker of a number in its team, of one of this process's templates; None where there is none for it."""
+def fork(scheme: str, number: int, errors: IO[bytes]) -> ForkedProcess | None:
+    """The worker of a number in its team, by the fork server whose turn it is; None where that does not serve."""
     if not _forks():
         return None
     with _lock:
         turn = number % COUNT
-        if turn not in _templates:
-            _templates[turn] = Template()
-    return _templates[turn].fork(scheme, errors)
+        server = _servers.get(turn)
+        if server is not None and server.outdated:
+            server.end()
+            server = None
+        if server is None:
+            server = _servers[turn] = ForkServer()
+    return server.fork(scheme, errors)
 
 
 def _forks() -> bool:
-    """Whether processes can be copied and watched here: elsewhere than on Linux, a copy may not be sound."""
+    """Whether processes can be forked and watched here: elsewhere than on Linux, libraries may have started threads."""
     if sys.platform != "linux":
         return False
     # Old kernels, and some containers, do not allow it.
@@ -171,10 +184,10 @@ def _forks() -> bool:
 
 def serve(control: socket.socket) -> bool:
     """Fork a worker for each request. True in the worker; False when the parent is gone."""
+    # Ctrl-C goes to the parent too, which then ends its workers and needs their fork server for it.
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     from threadkeep_contract.worker import load
 
-    # Ctrl-C goes to the parent too, which then ends its workers and needs their template for it.
-    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         message, handles, _, _ = socket.recv_fds(control, _LONGEST, 3)
         if not message:
@@ -188,6 +201,7 @@ def serve(control: socket.socket) -> bool:
                 with contextlib.suppress(Exception):
                     load(scheme)
                 sys.stdout.flush()
+                # What the garbage collector does not visit stays shared memory.
                 gc.collect()
                 gc.freeze()
                 pid = os.fork() if len([*Path("/proc/self/task").iterdir()]) == 1 else None
