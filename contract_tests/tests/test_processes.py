@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ import pytest
 
 from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
-from threadkeep_contract import processes
+from threadkeep_contract import forkserver, processes
+from threadkeep_contract.forkserver import ForkedProcess, ForkServer
 from threadkeep_contract.harness import Clock, Harness, LawBroken, record
 from threadkeep_contract.linearizable import Event, linearizable
 from threadkeep_contract.model import Model
@@ -28,6 +32,25 @@ THREAD = Thread("user", "thread")
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/store.db"
+
+
+@pytest.fixture(params=["forked", "fresh interpreters"])
+def _both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked, where that is possible, and then fresh interpreters."""
+    if request.param != "forked":
+        monkeypatch.setattr(forkserver, "fork", lambda *_: None)
+
+
+by_both = pytest.mark.usefixtures("_both")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere than on Linux workers are fresh interpreters")
+
+
+@pytest.fixture
+def own() -> Iterator[ForkServer]:
+    """A fork server that no other test uses."""
+    own = ForkServer()
+    yield own
+    own.end()
 
 
 def _commit(*records: Record, **fields: Any) -> Step:
@@ -88,6 +111,7 @@ def test_each_kind_of_order_does_what_it_says(url: str) -> None:
     _run(run)
 
 
+@by_both
 def test_a_killed_worker_is_known_by_what_it_acknowledged(url: str) -> None:
     async def run() -> None:
         async with workers(url, 1) as (worker,):
@@ -115,6 +139,7 @@ def test_a_worker_that_cannot_start_is_shown_with_its_error(tmp_path: Path) -> N
     _run(run)
 
 
+@by_both
 def test_a_worker_that_ends_badly_is_shown_with_its_error(url: str) -> None:
     async def run() -> None:
         async with workers(url, 2) as team:
@@ -128,6 +153,7 @@ def test_a_worker_that_ends_badly_is_shown_with_its_error(url: str) -> None:
     _run(run)
 
 
+@by_both
 def test_a_worker_that_dies_unseen_is_found_at_the_end(url: str) -> None:
     async def run() -> None:
         with pytest.raises(LawBroken, match="ended with status -9"):
@@ -138,6 +164,7 @@ def test_a_worker_that_dies_unseen_is_found_at_the_end(url: str) -> None:
     _run(run)
 
 
+@by_both
 def test_a_worker_that_hangs_is_a_failure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with workers(url, 2) as team:
@@ -152,6 +179,7 @@ def test_a_worker_that_hangs_is_a_failure(url: str, monkeypatch: pytest.MonkeyPa
     _run(run)
 
 
+@by_both
 def test_workers_are_reaped_when_the_check_fails(url: str) -> None:
     async def run() -> None:
         team: list[Worker] = []
@@ -233,9 +261,187 @@ def test_linearizability_tells_possible_histories_from_impossible_ones() -> None
     assert not linearizable([unknown, *later], Model())
 
 
+def _arguments(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+@linux
+@by_both
 def test_the_url_is_no_argument_that_a_list_of_processes_shows(url: str) -> None:
     async def run() -> None:
         async with workers(url, 1) as (worker,):
-            assert "sqlite" not in str(worker._process.args)
+            shown = _arguments(worker._process.pid)
+            assert "threadkeep_contract" in shown
+            assert "sqlite" not in shown
 
     _run(run)
+
+
+# Fork servers
+
+
+def _handles(pid: int) -> set[str]:
+    """The pipes and sockets that a process has."""
+    found = {str(handle.readlink()) for handle in Path(f"/proc/{pid}/fd").iterdir()}
+    return {handle for handle in found if handle.startswith(("pipe:", "socket:"))}
+
+
+def _threads(pid: int) -> int:
+    return len([*Path(f"/proc/{pid}/task").iterdir()])
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@linux
+def test_workers_that_race_are_forked_by_two_servers_and_share_nothing(url: str) -> None:
+    async def run() -> None:
+        async with workers(url, 3) as team:
+            forked = [worker._process for worker in team if isinstance(worker._process, ForkedProcess)]
+            assert len(forked) == 3
+            parents = [process._server.process.pid for process in forked]
+            assert parents[0] == parents[2] != parents[1]
+            await asyncio.gather(*(worker.outcomes_of(Run((Step("load", THREAD),))) for worker in team))
+            everyone = [*(process.pid for process in forked), *parents[:2]]
+            handles = [_handles(pid) for pid in everyone]
+            assert all(handles)
+            assert sum(map(len, handles)) == len(set[str]().union(*handles))
+            assert [_threads(pid) for pid in parents] == [1, 1, 1]
+
+    _run(run)
+
+
+@linux
+def test_a_worker_sees_what_a_fresh_interpreter_would(own: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryFile() as errors:
+        monkeypatch.setenv("THREADKEEP_URL", "sqlite:///elsewhere.db")
+        assert own.fork("sqlite", errors) is None
+        monkeypatch.undo()
+        monkeypatch.chdir("/")
+        assert own.fork("sqlite", errors) is None
+        monkeypatch.undo()
+        assert _ended(own.fork("sqlite", errors)) == 1
+
+
+def _ended(process: ForkedProcess | None) -> int:
+    """The status with which a worker ends that is not even given a URL."""
+    assert process is not None
+    with process.stdin, process.stdout:
+        process.stdin.close()
+        return process.wait(processes.HANG)
+
+
+@linux
+def test_a_changed_environment_gets_another_fork_server(
+    url: str, own: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with workers(url, 1) as (before,):
+            monkeypatch.setenv("THREADKEEP_URL", "sqlite:///elsewhere.db")
+            async with workers(url, 1) as (meanwhile,):
+                pass
+        async with workers(url, 1) as (after,):
+            pass
+        assert isinstance(before._process, ForkedProcess)
+        assert isinstance(meanwhile._process, subprocess.Popen)
+        assert isinstance(after._process, ForkedProcess)
+        assert before._process._server is own is not after._process._server
+        assert own.process.returncode == 0
+        after._process._server.end()
+
+    monkeypatch.setattr(forkserver, "_servers", {0: own})
+    _run(run)
+
+
+PLUGIN = "from threadkeep_adapters.inprocess import open_store"
+THREAD_AT_IMPORT = f"""
+import threading
+{PLUGIN}
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+@linux
+def test_a_process_is_not_forked_where_a_driver_has_started_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme-1.dist-info").mkdir()
+    (tmp_path / "acme-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1\n")
+    names = {"quiet": PLUGIN, "threaded": THREAD_AT_IMPORT}
+    entries = "".join(f"{name} = acme_{name}\n" for name in names)
+    (tmp_path / "acme-1.dist-info" / "entry_points.txt").write_text(f"[threadkeep]\n{entries}")
+    for name, source in names.items():
+        (tmp_path / f"acme_{name}.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(forkserver, "_servers", {0: ForkServer()})
+
+    async def run() -> None:
+        for name, kind in (("quiet", ForkedProcess), ("threaded", subprocess.Popen), ("quiet", subprocess.Popen)):
+            async with workers(f"{name}://acme", 1) as (worker,):
+                assert isinstance(worker._process, kind)
+                assert [outcome.failure for outcome in await worker.outcomes_of(Run((_commit(record("m")),)))] == [None]
+
+    try:
+        _run(run)
+    finally:
+        forkserver._servers[0].end()
+
+
+@linux
+def test_a_fork_server_that_was_killed_is_done_without(
+    url: str, own: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(killed: subprocess.Popen[bytes]) -> None:
+        async with workers(url, 1) as (worker,):
+            os.kill(killed.pid, signal.SIGKILL)
+            killed.wait()
+            assert len(await worker.outcomes_of(Run((_commit(record("m")),)))) == 1
+
+    async def run() -> None:
+        with pytest.raises(LawBroken, match=f"ended with status {forkserver.LOST}"):
+            await lose(own.process)
+        async with workers(url, 1) as (worker,):
+            assert isinstance(worker._process, subprocess.Popen)
+            assert len(await worker.outcomes_of(Run((_commit(record("m")),)))) == 1
+
+    monkeypatch.setattr(forkserver, "_servers", {0: own})
+    _run(run)
+
+
+INTERRUPTED = """
+import asyncio, sys
+from threadkeep_contract.processes import workers
+from threadkeep_contract import forkserver
+
+async def main():
+    async with workers(sys.argv[1], 3) as team:
+        print(*[w._process.pid for w in team], *[t.process.pid for t in forkserver._servers.values()], flush=True)
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+@linux
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_interrupted_leaves_no_process(how: signal.Signals, url: str) -> None:
+    def send() -> None:
+        # A terminal interrupts everyone; only the run itself is killed.
+        os.killpg(run.pid, how) if how == signal.SIGINT else run.kill()
+
+    command = [sys.executable, "-c", INTERRUPTED, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        everyone = [int(pid) for pid in run.stdout.readline().split()]
+        assert len(everyone) == 5
+        send()
+        said = run.stderr.read().decode()
+    assert run.returncode == -how
+    assert ("KeyboardInterrupt" in said) == (how == signal.SIGINT)
+    while any(map(_alive, everyone)):
+        time.sleep(0.01)

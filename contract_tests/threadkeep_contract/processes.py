@@ -1,6 +1,7 @@
 """Real processes that work on a store, race each other and are killed.
 
-`workers(...)` starts some, as `threadkeep_contract.worker` describes them, and reaps every one whatever happens.
+`workers(...)` starts some, as `threadkeep_contract.worker` describes them, and reaps every one whatever happens. They
+are forked where that is possible (`threadkeep_contract.forkserver`), and fresh interpreters elsewhere.
 A worker that ends badly, hangs or says something else than an outcome is a broken law, shown with its error output.
 """
 
@@ -17,6 +18,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import IO, Final
 
+from threadkeep.registry import scheme_of
+from threadkeep_contract import forkserver
 from threadkeep_contract.harness import LawBroken
 from threadkeep_contract.worker import DONE, ORDER, OUTCOME, READY, Order, Outcome
 
@@ -30,9 +33,10 @@ LEAD: Final = 20_000_000
 class Worker:
     """One process at work. `outcomes` is all that it has acknowledged so far."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, number: int) -> None:
+        """`number` counts the workers of a team."""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - reap() closes it
-        self._process = subprocess.Popen(
+        self._process = forkserver.fork(scheme_of(url), number, self._errors) or subprocess.Popen(
             [sys.executable, "-m", "threadkeep_contract.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -153,8 +157,8 @@ async def workers(url: str, count: int) -> AsyncIterator[list[Worker]]:
     """`count` processes that have started and wait for orders, reaped at the end, also after a failure."""
     started: list[Worker] = []
     try:
-        for _ in range(count):
-            started.append(Worker(url))
+        for number in range(count):
+            started.append(Worker(url, number))
         for worker in started:
             await worker.ready()
         yield started

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from threadkeep import errors
 from threadkeep.errors import StoreUnavailable, TailMoved, ThreadkeepError, VersionMoved
 from threadkeep.guard import Guard
-from threadkeep.registry import open_store, register, scheme_of
+from threadkeep.registry import load_plugin, open_store, register, scheme_of
 from threadkeep.store import Changes, Put, Receipt, Record, Resource, Snapshot, Thread, Window
 
 READY: Final = "ready"
@@ -248,13 +248,19 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+def load(scheme: str) -> None:
+    """Import the plugin that answers to a scheme; raises as `threadkeep.registry.load_plugin` does."""
+    if scheme == "saboteur":
+        from threadkeep_contract import saboteurs
+
+        register(scheme, saboteurs)
+    load_plugin(scheme)
+
+
 async def work() -> None:
     """Take a URL and then orders from the input until it ends."""
     url = json.loads(sys.stdin.readline())
-    if scheme_of(url) == "saboteur":
-        from threadkeep_contract import saboteurs
-
-        register("saboteur", saboteurs)
+    load(scheme_of(url))
     guard = open_store(url)
     try:
         _say(json.dumps(READY))
