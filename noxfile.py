@@ -33,8 +33,8 @@ ONCE = (
     "adapters/tests/test_mongo_kills.py",
     "adapters/tests/test_mongo_opening.py",
 )
-"""What takes minutes and is the same on every Python: it is tried on the one that runs nox. Every other judges each store
-by the contract, and tries there what is the interpreter's own: SQLite, C extensions of drivers, event loops."""
+"""What takes minutes and is the same on every Python: it is tried on the one that runs nox. Each store is judged by the
+contract on every other too, and with it what is the interpreter's own: SQLite, event loops, extensions in C."""
 ONCE_JUDGED = "TestMongodbOnFerretdb"
 """A contract suite that takes minutes, of a store that is judged on another server too: as above."""
 IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal", "--durations=20"]
