@@ -18,11 +18,14 @@ def check_thread(tail: Tail, known: Mapping[str, str], changes: Changes) -> None
     """
     if changes.if_epoch is not None and changes.if_epoch != tail.epoch:
         raise TailMoved(*tail)
-    for record in changes.append:
-        if known.get(record.id, record.digest) != record.digest:
-            raise MessageConflict(record.id)
-    is_repetition = bool(changes.append) and len(known) == len(changes.append) and changes.drop_after is None
-    if changes.if_tail is not None and changes.if_tail != tail and not is_repetition:
+    if known:
+        for record in changes.append:
+            if known.get(record.id, record.digest) != record.digest:
+                raise MessageConflict(record.id)
+    if changes.if_tail is None or changes.if_tail == tail:
+        return
+    is_repetition = changes.append and len(known) == len(changes.append) and changes.drop_after is None
+    if not is_repetition:
         raise TailMoved(*tail)
 
 

@@ -63,15 +63,16 @@ def commit(connection: sqlite3.Connection, scope: Scope, changes: Changes, *, lo
     knows the conditions that stand before those.
     """
     if isinstance(scope, Resource):
-        versions = _next_versions(connection, _FIND_RESOURCE_DOC, scope.resource_id, changes.puts)
-        _put(connection, _ADD_RESOURCE_DOC, _CHANGE_RESOURCE_DOC, scope.resource_id, changes.puts, versions)
-        return Receipt(MISSING, versions=versions)
+        own = _next_versions(connection, _FIND_RESOURCE_DOC, scope.resource_id, changes.puts)
+        _put(connection, _ADD_RESOURCE_DOC, _CHANGE_RESOURCE_DOC, scope.resource_id, changes.puts, own)
+        return Receipt(MISSING, versions=own)
 
     found = connection.execute(_FIND_THREAD, (scope.resource_id, scope.thread_id)).fetchall()
     key, epoch, position, newest, active = found[0] if found else (None, *MISSING, 0, changes.at)
-    known = _known(connection, key, changes) if look else {}
-    check_thread(Tail(epoch, position), {record_id: digest for record_id, (_, digest) in known.items()}, changes)
-    versions, resource_versions = list[int](), list[int]()
+    known, digests = _known(connection, key, changes) if look else ({}, {})
+    check_thread(Tail(epoch, position), digests, changes)
+    versions: Sequence[int] = ()
+    resource_versions: Sequence[int] = ()
     if changes.puts:
         versions = _next_versions(connection, _FIND_THREAD_DOC, key, changes.puts)
     if changes.resource_puts:
@@ -101,8 +102,8 @@ def commit(connection: sqlite3.Connection, scope: Scope, changes: Changes, *, lo
         _put(connection, _ADD_RESOURCE_DOC, _CHANGE_RESOURCE_DOC, owner, changes.resource_puts, resource_versions)
     positions: Sequence[int] = range(first, newest + 1)
     if known:
-        given = {record.id: place for place, record in enumerate(fresh, first)}
-        positions = [known[record.id][0] if record.id in known else given[record.id] for record in changes.append]
+        known.update({record.id: place for place, record in enumerate(fresh, first)})
+        positions = [known[record.id] for record in changes.append]
     return Receipt(Tail(epoch, position), positions, versions, resource_versions)
 
 
@@ -116,14 +117,14 @@ def delete(connection: sqlite3.Connection, scope: Scope) -> None:
         connection.execute(sql, (scope.resource_id, scope.thread_id))
 
 
-def _known(connection: sqlite3.Connection, key: int | None, changes: Changes) -> dict[str, tuple[int, str]]:
-    """The positions and digests, by id, of those records that are there and stay there."""
-    known = {}
+def _known(connection: sqlite3.Connection, key: int | None, changes: Changes) -> tuple[dict[str, int], dict[str, str]]:
+    """The positions and the digests, by id, of those records that are there and stay there."""
+    positions, digests = {}, {}
     for record in changes.append:
         for position, digest in connection.execute(_FIND_RECORD, (key, record.id)).fetchall():
             if changes.drop_after is None or position <= changes.drop_after:
-                known[record.id] = (position, digest)
-    return known
+                positions[record.id], digests[record.id] = position, digest
+    return positions, digests
 
 
 def _next_versions(connection: sqlite3.Connection, find: str, owner: Owner, puts: Sequence[Put]) -> list[int]:
