@@ -1,15 +1,24 @@
 """Calls for a client to die in, what they are made on, and a look at what they left, for any store.
 
 `prepare` fills a resource, a call of SCENARIOS changes it, and `look` sees all of it: before the call, or after it, and
-never a part of it (laws 4, 6, 10).
+never a part of it (laws 4, 6, 10). Clients that die are children of `Victims`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any, Final
 
 from threadkeep.guard import Guard
+from threadkeep.registry import open_store, scan_backend
 from threadkeep.store import Changes, Put, Record, Resource, Snapshot, Thread, ThreadRow, Window
 
 ALL: Final = Window(before=1000)
@@ -75,3 +84,81 @@ async def look(store: Guard, user: str) -> tuple[list[Snapshot], list[list[Threa
         [*await store.threads(resource, order="active", slots=("small", "large"))],
     ]
     return [*snapshots, await store.load(resource)], lists, user in await store.resources(user[:-1], 1000)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Guard]:
+    """A store, closed at the end."""
+    store = open_store(url)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def left_in(url: str, *texts: str) -> list[str]:
+    """Which of the texts are anywhere in what the backend holds."""
+    raw = b"".join(scan_backend(url) or ())
+    return [text for text in texts if text.encode() in raw]
+
+
+_left: float = float("inf")
+
+
+def count_down(*_: Any, **__: Any) -> None:
+    """In a victim, before each request: die where no other may be sent."""
+    global _left
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    _left -= 1
+
+
+async def _die(tests: ModuleType, url: str, scenario: str, requests: int, user: str) -> None:
+    global _left
+    store = open_store(url)
+    await store.open()
+    _left = requests
+    await tests.SCENARIOS[scenario](store, user)
+
+
+def serve(tests: ModuleType) -> None:
+    """In the process of `Victims`: fork a child for each line, which dies before its request of that number.
+
+    The module that tests has SCENARIOS, and `watch`, which makes the driver call `count_down` before each request.
+    """
+    tests.watch()
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            asyncio.run(_die(tests, *json.loads(line)))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+class Victims:
+    """A process whose children make calls that are killed: imports take longer than all the rest, and are made once."""
+
+    def __init__(self, module: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"import {module}, killed_calls; killed_calls.serve({module})"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Victims:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    async def call(self, url: str, scenario: str, requests: int, user: str) -> bool:
+        """Make a call and kill it before its request of that number; whether it lived to its end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([url, scenario, requests, user]) + "\n")
+        self._process.stdin.flush()
+        ended = int(await asyncio.to_thread(self._process.stdout.readline))
+        assert ended in (0, -signal.SIGKILL)
+        return ended == 0

@@ -236,9 +236,11 @@ def test_a_commit_is_done_as_if_at_one_moment(
 ) -> None:
     url, commits = place
 
-    async def orders(user: str, write: Act) -> list[tuple[object, list[Snapshot]]]:
+    async def orders(kind: str) -> list[tuple[object, list[Snapshot]]]:
         """The outcomes of a write before, between and after the others' calls, by the store without a server."""
         found = []
+        user = "anybody"
+        write = WRITES[kind](user)
         acts = OTHERS[others](user)
         for turn in range(len(acts) + 1):
             model = open_store(f"memory://{secrets.token_hex(8)}")
@@ -251,6 +253,8 @@ def test_a_commit_is_done_as_if_at_one_moment(
         return found
 
     async def run(kind: str) -> None:
+        expected = await orders(kind)
+
         async def check(one: Guard, another: Guard, user: str, gap: int, backwards: bool) -> bool:
             work = _in_turn(another, OTHERS[others](user))
             write = WRITES[kind](user)
@@ -259,7 +263,7 @@ def test_a_commit_is_done_as_if_at_one_moment(
                 yielding.install(patch)
                 outcome = await _outcome(write(one))
             if yielding.came:
-                assert (outcome, await _everything(another, user)) in await orders(user, write), (kind, gap, backwards)
+                assert (outcome, await _everything(another, user)) in expected, (kind, gap, backwards)
             else:
                 work.close()
             return yielding.came

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from importlib.metadata import entry_points, metadata, requires
 from pathlib import Path
@@ -52,14 +53,32 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The wheel, and the Python of an environment that has it beside pytest and nothing of the extras."""
-    folder = tmp_path_factory.mktemp("bare")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with pip and what pyproject.toml requires for a build, and nothing else."""
+    folder = tmp_path_factory.mktemp("builder")
     run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
     python = folder / "env" / "bin" / "python"
-    run(python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT, cwd=folder)
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    run(python, "-m", "pip", "install", "--quiet", "--no-compile", *requires, cwd=folder)
+    return python
+
+
+def build_wheel(builder: Path, source: Path, folder: Path) -> Path:
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
+    run(builder, "-m", "pip", "wheel", *options, source, cwd=folder.parent)
     (wheel,) = folder.glob("threadkeep-*.whl")
-    run(python, "-m", "pip", "install", "--quiet", wheel, "pytest", cwd=folder)
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def bare(builder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The wheel, and the Python of an environment that has it beside pytest and nothing of the extras."""
+    folder = tmp_path_factory.mktemp("bare")
+    wheel = build_wheel(builder, ROOT, folder / "wheels")
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "env", cwd=folder)
+    python = folder / "env" / "bin" / "python"
+    pip = (builder, "-m", "pip", "--python", python)
+    run(*pip, "install", "--quiet", "--no-compile", wheel, "pytest", cwd=folder)
     return wheel, python
 
 
@@ -78,25 +97,22 @@ def test_the_wheel_has_three_typed_packages_and_nothing_else(bare: tuple[Path, P
         assert here == {name for name in names if name.startswith(f"{package}/") and name.endswith(".py")}
 
 
-def test_the_sdist_builds_the_same_packages(tmp_path: Path) -> None:
+def test_the_sdist_builds_the_same_packages(builder: Path, tmp_path: Path) -> None:
     hook = f"import hatchling.build; print(hatchling.build.build_sdist({str(tmp_path)!r}))"
-    run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
-    python = tmp_path / "env" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "hatchling", cwd=tmp_path)
-    run(python, "-c", hook, cwd=ROOT)
+    run(builder, "-c", hook, cwd=ROOT)
     (sdist,) = tmp_path.glob("threadkeep-*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "core/threadkeep/py.typed"} <= names
-    wheels = tmp_path / "wheels"
-    run(python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, sdist, cwd=tmp_path)
-    assert len(list(wheels.glob("threadkeep-*.whl"))) == 1
+    assert build_wheel(builder, sdist, tmp_path / "wheels").exists()
 
 
-def test_a_bare_install_harms_no_other_project(bare: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_bare_install_harms_no_other_project(builder: Path, bare: tuple[Path, Path], tmp_path: Path) -> None:
     _, python = bare
-    assert json.loads(run(python, "-m", "pip", "list", "--format=json", cwd=tmp_path)) != []
-    assert "hypothesis" not in run(python, "-m", "pip", "list", cwd=tmp_path)
+    listed = run(builder, "-m", "pip", "--python", python, "list", "--format=json", cwd=tmp_path)
+    installed = {each["name"] for each in json.loads(listed)}
+    assert {"threadkeep", "pytest"} <= installed
+    assert "hypothesis" not in installed
     (tmp_path / "conftest.py").write_text(FOREIGN_CONFTEST)
     (tmp_path / "test_foreign.py").write_text(FOREIGN_TEST)
     (tmp_path / "pytest.ini").write_text(
