@@ -68,6 +68,8 @@ class Cache(Redis):
 class RedisCluster(Kind):
     """Three masters that share the slots. One process group, so that they are killed and started together."""
 
+    # The scripts are those that a single server runs, and are judged there in depth.
+    profile = "quick"
     name = "redis-cluster"
     variable = "THREADKEEP_TEST_REDIS_CLUSTER_URL"
     package = "redis-server"
