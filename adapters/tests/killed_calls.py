@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, scan_backend
@@ -66,7 +67,10 @@ async def _erase(store: Guard, user: str) -> None:
     await store.delete(Resource(user))
 
 
-SCENARIOS: Final[dict[str, Callable[[Guard, str], Awaitable[None]]]] = {
+Call: TypeAlias = Callable[[Guard, str], Awaitable[None]]
+"""What is done with a store's resource."""
+
+SCENARIOS: Final[dict[str, Call]] = {
     "append": _append,
     "truncate": _truncate,
     "create": _create,
@@ -162,3 +166,56 @@ class Victims:
         ended = int(await asyncio.to_thread(self._process.stdout.readline))
         assert ended in (0, -signal.SIGKILL)
         return ended == 0
+
+
+MOST: Final = 60
+"""Requests that no call needs."""
+
+
+def new_user() -> str:
+    """A resource that nobody had."""
+    return f"victim-{secrets.token_hex(8)}"
+
+
+async def killed_at_each_request(
+    url: str, victims: Victims, scenario: str, call: Call, prepared: Call
+) -> tuple[list[tuple[bool, bool]], list[str]]:
+    """Kill a call before its first request, its second and so on, until it lives to its end.
+
+    For each death: whether it lived, and whether the call was done. And the resources that were made, and erased.
+    """
+
+    async def once(store: Guard, model: Guard, requests: int, user: str) -> tuple[bool, bool]:
+        await prepared(store, user)
+        await prepared(model, user)
+        before = await look(model, user)
+        assert await look(store, user) == before
+        ended = await victims.call(url, scenario, requests, user)
+        seen = await look(store, user)
+        await call(model, user)
+        after = await look(model, user)
+        assert seen in (before, after)
+        assert not ended or seen == after
+        # Whoever comes next finds nothing in the way, and what the dead left is passed over.
+        if seen == after:
+            await call(model, user)
+        await call(store, user)
+        assert await look(store, user) == await look(model, user)
+        for kept in (store, model):
+            await kept.commit(thread_of(user), Changes(4, "next", records("next")))
+        assert await look(store, user) == await look(model, user)
+        for kept in (store, store, model):
+            await kept.delete(Resource(user))
+        return ended, seen == after
+
+    outcomes, users = [], []
+    async with opened(url) as store, opened("memory://kills") as model:
+        for requests in range(MOST):
+            users.append(new_user())
+            outcomes.append(await once(store, model, requests, users[-1]))
+            if outcomes[-1][0]:
+                break
+    assert outcomes[-1] == (True, True)
+    # It was killed before its effect at first.
+    assert outcomes[0] == (False, False)
+    return outcomes, users

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,18 @@ import killed_calls
 import pytest
 import servers
 from dynamodb_server import DYNAMODB, REGION
-from killed_calls import BODY, Victims, count_down, left_in, look, opened, records, thread_of
+from killed_calls import (
+    BODY,
+    MOST,
+    Victims,
+    count_down,
+    killed_at_each_request,
+    left_in,
+    new_user,
+    opened,
+    records,
+    thread_of,
+)
 
 from threadkeep.errors import TailMoved
 from threadkeep.guard import Guard
@@ -58,60 +68,14 @@ async def _delete_small(store: Guard, user: str) -> None:
 
 SCENARIOS: Final = {**killed_calls.SCENARIOS, "append_much": _append_much, "delete_small": _delete_small}
 
-MOST: Final = 60
-"""Requests that no call needs."""
-
-ANEW: Final = frozenset({"delete", "delete_small", "erase"})
-"""Calls of which a second comes to the same as the first."""
-
-
-def new_user() -> str:
-    return f"victim-{secrets.token_hex(8)}"
-
 
 @pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_a_client_killed_before_any_of_its_requests_leaves_all_of_a_call_or_nothing(
     scenario: str, victims: Victims
 ) -> None:
     url = servers.shared(DYNAMODB).url
-
-    async def check(store: Guard, model: Guard, requests: int, user: str) -> tuple[bool, bool]:
-        """Whether the victim lived to its end, and whether its call was done."""
-        await prepare(store, user)
-        await prepare(model, user)
-        before = await look(model, user)
-        assert await look(store, user) == before
-        ended = await victims.call(url, scenario, requests, user)
-        seen = await look(store, user)
-        await SCENARIOS[scenario](model, user)
-        after = await look(model, user)
-        assert seen in (before, after)
-        assert not ended or seen == after
-        # Whoever comes next finds nothing in the way.
-        if seen == before or scenario in ANEW:
-            await SCENARIOS[scenario](store, user)
-            assert await look(store, user) == after
-        await store.commit(thread_of(user), Changes(4, "next", records("next")))
-        await model.commit(thread_of(user), Changes(4, "next", records("next")))
-        assert await look(store, user) == await look(model, user)
-        await store.delete(Resource(user))
-        await model.delete(Resource(user))
-        return ended, seen == after
-
-    async def main() -> None:
-        outcomes, users = [], []
-        async with opened(url) as store, opened("memory://kills") as model:
-            for requests in range(MOST):
-                users.append(new_user())
-                outcomes.append(await check(store, model, requests, users[-1]))
-                if outcomes[-1][0]:
-                    break
-        assert outcomes[-1] == (True, True)
-        # It was killed before its effect at first.
-        assert outcomes[0] == (False, False)
-        assert not left_in(url, *users, BODY)
-
-    asyncio.run(main())
+    _, users = asyncio.run(killed_at_each_request(url, victims, scenario, SCENARIOS[scenario], prepare))
+    assert not left_in(url, *users, BODY)
 
 
 def test_a_large_thread_whose_deletion_died_is_swept_when_its_resource_is_erased(victims: Victims) -> None:
