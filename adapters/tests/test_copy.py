@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +19,11 @@ from typing import Any, Final
 import pytest
 import servers
 import test_contract
+from click.testing import CliRunner
 from servers import ServerMissing
 
 from threadkeep import Memory
+from threadkeep.cli import main
 from threadkeep.store import Clause
 
 KILLS: Final = 4
@@ -80,30 +83,33 @@ async def _threads(resource: Any) -> Any:
         yield resource.thread(info.thread_id)
 
 
-def _export(url: str, resource_id: str) -> list[str]:
+async def _lines(memory: Memory, resource_id: str) -> list[str]:
     """All of a resource, but for epochs and versions of documents, which are no part of a copy."""
-
-    async def lines(memory: Memory) -> list[str]:
-        found = []
-        async for line in memory.resource(resource_id, read_only=True).export():
-            line.pop("epoch", None)
-            line.get("working_memory", {}).pop("version", None)
-            found.append(json.dumps(line))
-        return found
-
-    found: list[str] = _in(url, lines)
+    found = []
+    async for line in memory.resource(resource_id, read_only=True).export():
+        line.pop("epoch", None)
+        line.get("working_memory", {}).pop("version", None)
+        found.append(json.dumps(line))
     return found
 
 
-def _command(source: str, target: str, resource_id: str, *more: str) -> list[str]:
-    return [sys.executable, "-m", "threadkeep", "copy", source, target, "--resource", resource_id, *more]
+def _export(url: str, resource_id: str) -> list[str]:
+    found: list[str] = _in(url, lambda memory: _lines(memory, resource_id))
+    return found
+
+
+def _arguments(source: str, target: str, resource_id: str) -> list[str]:
+    return ["copy", source, target, "--resource", resource_id]
+
+
+def _command(source: str, target: str, resource_id: str) -> list[str]:
+    return [sys.executable, "-m", "threadkeep", *_arguments(source, target, resource_id)]
 
 
 def _copy(source: str, target: str, resource_id: str) -> int:
     """The number of messages that were copied, all verified."""
-    command = _command(source, target, resource_id, "--verify")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(main, [*_arguments(source, target, resource_id), "--verify"])
+    assert done.exit_code == 0, done.stderr
     assert "equal in FROM and TO" in done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("messages copied")]
     return int(line.split()[-1])
@@ -135,18 +141,25 @@ def test_a_copy_that_is_killed_anywhere_is_completed_by_running_it_again(
     start = f"sqlite:///{tmp_path / 'start.db'}"
     count = _fill(start, resource_id)
     expected = _export(start, resource_id)
-    interrupted = 0
-    for part in range(1, KILLS + 1):
-        running = subprocess.Popen(
-            _command(start, urls[name], resource_id), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 120
-        share = len(expected) * part // (KILLS + 2)
-        while len(_export(urls[name], resource_id)) < share and running.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        running.send_signal(signal.SIGKILL)
-        interrupted += running.wait() == -signal.SIGKILL
-    assert interrupted
+
+    async def kill(memory: Memory) -> int:
+        interrupted = 0
+        for part in range(1, KILLS + 1):
+            running = await asyncio.create_subprocess_exec(
+                *_command(start, urls[name], resource_id), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            deadline = time.monotonic() + 120
+            share = len(expected) * part // (KILLS + 2)
+            while running.returncode is None and time.monotonic() < deadline:
+                if len(await _lines(memory, resource_id)) >= share:
+                    break
+                await asyncio.sleep(0.01)
+            with suppress(ProcessLookupError):
+                running.kill()
+            interrupted += await running.wait() == -signal.SIGKILL
+        return interrupted
+
+    assert _in(urls[name], kill)
     assert 0 <= _copy(start, urls[name], resource_id) < count
     assert _export(urls[name], resource_id) == expected
 
