@@ -8,6 +8,7 @@ import sys
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -337,6 +338,21 @@ def test_registered_again_the_later_plugin_answers() -> None:
 def test_a_plugin_is_registered_for_a_scheme_that_urls_can_have(scheme: Any) -> None:
     with pytest.raises(InvalidURL, match="scheme"):
         register(scheme, Plugin("never"))
+
+
+def test_what_is_installed_is_looked_through_once(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs open stores often, and some environments hold hundreds of distributions."""
+    looks = []
+
+    def counted(*, group: str) -> Any:
+        looks.append(group)
+        return entry_points(group=group)
+
+    monkeypatch.setattr(registry, "entry_points", counted)
+    install("acme")
+    for _ in range(3):
+        open_store("acme://anywhere")
+    assert looks == ["threadkeep"]
 
 
 def test_an_object_without_the_hook_is_not_registered() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Final
 
@@ -63,6 +64,8 @@ def scheme_of(url: str) -> str:
 
 
 _registered: dict[str, object] = {}
+_loaded: dict[tuple[str, ...], object] = {}
+"""By scheme and the path on which it was found: to look through all that is installed takes longer than a turn does."""
 _managers: dict[str, pluggy.PluginManager] = {}
 """By scheme. Each plugin has a manager of its own, so that what is wrong with one cannot answer for another."""
 
@@ -82,13 +85,16 @@ def register(scheme: str, plugin: object) -> None:
 
 
 def load_plugin(scheme: str) -> object:
-    """The plugin module that answers to a scheme.
+    """The plugin module that answers to a scheme; once found, it is the one for as long as `sys.path` is the same.
 
     Raises UnknownScheme, MissingExtra where the plugin's driver is not installed, and PluginError where two
     distributions claim the scheme or the module does not implement the hooks.
     """
     if scheme in _registered:
         return _registered[scheme]
+    searched = (scheme, *sys.path)
+    if searched in _loaded:
+        return _loaded[searched]
     found = installed_schemes()
     claims = found.get(scheme, [])
     if not claims:
@@ -107,6 +113,7 @@ def load_plugin(scheme: str) -> object:
     except Exception as error:
         raise PluginError(f"the plugin {claim.value} of {_distribution(claim)} does not import: {error}") from error
     _manage(scheme, module, f"{claim.value} of {_distribution(claim)}")
+    _loaded[searched] = module
     return module
 
 
