@@ -78,6 +78,8 @@ def _pythons() -> dict[str, Path]:
 
 PYTHONS = _pythons()
 HERE = "{}.{}".format(*sys.version_info)
+# Test processes that start together would each compile what is not compiled yet.
+os.environ["UV_COMPILE_BYTECODE"] = "1"
 os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *(str(path.parent) for path in PYTHONS.values())])
 
 nox.needs_version = ">=2025.5"

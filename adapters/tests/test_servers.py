@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +74,16 @@ def test_a_server_is_killed_started_on_its_folder_and_stopped() -> None:
     server.stop()
     server.stop()
     assert not folder.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port cannot be kept for a server that comes later")
+def test_a_port_is_kept_for_the_server_that_will_start_on_it() -> None:
+    port = servers.free_port()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", port)):
+            socket.create_connection(("127.0.0.1", port)).close()
 
 
 def test_a_server_ends_with_those_who_started_it_even_if_they_are_killed() -> None:
