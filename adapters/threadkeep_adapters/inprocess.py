@@ -114,14 +114,14 @@ class InProcessStore(Store):
             self.meter.rows += len(changes.append) + len(changes.puts) + len(changes.resource_puts)
             if isinstance(scope, Resource):
                 docs = space.docs.get(scope.resource_id, {})
-                versions = next_versions(_versions(docs), changes.puts)
+                versions = next_versions(docs, changes.puts)
                 _put(space.docs.setdefault(scope.resource_id, docs), changes.puts, versions)
                 return Receipt(MISSING, versions=versions)
             log = _find(space, scope)
             resource_docs = space.docs.get(scope.resource_id, {})
             check_thread(log.tail if log else MISSING, _known(log, changes), changes)
-            versions = next_versions(_versions(log.docs) if log else {}, changes.puts)
-            resource_versions = next_versions(_versions(resource_docs), changes.resource_puts)
+            versions = next_versions(log.docs if log else {}, changes.puts)
+            resource_versions = next_versions(resource_docs, changes.resource_puts)
             if log is None:
                 log = _Log(changes.epoch, changes.at, changes.at)
                 space.threads.setdefault(scope.resource_id, {})[scope.thread_id] = log
@@ -212,10 +212,6 @@ def _known(log: _Log | None, changes: Changes) -> dict[str, str]:
     found = (log.by_id[record.id] for record in changes.append if record.id in log.by_id)
     last = changes.drop_after
     return {record.id: record.digest for record in found if last is None or record.position <= last}
-
-
-def _versions(docs: dict[str, Doc]) -> dict[str, int]:
-    return {slot: doc.version for slot, doc in docs.items()}
 
 
 def _put(docs: dict[str, Doc], puts: Sequence[Put], versions: Sequence[int]) -> None:

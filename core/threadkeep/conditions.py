@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
 from threadkeep.store import Changes, Put, Tail
 
-__all__ = ["check_thread", "next_versions"]
+__all__ = ["Versioned", "check_thread", "next_versions"]
 
 
 def check_thread(tail: Tail, known: Mapping[str, str], changes: Changes) -> None:
@@ -29,14 +30,23 @@ def check_thread(tail: Tail, known: Mapping[str, str], changes: Changes) -> None
         raise TailMoved(*tail)
 
 
-def next_versions(now: Mapping[str, int], puts: Sequence[Put]) -> list[int]:
-    """Condition 4: the versions that puts will give, in their order, where these are the documents' versions by slot.
+class Versioned(Protocol):
+    """A document, or what a store keeps of it."""
 
-    A slot without a document may be left out. Raises VersionMoved.
+    @property
+    def version(self) -> int:
+        """How often it was put."""
+        ...
+
+
+def next_versions(docs: Mapping[str, Versioned], puts: Sequence[Put]) -> list[int]:
+    """Condition 4: the versions that puts will give, in their order, where these are the documents by slot.
+
+    Raises VersionMoved.
     """
     versions = []
     for put in puts:
-        version = now.get(put.slot, 0)
+        version = docs[put.slot].version if put.slot in docs else 0
         if put.if_version is not None and put.if_version != version:
             raise VersionMoved(put.slot, version)
         versions.append(version + 1)

@@ -86,7 +86,7 @@ def decide(heads: Heads, changes: Changes, found: Found) -> dict[str, Place]:
     try:
         check_thread(tail, {record_id: place.digest for record_id, place in known.items()}, changes)
         for docs, puts in ((head.docs, changes.puts), (heads.resource.docs, changes.resource_puts)):
-            next_versions({slot: kept.version for slot, kept in docs.items()}, puts)
+            next_versions(docs, puts)
     except (TailMoved, VersionMoved):
         # An id that was not looked up may be there with another digest, which comes before all but the epoch.
         if is_certain or changes.if_epoch not in (None, tail.epoch):

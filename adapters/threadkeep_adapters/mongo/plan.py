@@ -33,10 +33,6 @@ class Plan:
     """Records to sweep after it."""
 
 
-def _versions(docs: Docs) -> dict[str, int]:
-    return {slot: kept.version for slot, kept in docs.items()}
-
-
 class _Bodies:
     """Documents to insert for the texts that no state can carry, and those that are replaced."""
 
@@ -66,7 +62,7 @@ class _Bodies:
 
 def plan_resource(resource: ResourceState, changes: Changes, nonce: str) -> Plan:
     """A commit to a resource."""
-    given = next_versions(_versions(resource.docs), changes.puts)
+    given = next_versions(resource.docs, changes.puts)
     number = resource.number + 1
     bodies = _Bodies(nonce, {"r": resource.key, "w": number, "z": nonce})
     state = replace(
@@ -99,8 +95,8 @@ def plan_thread(
 ) -> Plan:
     """A commit to a thread. `known` has the valid records of the ids to append, `keeps` what `drop_after` leaves."""
     check_thread(thread.tail, {record_id: record["digest"] for record_id, record in known.items()}, changes)
-    given = next_versions(_versions(thread.docs) if thread.exists else {}, changes.puts)
-    resource_given = next_versions(_versions(resource.docs), changes.resource_puts)
+    given = next_versions(thread.docs if thread.exists else {}, changes.puts)
+    resource_given = next_versions(resource.docs, changes.resource_puts)
     number = resource.number + 1
     prior = number_before(thread, resource)
     if thread.exists:

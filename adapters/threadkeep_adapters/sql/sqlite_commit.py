@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from sqlalchemy.dialects import sqlite
 
 from threadkeep.conditions import check_thread, next_versions
-from threadkeep.store import MISSING, Changes, Put, Receipt, Resource, Scope, Tail
+from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Resource, Scope, Tail
 from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sql.store import compile_statement
 
@@ -128,11 +128,11 @@ def _known(connection: sqlite3.Connection, key: int | None, changes: Changes) ->
 
 
 def _next_versions(connection: sqlite3.Connection, find: str, owner: Owner, puts: Sequence[Put]) -> list[int]:
-    now = {}
+    docs = {}
     for put in puts:
         for (version,) in connection.execute(find, (owner, put.slot)).fetchall():
-            now[put.slot] = version
-    return next_versions(now, puts)
+            docs[put.slot] = Doc(version, None)
+    return next_versions(docs, puts)
 
 
 def _put(

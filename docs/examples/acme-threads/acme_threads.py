@@ -239,7 +239,7 @@ def _commit(db: sqlite3.Connection, scope: Scope, changes: Changes) -> Receipt:
 
 
 def _put(db: sqlite3.Connection, resource_id: str, thread_id: str, puts: Sequence[Put]) -> list[int]:
-    versions = next_versions({slot: doc.version for slot, doc in _docs(db, resource_id, thread_id).items()}, puts)
+    versions = next_versions(_docs(db, resource_id, thread_id), puts)
     for put, version in zip(puts, versions, strict=True):
         row = (resource_id, thread_id, put.slot, version, put.body)
         db.execute("INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?, ?)", row)
