@@ -420,7 +420,9 @@ from threadkeep_contract import forkserver
 async def main():
     async with workers(sys.argv[1], 3) as team:
         print(*[w._process.pid for w in team], *[t.process.pid for t in forkserver._servers.values()], flush=True)
-        await asyncio.sleep(1000)
+        while True:
+            # A signal that comes just before the loop begins to wait for events is acted upon when it has waited.
+            await asyncio.sleep(0.1)
 
 asyncio.run(main())
 """

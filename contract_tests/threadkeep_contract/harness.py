@@ -178,9 +178,12 @@ class Harness:
 
         try:
             return self._loop.call(awaited(), limit)
-        except _Hung:
+        except _Hung as hung:
+            # A call that is cancelled ends, and would not be named.
             waiting = ", ".join(f"{call.handle}.{call.verb}" for call in self.history.pending) or "none of the verbs"
-            raise self.broken("every call ends", f"an end within {limit:g} s", f"still running: {waiting}") from None
+            broken = self.broken("every call ends", f"an end within {limit:g} s", f"still running: {waiting}")
+            hung.work.cancel()
+            raise broken from None
         except ThreadkeepError as error:
             raise self.broken("the store does what is asked", "no error", source(error)) from error
 
@@ -302,7 +305,10 @@ _EXAMPLES: Final = ".hypothesis/examples"
 
 
 class _Hung(Exception):
-    pass
+    """Work that has not ended in its time, and goes on."""
+
+    def __init__(self, work: Future[Any]) -> None:
+        self.work = work
 
 
 async def _cancel_others() -> None:
@@ -339,9 +345,8 @@ class _LoopThread:
         except TimeoutError:
             if future.done():
                 raise
-            future.cancel()
             self.hung = True
-            raise _Hung from None
+            raise _Hung(future) from None
 
     def end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
