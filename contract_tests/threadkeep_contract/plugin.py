@@ -7,9 +7,12 @@ threadkeep, and does nothing until a contract suite has been collected.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+if TYPE_CHECKING:
+    from threadkeep_contract.harness import Law
 
 _PROPERTY: Final = "threadkeep_contract"
 _ATTRIBUTE: Final = "_threadkeep_contract"
@@ -35,22 +38,30 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    judged: dict[Any, list[pytest.Item]] = {}
     for item in items:
         suite = getattr(item, _ATTRIBUTE, None)
         if suite is not None:
-            _verify(config, item, suite)
+            judged.setdefault(suite, []).append(item)
+    for suite, checks in judged.items():
+        _verify(config, suite, checks)
 
 
-def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
+def _verify(config: pytest.Config, suite: Any, items: list[pytest.Item]) -> None:
+    """Refuse a suite that cannot judge, or not by all the laws; let go of tests that are no checks."""
     from threadkeep.errors import ThreadkeepError
     from threadkeep.registry import open_store
     from threadkeep_contract.harness import PROFILES
     from threadkeep_contract.suite import LAW_OF, LawsAreFinal, verify, verify_mark
 
-    name = getattr(item, "originalname", item.name)
-    law = LAW_OF.get(name)
-    if law is None:
-        delattr(item, _ATTRIBUTE)
+    checks: list[tuple[pytest.Item, type[Law]]] = []
+    for item in items:
+        law = LAW_OF.get(getattr(item, "originalname", item.name))
+        if law is None:
+            delattr(item, _ATTRIBUTE)
+        else:
+            checks.append((item, law))
+    if not checks:
         return
     url = suite.url or config.getoption("store_url")
     if not url:
@@ -65,8 +76,9 @@ def _verify(config: pytest.Config, item: pytest.Item, suite: Any) -> None:
     try:
         open_store(url)
         verify(suite)
-        for mark in item.iter_markers():
-            verify_mark(item.nodeid, mark.name, f"law {law.number} ({law.title})", "a mark")
+        for item, law in checks:
+            for mark in item.iter_markers():
+                verify_mark(item.nodeid, mark.name, f"law {law.number} ({law.title})", "a mark")
     except (LawsAreFinal, ThreadkeepError) as error:
         raise pytest.UsageError(str(error)) from None
 
