@@ -95,8 +95,13 @@ def _group(name: str) -> tuple[str, ...]:
 
 
 def _depth(session: nox.Session) -> list[str]:
-    """The Python that runs nox gets the profile of the contract that each suite says, every other the brief one."""
-    return [] if session.python == HERE else ["--contract-profile=brief"]
+    """The Python that runs nox gets the profile of the contract that each suite says, every other the brief one.
+
+    A seed of its own lets each try another part of what a profile takes a share of.
+    """
+    if session.python == HERE:
+        return []
+    return ["--contract-profile=brief", f"--contract-seed={str(session.python).partition('.')[2]}"]
 
 
 @nox.session

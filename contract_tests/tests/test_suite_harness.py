@@ -142,8 +142,19 @@ def test_handles_of_one_url_are_one_store(harness: Harness) -> None:
     harness.run(check)
 
 
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("share", [2, 1, 1 / 3])
+def test_all_of_a_catalogue_is_tried_by_one_seed_or_another(name: str, share: float) -> None:
+    catalogue = range(100)
+    step = max(1, round(share * PROFILES[name].share))
+    parts = [Harness("memory://harness", PROFILES[name], seed).some(catalogue, share) for seed in range(step)]
+    assert sorted(entry for part in parts for entry in part) == [*catalogue]
+    assert {len(part) for part in parts} <= {100 // step, 100 // step + 1}
+
+
 def test_profiles_grow() -> None:
     brief, quick, default, deep = PROFILES.values()
     for name in ("examples", "steps", "rounds", "tasks", "kills", "length", "bystanders"):
         sizes = [getattr(profile, name) for profile in (brief, quick, default, deep)]
         assert sizes == sorted(set(sizes)), name
+    assert brief.share > quick.share > default.share == 1

@@ -61,13 +61,13 @@ class Profile:
     shrink_seconds: float
     """How long a failing example is made smaller."""
     share: int
-    """Of a catalogue, such as that of confusable ids, every how manieth is tried; the seed says which."""
+    """Of the catalogue of confusable scopes every how manieth is tried; see `Harness.some`."""
 
 
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile
     for profile in (
-        Profile("brief", 5, 12, 2, 4, 3, 2, 1, 120, 20, 60, 5, 9),
+        Profile("brief", 5, 12, 2, 4, 3, 2, 1, 120, 20, 60, 5, 27),
         Profile("quick", 20, 20, 5, 8, 3, 5, 2, 200, 40, 60, 5, 3),
         Profile("default", 80, 30, 20, 16, 3, 20, 8, 500, 200, 60, 10, 1),
         Profile("deep", 1500, 60, 200, 32, 6, 200, 300, 5000, 2000, 300, 120, 1),
@@ -245,6 +245,11 @@ class Harness:
             if smallest is error:
                 raise
             raise smallest from error
+
+    def some(self, catalogue: Sequence[T], share: float = 1.0) -> Sequence[T]:
+        """What of a catalogue this profile tries: one of `share * profile.share` entries; the seed says which."""
+        step = max(1, round(share * self.profile.share))
+        return catalogue[self.seed % step :: step]
 
     # Verdicts
 

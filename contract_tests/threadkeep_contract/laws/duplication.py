@@ -166,7 +166,7 @@ class Duplication(Law):
                     [(entry.position, entry.id, entry.body) for entry in found.records],
                 )
 
-        for _, one, other in MESSAGE_IDS:
+        for _, one, other in harness.some(MESSAGE_IDS, 1 / 3):
             harness.history.clear()
             harness.run(check, one, other)
 

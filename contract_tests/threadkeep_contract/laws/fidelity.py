@@ -247,12 +247,13 @@ class Fidelity(Law):
         harness.run(check)
 
     def test_ids_come_back_letter_by_letter(self, harness: Harness) -> None:
-        """In records, in lists of threads and in the list of resources, for every id of the catalogue."""
+        """In records, in lists of threads and in the list of resources, for ids of the catalogue."""
+        pairs = harness.some(IDS, 1 / 3)
 
         async def check() -> None:
             handle = await harness.open()
             room = harness.fresh()
-            ids = list(dict.fromkeys(one for _, *pair in IDS for one in pair))
+            ids = list(dict.fromkeys(one for _, *pair in pairs for one in pair))
             resource = Resource(room + "r")
             for number, one in enumerate(ids):
                 await handle.commit(
@@ -274,7 +275,7 @@ class Fidelity(Law):
             page = await handle.resources(just_before(lead(one) + low), 1)
             harness.expect("a resource id in the list of resources", [resource_id], list(page))
 
-        for _, *pair in IDS:
+        for _, *pair in pairs:
             for one in pair:
                 harness.history.clear()
                 harness.run(resources, one)

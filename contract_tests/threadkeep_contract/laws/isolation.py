@@ -134,8 +134,7 @@ class Isolation(Law):
 
     def test_confusable_scopes_do_not_meet(self, harness: Harness) -> None:
         """Every pair of the catalogue, through every verb: together each observes what it observes alone."""
-        step = harness.profile.share
-        for pair in PAIRS[harness.seed % step :: step]:
+        for pair in harness.some(PAIRS):
             harness.history.clear()
             program = _meeting((pair.first, pair.second))
             if pair.first.resource_id == pair.second.resource_id:
