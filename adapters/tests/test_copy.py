@@ -128,7 +128,10 @@ def test_a_resource_goes_from_store_to_store_and_back_and_is_equal_everywhere(
         assert _copy(source, target, resource_id) == count, target
         assert _export(target, resource_id) == expected, target
         assert _copy(source, target, resource_id) == 0, target
-    assert _copy(stops[-1], start, resource_id) == 0
+    command = [*_command(stops[-1], start, resource_id), "--verify"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert "equal in FROM and TO" in done.stdout
 
 
 @pytest.mark.timeout(600)
@@ -173,10 +176,8 @@ def test_no_password_is_shown(urls: Mapping[str, str], tmp_path: Path) -> None:
             continue
         wrong = url.replace(secret, f"wrong{secret}")
         for source, target in ((wrong, start), (start, wrong), (url, url)):
-            done = subprocess.run(
-                _command(source, target, "password"), capture_output=True, text=True, timeout=120, check=False
-            )
-            assert done.returncode == 1
+            done = CliRunner().invoke(main, _arguments(source, target, "password"))
+            assert done.exit_code == 1
+            assert isinstance(done.exception, SystemExit)
             assert done.stderr.startswith("Error: ")
-            assert "Traceback" not in done.stderr
             assert secret not in done.stdout + done.stderr

@@ -28,7 +28,7 @@ from threadkeep_contract.confusable import Spot
 from threadkeep_contract.harness import LawBroken
 from threadkeep_contract.operations import Load, Program
 
-SECONDS: Final = 60.0
+SECONDS: Final = 30.0
 """How long scripts are played on all stores."""
 
 LEAST: Final = 20
@@ -54,7 +54,7 @@ FAULTS: Final = (
 """Saboteurs of as many kinds as one writer's script can show: wrong answers, wrong errors, wrong texts of errors."""
 
 
-@pytest.mark.timeout(SECONDS * 5)
+@pytest.mark.timeout(SECONDS * 10)
 def test_all_stores_answer_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     urls, missing = {}, []
     for name, url_in in test_contract.URLS.items():
