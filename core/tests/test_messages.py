@@ -120,6 +120,66 @@ def test_law_2_equal_means_equal_digest(one: Message, other: Message) -> None:
     assert (one == other) == (record(one).digest == record(other).digest)
 
 
+SIMPLE_PARTS = st.builds(
+    lambda text, change: TextPart(text=text).model_copy(update=change),
+    TEXTS,
+    st.just({})
+    | st.sampled_from([{"provider": {}}, {"provider": {"a": 1}}, {"extra": "x"}, {"type": "data"}, {"text": 1}]),
+)
+SIMPLE_MESSAGES = st.builds(
+    lambda role, name, parts, change: Message(id="m", role=role, name=name).model_copy(
+        update={"parts": parts, **change}
+    ),
+    TEXTS,
+    NAMES,
+    st.lists(SIMPLE_PARTS, max_size=3),
+    st.just({})
+    | st.sampled_from(
+        [
+            {"metadata": {"a": 1}},
+            {"metadata": None},
+            {"provider": {}},
+            {"created_at": from_micros(AT)},
+            {"created_at": from_micros(AT).replace(tzinfo=None)},
+            {"position": 3, "stored_at": from_micros(AT)},
+            {"extra": "x"},
+            {"role": 5},
+            {"role": "\ud800"},
+            {"name": 5},
+            {"parts": ()},
+            {"parts": None},
+            {"parts": ["a"]},
+        ]
+    ),
+)
+
+
+def _outcome(message: Message) -> object:
+    try:
+        return record(message)
+    except InvalidContent as error:
+        return str(error)
+
+
+@given(SIMPLE_MESSAGES)
+def test_law_7_a_message_of_texts_only_is_stored_as_any_other(message: Message) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("threadkeep.messages._simple_message", lambda _: None)
+        as_any_other = _outcome(message)
+    assert _outcome(message) == as_any_other
+
+
+def test_law_7_what_is_told_by_its_types_alone_is_of_these_very_types() -> None:
+    class MyText(TextPart):
+        lang: str = "en"
+
+    class MyMessage(Message):
+        channel: str = "mail"
+
+    assert json.loads(record(MyMessage.user("a")).body)["channel"] == "mail"
+    assert json.loads(record(Message(role="user", parts=[MyText(text="a")])).body)["parts"][0]["lang"] == "en"
+
+
 def test_law_7_real_conversations_come_back() -> None:
     for conversation in conversations():
         messages = messages_from_openai(conversation["messages"])

@@ -76,10 +76,13 @@ def canonical_json(value: object, what: str) -> str:
     return canonical_forms(value, what)[0]
 
 
-def canonical_forms(value: object, what: str) -> tuple[str, bytes]:
-    """A value's `canonical_json`, and its `sorted_json` in UTF-8: one text where the keys are in order already."""
+def canonical_forms(value: object, what: str, *, simple: bool = False) -> tuple[str, bytes]:
+    """A value's `canonical_json`, and its `sorted_json` in UTF-8: one text where the keys are in order already.
+
+    `simple` says of a value that it holds strings only, in lists and in dicts whose keys are in order.
+    """
     try:
-        shape = _shape(value, 0)
+        shape = 0 if simple else _shape(value, 0)
         if shape == 0:
             form = to_json(value)
             return form.decode(), form

@@ -261,6 +261,39 @@ def _checked(message: Message) -> dict[str, Any]:
     return plain
 
 
+def _simple_message(message: Message) -> dict[str, Any] | None:
+    """What `_checked` gives for a message of texts only, which most are, told by types alone; None for any other."""
+    fields = message.__dict__.get
+    message_id, role, name, parts = fields("id"), fields("role"), fields("name"), fields("parts")
+    if not (
+        type(message) is Message
+        and type(message_id) is str
+        and type(role) is str
+        and type(parts) is list
+        and fields("metadata") == {}
+        and fields("created_at") is None
+        and fields("provider") is None
+        and not message.__pydantic_extra__
+    ):
+        return None
+    texts = [_simple_part(part) for part in parts]
+    if None in texts:
+        return None
+    if name is None:
+        return {"id": message_id, "parts": texts, "role": role}
+    return {"id": message_id, "name": name, "parts": texts, "role": role} if type(name) is str else None
+
+
+def _simple_part(part: object) -> dict[str, str] | None:
+    if type(part) is not TextPart or part.__pydantic_extra__:
+        return None
+    fields = part.__dict__.get
+    text = fields("text")
+    if type(text) is not str or fields("type") != "text" or fields("provider") is not None:
+        return None
+    return {"text": text, "type": "text"}
+
+
 def _first(error: ValidationError) -> str:
     faults = error.errors(include_url=False, include_input=False)
     # A part of an unknown kind has, first of all, the fault that its kind is none of the known ones.
@@ -284,7 +317,9 @@ def encode(message: Message, limits: Limits) -> Record:
     order of keys is kept, and tells nothing apart.
     """
     check_id("message id", message.id, limits)
-    body, in_order = canonical_forms(_checked(message), "message")
+    simple = _simple_message(message)
+    plain = _checked(message) if simple is None else simple
+    body, in_order = canonical_forms(plain, "message", simple=simple is not None)
     check_size("message_bytes", body, limits, "message", message.id)
     return Record(message.id, sha256(in_order).hexdigest(), body)
 
