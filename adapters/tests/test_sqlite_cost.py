@@ -15,7 +15,7 @@ from sqlalchemy.sql.selectable import CompoundSelect
 
 from threadkeep.store import After, Changes, Put, Record, Resource, Thread, Window
 from threadkeep_adapters.sql import sqlite_file, store, tables
-from threadkeep_adapters.sql.sqlite import NEAR, WARM, SQLiteStore
+from threadkeep_adapters.sql.sqlite import LOADS_IN_A_ROW, NEAR, WARM, SQLiteStore
 from threadkeep_adapters.sql.sqlite_url import read_url
 
 HERE = Thread("ann", "t")
@@ -119,7 +119,7 @@ def test_a_load_of_a_thread_in_use_takes_no_hop_while_nobody_writes(tmp_path: Pa
     use(tmp_path, work)
 
 
-def test_a_load_without_a_hop_lets_others_have_their_turn(tmp_path: Path) -> None:
+def test_loads_without_a_hop_let_others_have_their_turn(tmp_path: Path) -> None:
     async def work(opened: SQLiteStore) -> None:
         await opened.commit(HERE, append(*records(0, 2)))
         turns = 0
@@ -131,7 +131,7 @@ def test_a_load_without_a_hop_lets_others_have_their_turn(tmp_path: Path) -> Non
                 await asyncio.sleep(0)
 
         task = asyncio.create_task(other())
-        for _ in range(10):
+        for _ in range(10 * LOADS_IN_A_ROW):
             await opened.load(HERE, Window(before=20))
         task.cancel()
         assert turns >= 10

@@ -54,6 +54,10 @@ called, by the writer's connection and without a hop: what it needs is in that c
 time than making messages of the records does, which is done there anyway. The cache (2 MB unless SQLite was built
 otherwise, https://sqlite.org/pragma.html#pragma_cache_size) has room for about so many threads."""
 
+LOADS_IN_A_ROW: Final = 8
+"""How many loads without a hop may follow one another before other tasks have their turn: about a millisecond's worth.
+Giving way costs a round of the event loop, which asks the operating system for what has happened."""
+
 _COMPACT_OWED: Final = 1
 """The file's user_version while an erasure has been committed and the file not yet been rewritten."""
 
@@ -73,6 +77,7 @@ class SQLiteStore(shared.SqlStore):
         self._writer: sqlite3.Connection | None = None
         self._writer_taken = threading.Lock()
         self._warm: OrderedDict[Scope, None] = OrderedDict()
+        self._loads_in_a_row = 0
         self._idle: deque[sqlite3.Connection] = deque()
         self._sealed = False
         self._patience = place.timeout
@@ -103,8 +108,10 @@ class SQLiteStore(shared.SqlStore):
         if rows is None:
             rows = await self._read(step)
         else:
-            # Others have their turn, as they would have had during a hop.
-            await asyncio.sleep(0)
+            self._loads_in_a_row += 1
+            if self._loads_in_a_row >= LOADS_IN_A_ROW:
+                self._loads_in_a_row = 0
+                await asyncio.sleep(0)
         self._keep_warm(scope)
         snapshot = shared.snapshot(rows)
         self.meter.rows += len(snapshot.records) + len(snapshot.docs) + len(snapshot.resource_docs)
@@ -155,6 +162,7 @@ class SQLiteStore(shared.SqlStore):
                 "fork; open the store in the child process"
             )
         self.meter.trips += 1
+        self._loads_in_a_row = 0
         return await lane.run(work)
 
     def _open_first(self) -> None:
