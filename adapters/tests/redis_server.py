@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -47,7 +47,7 @@ class Redis(Kind):
         return _program()
 
     def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
-        return [str(program), *_common(folder, port), *self.settings]
+        return [str(program), *_common(str(folder), "127.0.0.1", port), *self.settings]
 
     def url(self, host: str, port: int) -> str:
         return f"redis://:{_QUOTED}@{host}:{port}"
@@ -66,12 +66,14 @@ class Cache(Redis):
 
 
 class RedisCluster(Kind):
-    """Three masters that share the slots. One process group, so that they are killed and started together."""
+    """Three masters that share the slots. One process group, or one container, so that they are killed and started
+    together."""
 
     # The scripts are those that a single server runs, and are judged there in depth.
     profile = "quick"
     name = "redis-cluster"
     variable = "THREADKEEP_TEST_REDIS_CLUSTER_URL"
+    image = Redis.image
     package = "redis-server"
     stop_signal = signal.SIGKILL
     """To the whole group: the shell that starts the three would keep any other to itself."""
@@ -89,12 +91,23 @@ class RedisCluster(Kind):
         return self._ports[port]
 
     def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
+        return self._command(str(program), str(folder), "127.0.0.1", port)
+
+    def published(self, port: int) -> Mapping[int, int]:
+        # Nodes tell clients each other's ports, which have to be the same inside.
+        return {own: own for own, _ in self.nodes(port)}
+
+    def image_arguments(self, host: str, port: int) -> Sequence[str]:
+        seen = ("--cluster-announce-hostname", host, "--cluster-preferred-endpoint-type", "hostname")
+        return self._command("redis-server", "/data", "0.0.0.0", port, *seen)
+
+    def _command(self, program: str, folder: str, bind: str, port: int, *more: str) -> Sequence[str]:
         lines = []
         for number, (own, bus) in enumerate(self.nodes(port)):
-            data = folder / str(number)
-            data.mkdir(exist_ok=True)
+            data = f"{folder}/{number}"
             cluster = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "2000")
-            lines.append(shlex.join([str(program), *_common(data, own), *DURABLE, *cluster, "--masterauth", PASSWORD]))
+            node = [program, *_common(data, bind, own), *DURABLE, *cluster, "--masterauth", PASSWORD, *more]
+            lines.append(f"mkdir -p {shlex.quote(data)} && {shlex.join(node)}")
         return ["/bin/sh", "-c", " & ".join([*lines, "wait"])]
 
     def url(self, host: str, port: int) -> str:
@@ -116,7 +129,7 @@ class RedisCluster(Kind):
                 node.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
                 for other, bus in ports:
                     if other != own:
-                        node.execute_command("CLUSTER", "MEET", host, other, bus)
+                        node.execute_command("CLUSTER", "MEET", "127.0.0.1", other, bus)
 
 
 REDIS: Final = Redis()
@@ -124,8 +137,8 @@ CACHE: Final = Cache()
 REDIS_CLUSTER: Final = RedisCluster()
 
 
-def _common(folder: Path, port: int) -> list[str]:
-    own = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--requirepass", PASSWORD]
+def _common(folder: str, bind: str, port: int) -> list[str]:
+    own = ["--bind", bind, "--port", str(port), "--dir", folder, "--requirepass", PASSWORD]
     return [*own, "--daemonize", "no", "--enable-debug-command", "yes"]
 
 

@@ -76,6 +76,14 @@ class Kind(ABC):
     def prepare(self, folder: Path, run: Run) -> None:  # noqa: B027 -- most servers need nothing
         """Make the data in an empty folder, once, before the first start. `run` runs a command as the server's user."""
 
+    def published(self, port: int) -> Mapping[int, int]:
+        """The ports inside of a container, each with that of this machine that leads to it; `port` is the server's."""
+        return {self.image_port: port}
+
+    def image_arguments(self, host: str, port: int) -> Sequence[str]:
+        """The command that a container runs, for clients that reach it at this host and port."""
+        return self.image_command
+
     @abstractmethod
     def command(self, program: Path, folder: Path, port: int) -> Sequence[str]:
         """The command that runs the native program in the foreground, on 127.0.0.1 and a port."""
@@ -286,11 +294,14 @@ class Container(Server):
 
         port = free_port()
         super().__init__(kind, os.environ.get("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1"), port)
-        container = DockerContainer(kind.image).with_bind_ports(kind.image_port, port)
+        container = DockerContainer(kind.image)
+        for inside, outside in kind.published(port).items():
+            container = container.with_bind_ports(inside, outside)
         for name, value in kind.image_environment.items():
             container = container.with_env(name, value)
-        if kind.image_command:
-            container = container.with_command(list(kind.image_command))
+        arguments = kind.image_arguments(self.host, port)
+        if arguments:
+            container = container.with_command(list(arguments))
         self._container = container
         self._guard: _Guard | None = None
 
