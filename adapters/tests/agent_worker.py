@@ -1,14 +1,15 @@
-"""A process that answers requests with an agent on a store, for tests that kill it: `agent_worker.py URL`.
+"""A process that answers requests with an agent on a store, for tests that kill it: what `serve` does in it.
 
-It reads a line "THREAD TURN" for each request and says "done THREAD TURN" when the turn is over. What the model says
+It receives "THREAD TURN" for each request and sends "done THREAD TURN" when the turn is over. What the model says
 follows from what it is asked, so that a turn that is taken up by another process ends in the same way.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import traceback
 from collections.abc import AsyncIterator
+from multiprocessing.connection import Connection
 from typing import Final
 
 from threadkeep import Agent, Memory, Message
@@ -72,15 +73,24 @@ async def answer(agent: Agent, thread_id: str, turn: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def main(url: str) -> None:
+async def _serve(url: str, client: Connection) -> None:
     async with Memory(url) as memory:
         agent = Agent(name="worker", model=Model(), memory=memory, tools=[look], lease_seconds=LEASE_SECONDS)
-        print("ready", flush=True)
-        while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
-            thread_id, turn = line.split()
+        client.send("ready")
+        while True:
+            try:
+                request = await asyncio.to_thread(client.recv)
+            except EOFError:
+                return
+            thread_id, turn = request.split()
             await answer(agent, thread_id, int(turn))
-            print(f"done {line}", flush=True)
+            client.send(f"done {request}")
 
 
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+def serve(url: str, client: Connection) -> None:
+    """Say "ready", and answer requests until the client closes; what goes wrong is the last that is said."""
+    try:
+        asyncio.run(_serve(url, client))
+    except Exception:
+        client.send(traceback.format_exc())
+        raise

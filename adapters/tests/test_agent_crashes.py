@@ -7,14 +7,11 @@ it is doubled. THREADKEEP_CRASH_TURNS sets how many turns there are in each stor
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
-import queue
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 import uuid
 from pathlib import Path
@@ -44,64 +41,46 @@ SCHEMES: Final = [
 ]
 
 
+STORES: Final = ("sql.sqlite", "sql.postgresql", "mongo.store", "redis.store", "dynamodb.store")
+# Imports take longer than most turns, and are made once, in the process that the workers are forked from.
+FORKS: Final = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["threadkeep", *(f"threadkeep_adapters.{store}" for store in STORES)])
+
+
 class Worker:
     """A process of `agent_worker`, started ahead of its first request."""
 
     def __init__(self, url: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, agent_worker.__file__, url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._said: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._said.put(line.strip())
-        self._said.put("")
+        self._pipe, theirs = FORKS.Pipe()
+        self._process = FORKS.Process(target=agent_worker.serve, args=(url, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
 
     def hears(self, seconds: float) -> str | None:
-        """The next line, "" at the end of them, None where there is none in time."""
+        """What it says next, "" where it has ended, None where it says nothing in time."""
         try:
-            return self._said.get(timeout=seconds)
-        except queue.Empty:
-            return None
+            return str(self._pipe.recv()) if self._pipe.poll(seconds) else None
+        except (EOFError, OSError):
+            return ""
 
     def ask(self, request: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(request + "\n")
-        self._process.stdin.flush()
+        self._pipe.send(request)
 
     def expect(self, line: str) -> None:
-        """The next line is this one, or the test fails with what the process said in its errors."""
+        """This is what it says next, or the test fails with what it says instead."""
         heard = self.hears(HANG)
         if heard != line:
-            self._process.kill()
-            pytest.fail(f"a worker said {heard!r} and not {line!r}: {self._end()}")
+            pytest.fail(f"a worker said {heard!r} and not {line!r}")
 
     def kill(self) -> bool:
         """SIGKILL; whether it was in the middle of a request."""
         self._process.kill()
-        self._end()
+        self._process.join()
         last = "ready"
         while heard := self.hears(0):
             last = heard
+        self._pipe.close()
         return not last.startswith("done")
-
-    def _end(self) -> str:
-        _, errors = self._process.stdin, self._process.stderr
-        self._process.wait()
-        self._reader.join()
-        said = errors.read() if errors is not None else ""
-        for pipe in (self._process.stdin, self._process.stdout, errors):
-            if pipe is not None:
-                pipe.close()
-        return said[-3000:]
 
 
 def run_and_kill(url: str, prefix: str, chance: random.Random) -> int:
