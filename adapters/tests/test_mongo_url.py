@@ -42,8 +42,10 @@ def test_a_url_of_the_dns_is_not_looked_up_yet() -> None:
         ("mongodb://host/?prefix=", "prefix"),
         ("mongodb://host/?prefix=a$b", "prefix"),
         ("mongodb://host/?prefix=a&prefix=b", "twice"),
-        ("mongodb://host/?socketTimeoutMS=soon", "cannot be read"),
+        ("mongodb://host/?socketTimeoutMS=soon", "socketTimeoutMS"),
         ("mongodb://ann:secret@host/?nonsense=1", "nonsense"),
+        ("mongodb://host/?tlsCertificateKeyFilePassword=secret&nonsense=1", "nonsense"),
+        ("mongodb://host:port/?maxPoolSize=5", "cannot be read (Port"),
     ],
 )
 def test_what_a_url_cannot_say_is_refused_by_name(url: str, said: str) -> None:

@@ -275,6 +275,48 @@ def test_a_built_in_store_that_refuses_a_url_repeats_no_password(url: str) -> No
     assert "secret" not in refused(url, InvalidURL)
 
 
+@pytest.mark.parametrize("scheme", ["acme", "dynamodb", "memory", "mongodb", "postgresql", "redis", "redis+cluster"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "ann:my/secret@host/db",
+        "ann:my/secret@host:99/db",
+        "ann:99/secret@host",
+        "ann:my?secret@host",
+        "ann:my?prefix=secret@host",
+        "ann:my#secret@host",
+        "ann:m@y/secret@host",
+        ":my/\nsecret@host",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_refused_before_a_plugin_can_show_it(
+    install: Install, scheme: str, rest: str
+) -> None:
+    install("acme", GOOD.replace("return InProcessStore(url)", "raise ValueError(url)"))
+    text = refused(f"{scheme}://{rest}", InvalidURL)
+    assert "/ as %2F, ? as %3F, # as %23 and @ as %40" in text
+    assert "secret" not in text
+    for look in (store_exists, scan_backend):
+        with pytest.raises(InvalidURL, match="%2F"):
+            look(f"{scheme}://{rest}")
+
+
+@pytest.mark.parametrize("rest", ["host/a@b", "host?user=a@b", "/C:/a@b", "//C:/a@b"])
+def test_an_at_sign_in_a_name_after_the_host_may_stay(install: Install, rest: str) -> None:
+    install("acme")
+    store = open_store(f"acme://{rest}").store
+    assert isinstance(store, InProcessStore)
+    assert store.name == f"acme://{rest}"
+
+
+@pytest.mark.parametrize("rest", ["ann:sec[ret@host", "[::1/x", "ann:secret@h\u2100st"])
+def test_a_url_that_cannot_be_split_is_refused_without_its_password(install: Install, rest: str) -> None:
+    install("acme")
+    text = refused(f"acme://{rest}", InvalidURL)
+    assert "%5B" in text
+    assert "sec" not in text
+
+
 def test_each_url_is_handed_to_its_own_plugin_only(install: Install) -> None:
     install("acme", GOOD.replace("InProcessStore(url)", "InProcessStore('acme ' + url)"))
     install("other", GOOD.replace("InProcessStore(url)", "InProcessStore('other ' + url)"))

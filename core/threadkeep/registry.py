@@ -11,6 +11,7 @@ import re
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import pluggy
 
@@ -39,6 +40,8 @@ _EXTRAS: Final[dict[str, str]] = {
 
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
 _PASSWORD: Final = re.compile(r"//[^/?#@:]*:([^/?#]+)@")
+_CUT_PASSWORD: Final = re.compile(_SCHEME.pattern + r"[^/?#]*:[^/?#]*[/?#].*@", re.IGNORECASE | re.DOTALL)
+"""A URL in which a / ? or # may stand within the password, where it ends what comes before the host."""
 
 
 def installed_schemes() -> dict[str, list[EntryPoint]]:
@@ -145,8 +148,23 @@ def _hint(scheme: str) -> str:
 def _caller(url: str, hook: str) -> pluggy.HookCaller:
     scheme = scheme_of(url)
     load_plugin(scheme)
+    _check_escapes(url)
     caller: pluggy.HookCaller = getattr(_managers[scheme].hook, hook)
     return caller
+
+
+def _check_escapes(url: str) -> None:
+    if _CUT_PASSWORD.match(url):
+        # A plugin would take the end of the password for a database or an option, and name it.
+        raise InvalidURL(
+            "an @ follows the first / ? or # of the URL; in a user's name or password write / as %2F, ? as %3F,"
+            " # as %23 and @ as %40, and after the host write @ as %40"
+        )
+    try:
+        urlsplit(url)
+    except ValueError as error:
+        said = _without_password(url, str(error))
+        raise InvalidURL(f"the URL cannot be read ({said}); in names and passwords write [ as %5B, ] as %5D") from None
 
 
 def open_store(url: str | None = None) -> Guard:

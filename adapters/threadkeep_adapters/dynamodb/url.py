@@ -45,10 +45,7 @@ class Place:
 
 def read_url(url: str) -> Place:
     """The place that a URL names, or InvalidURL, which does not repeat the URL."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InvalidURL(f"a DynamoDB URL is {FORM}: {error}") from None
+    parts = urlsplit(url)
     if "@" in parts.netloc:
         raise InvalidURL("a DynamoDB URL has no credentials; they come from AWS's usual chain, or from ?profile=NAME")
     if parts.fragment or url.endswith("#"):

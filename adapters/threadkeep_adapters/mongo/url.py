@@ -66,7 +66,7 @@ def read_url(url: str) -> Place:
     scheme = parts.scheme.lower()
     cleaned = urlunsplit((scheme, parts.netloc, path, urlencode(theirs), ""))
     given = {name.lower() for name, _ in theirs}
-    _check(cleaned, is_srv=scheme.endswith("+srv"))
+    _check(cleaned, theirs, is_srv=scheme.endswith("+srv"))
     return Place(
         url=cleaned,
         database=database or DATABASE,
@@ -76,14 +76,24 @@ def read_url(url: str) -> Place:
     )
 
 
-def _check(url: str, *, is_srv: bool) -> None:
+def _check(url: str, options: list[tuple[str, str]], *, is_srv: bool) -> None:
     if is_srv:
         # What PyMongo would look up in the DNS now, it looks up when it connects.
         url = url.replace("mongodb+srv://", "mongodb://", 1)
+    if (wrong := _refusal(url)) is None:
+        return
+    # PyMongo does not say which option it means.
+    alone = [name for name, value in options if _refusal(f"mongodb://host/?{urlencode({name: value})}") == wrong]
+    raise InvalidURL(f"the MongoDB URL cannot be read ({': '.join([*alone, wrong])}); write {FORM}")
+
+
+def _refusal(url: str) -> str | None:
+    """What PyMongo finds wrong with a URL."""
     try:
         parse_uri(url, warn=False, validate=True)
     except (PyMongoError, ValueError) as error:
-        raise InvalidURL(f"the MongoDB URL cannot be read ({error}); write {FORM}") from None
+        return str(error)
+    return None
 
 
 def _options(query: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
