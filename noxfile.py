@@ -85,6 +85,8 @@ HERE = "{}.{}".format(*sys.version_info)
 # Processes would each compile what is not compiled yet: an environment's modules, and tests as pytest rewrites them.
 os.environ["UV_COMPILE_BYTECODE"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# What was released since is no reason for a check to fail. UV_CONSTRAINT= tries the newest of everything.
+os.environ.setdefault("UV_CONSTRAINT", str(ROOT / "constraints.txt"))
 os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *(str(path.parent) for path in PYTHONS.values())])
 
 nox.needs_version = ">=2025.5"
@@ -161,3 +163,16 @@ def bench(session: nox.Session) -> None:
     """The benchmarks of all stores whose servers are there. After `--`: names of some, then options of the scripts."""
     session.install(".[all]", *_group("bench"), *_group("test"))
     session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def constraints(session: nox.Session) -> None:
+    """Write the newest versions of everything into constraints.txt, from which every other session installs."""
+    session.env["UV_CONSTRAINT"] = None
+    session.install("uv")
+    groups = [f"--group={name}" for name in ("dev", "bench")]
+    session.run(
+        *("uv", "pip", "compile", "--quiet", "--universal", f"--python-version={OLDEST[0]}.{OLDEST[1]}", "--upgrade"),
+        *("--all-extras", *groups, "--no-annotate", "--custom-compile-command=nox -s constraints"),
+        *("--output-file=constraints.txt", "pyproject.toml"),
+    )

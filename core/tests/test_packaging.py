@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -105,6 +106,17 @@ def test_the_sdist_builds_the_same_packages(builder: Path, tmp_path: Path) -> No
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "core/threadkeep/py.typed"} <= names
     assert build_wheel(builder, sdist, tmp_path / "wheels").exists()
+
+
+def test_everything_that_is_declared_has_a_version_for_the_checks() -> None:
+    """What constraints.txt leaves out would be installed in whatever version is the newest on that day."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lists = (declared["project"]["dependencies"], *declared["project"]["optional-dependencies"].values())
+    lines = [line for names in (*lists, *declared["dependency-groups"].values()) for line in names]
+    named = (re.split(r"[^\w.-]", line)[0] for line in lines if isinstance(line, str))
+    names = {re.sub(r"[-_.]+", "-", name).lower() for name in named} - {"threadkeep"}
+    held = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    assert names - held == set(), "run nox -s constraints"
 
 
 def test_a_bare_install_harms_no_other_project(builder: Path, bare: tuple[Path, Path], tmp_path: Path) -> None:
