@@ -19,23 +19,23 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 OLDEST = (3, 11)
 ONCE = (
     "contract_tests/tests/test_saboteurs.py",
-    "core/tests/test_no_skips.py",
-    "core/tests/test_packaging.py",
-    "adapters/tests/test_agent_crashes.py",
-    "adapters/tests/test_agent_guide.py",
-    "adapters/tests/test_copy.py",
-    "adapters/tests/test_differential.py",
-    "adapters/tests/test_dynamodb_connections.py",
-    "adapters/tests/test_dynamodb_kills.py",
-    "adapters/tests/test_dynamodb_opening.py",
-    "adapters/tests/test_dynamodb_throttling.py",
-    "adapters/tests/test_faults.py",
-    "adapters/tests/test_mongo_connections.py",
-    "adapters/tests/test_mongo_interleaving.py",
-    "adapters/tests/test_mongo_kills.py",
-    "adapters/tests/test_mongo_opening.py",
-    "adapters/tests/test_postgresql_pool.py",
-    "adapters/tests/test_redis_cluster.py",
+    "core/tests/project/test_no_skips.py",
+    "core/tests/project/test_packaging.py",
+    "adapters/tests/stores/test_agent_crashes.py",
+    "adapters/tests/stores/test_agent_guide.py",
+    "adapters/tests/stores/test_copy.py",
+    "adapters/tests/stores/test_differential.py",
+    "adapters/tests/dynamodb/test_connections.py",
+    "adapters/tests/dynamodb/test_kills.py",
+    "adapters/tests/dynamodb/test_opening.py",
+    "adapters/tests/dynamodb/test_throttling.py",
+    "adapters/tests/stores/test_faults.py",
+    "adapters/tests/mongo/test_connections.py",
+    "adapters/tests/mongo/test_interleaving.py",
+    "adapters/tests/mongo/test_kills.py",
+    "adapters/tests/mongo/test_opening.py",
+    "adapters/tests/postgresql/test_pool.py",
+    "adapters/tests/redis/test_cluster.py",
 )
 """What takes minutes and is the same on every Python: it is tried on the one that runs nox. Each store is judged by the
 contract on every other too, and with it what is the interpreter's own: SQLite, event loops, extensions in C."""
@@ -130,7 +130,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, beside the installed distribution. Arguments after `--` go to pytest."""
     session.install(".[all]", *_group("test"))
-    elsewhere = ["adapters/tests/test_contract.py", "core/tests/test_docs.py"]
+    elsewhere = ["adapters/tests/stores/test_contract.py", "core/tests/project/test_docs.py"]
     if session.python != HERE:
         elsewhere.extend(ONCE)
     where = session.posargs or [*IN_PARALLEL, *(f"--ignore={path}" for path in elsewhere)]
@@ -141,7 +141,7 @@ def tests(session: nox.Session) -> None:
 def contract(session: nox.Session) -> None:
     """The contract on each store that is registered. Arguments after `--` name some, as in the suites' URLS."""
     session.install(STORES, *_group("servers"))
-    suites = "adapters/tests/test_contract.py"
+    suites = "adapters/tests/stores/test_contract.py"
     some = [f"{suites}::Test{judged.title().replace(' ', '')}" for judged in session.posargs]
     if session.python != HERE and not some:
         some = [suites, "-k", f"not {ONCE_JUDGED}"]
@@ -153,7 +153,7 @@ def docs(session: nox.Session) -> None:
     """The documentation: headings, links, examples run; the example store judged; the changelog's fragments."""
     session.install(".[all]", *_group("test"), *_group("docs"))
     session.install("--no-deps", "./docs/examples/acme-threads")
-    session.run("pytest", *NO_SKIPS, "core/tests/test_docs.py")
+    session.run("pytest", *NO_SKIPS, "core/tests/project/test_docs.py")
     session.run("pytest", *IN_PARALLEL, *NO_SKIPS, "--contract-profile=quick", "docs/examples/acme-threads")
     session.run("towncrier", "build", "--draft", "--version", PROJECT["project"]["version"])
 

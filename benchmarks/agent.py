@@ -26,8 +26,9 @@ from timing import Way, interleaved, quantile, table
 
 from threadkeep import Agent, Memory, Message
 from threadkeep.agent.options import LAST
-from threadkeep.messages import ToolCallPart, ToolResultPart, new_id
-from threadkeep.model import ModelRequest
+from threadkeep.messages import ToolCallPart, ToolResultPart
+from threadkeep.models import ModelRequest
+from threadkeep.port import new_id
 
 try:
     agents: Any = import_module("agents")

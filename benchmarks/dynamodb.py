@@ -28,10 +28,8 @@ from typing import Any, Final
 from chats import chat_messages
 from timing import table
 
-from threadkeep.guard import Guard
-from threadkeep.registry import open_store
-from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
-from threadkeep_adapters.dynamodb.client import Client, session_of
+from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
+from threadkeep_adapters.dynamodb.connections import Client, session_of
 from threadkeep_adapters.dynamodb.url import read_url
 
 LAST: Final = 20

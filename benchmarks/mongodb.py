@@ -24,7 +24,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from timing import table
 
 from threadkeep import Memory, Message
-from threadkeep.registry import open_store
+from threadkeep.port import open_store
 
 LAST: Final = 20
 

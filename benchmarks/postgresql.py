@@ -22,9 +22,7 @@ from timing import Way, interleaved, quantile, table
 from turns import BY_HAND, CONDITIONS, LAST, OURS, USER, WARM, Turns, arguments, in_thousands, our_ways, row
 
 from threadkeep import Memory
-from threadkeep.guard import Guard
-from threadkeep.registry import open_store
-from threadkeep.store import Changes, Record, Thread
+from threadkeep.port import Changes, Guard, Record, Thread, open_store
 
 SCHEMA: Final = "threadkeep_bench"
 HAND: Final = f"{SCHEMA}_by_hand"

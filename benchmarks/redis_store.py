@@ -24,9 +24,7 @@ from timing import Way, interleaved, quantile, table
 from turns import BY_HAND, CONDITIONS, LAST, OURS, STORE, USER, WARM, Turns, arguments, in_thousands, our_ways, row
 
 from threadkeep import Memory
-from threadkeep.guard import Guard
-from threadkeep.registry import open_store
-from threadkeep.store import Changes, Record, Resource, Thread
+from threadkeep.port import Changes, Guard, Record, Resource, Thread, open_store
 
 PREFIX: Final = "threadkeep-bench"
 HAND: Final = f"{PREFIX}-by-hand"

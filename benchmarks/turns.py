@@ -15,8 +15,7 @@ from timing import Way
 
 from threadkeep import Memory, Message
 from threadkeep.formats.openai import messages_from_openai
-from threadkeep.guard import Guard
-from threadkeep.store import Changes, Record, Thread, Window
+from threadkeep.port import Changes, Guard, Record, Thread, Window
 
 LAST: Final = 20
 """Messages that a turn loads."""

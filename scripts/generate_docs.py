@@ -18,7 +18,8 @@ from typing import Final
 
 import click
 
-from threadkeep import cli, errors, hooks, limits
+from threadkeep import cli, errors
+from threadkeep.port import canonical, hooks, limits
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 WIDTH: Final = 110
@@ -85,10 +86,10 @@ def limits_page() -> Iterator[str]:
         yield f"## {limit.name}"
         yield f"{docs[limit.name]} At least {limit.default:,}."
     yield "# Bounds that no store widens"
-    docs = attribute_docs(inspect.getsource(limits), "")
+    docs = attribute_docs(inspect.getsource(canonical), "")
     for name in ("MAX_DEPTH", "MAX_INT_DIGITS"):
         yield f"## {name}"
-        yield f"{getattr(limits, name):,}. {docs[name]}"
+        yield f"{getattr(canonical, name):,}. {docs[name]}"
 
 
 def hook_names() -> list[str]:
@@ -100,7 +101,7 @@ def hooks_page() -> Iterator[str]:
     """docs/hooks.md."""
     yield "# Hooks"
     yield inspect.cleandoc(hooks.__doc__ or "")
-    yield "An implementation is marked with `threadkeep.hooks.hookimpl`; [here](write-a-store.md) is a whole plugin."
+    yield "An implementation is marked with `threadkeep.port.hookimpl`; [here](write-a-store.md) is a whole plugin."
     for name in hook_names():
         hook = getattr(hooks, name)
         yield f"## {name}"

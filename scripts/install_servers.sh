@@ -16,7 +16,7 @@ declare -A finds=(
     [default-jdk-headless]='command -v javac'
     [maven]='command -v mvn'
 )
-sources=$(cd "$(dirname "$0")/../adapters/tests/servers_built" && pwd)
+sources=$(cd "$(dirname "$0")/../adapters/tests/common/servers_built" && pwd)
 cache=${THREADKEEP_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/threadkeep/servers}
 
 # Debian's packages without which a server cannot be built, nor run.
@@ -96,7 +96,7 @@ done
 install_packages() {
     if ! command -v apt-get >/dev/null; then
         echo "install_servers: missing: ${missing[*]}. This script knows Debian's packages only; install them by your" \
-            "system's means, or give the tests URLs of running servers (adapters/tests/servers.py)" >&2
+            "system's means, or give the tests URLs of running servers (adapters/tests/common/servers.py)" >&2
         exit 1
     fi
     if [ "$(id -u)" -ne 0 ]; then

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from threadkeep.registry import open_store
-from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
+from threadkeep.port import Changes, Put, Record, Resource, Thread, Window, open_store
 from threadkeep_contract import forkserver, processes
 from threadkeep_contract.forkserver import ForkedProcess, ForkServer
 from threadkeep_contract.harness import Clock, Harness, LawBroken, record
@@ -357,7 +356,7 @@ def test_a_changed_environment_gets_another_fork_server(
     _run(run)
 
 
-PLUGIN = "from threadkeep_adapters.inprocess import open_store"
+PLUGIN = "from threadkeep_adapters.memory.store import open_store"
 THREAD_AT_IMPORT = f"""
 import threading
 {PLUGIN}

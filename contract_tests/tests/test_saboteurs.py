@@ -16,9 +16,19 @@ import pytest
 
 import threadkeep_contract.saboteurs as plugin
 from threadkeep.errors import InvalidURL, ThreadkeepError
-from threadkeep.guard import Guard
-from threadkeep.registry import open_store, register, scan_backend
-from threadkeep.store import Changes, Put, Record, Resource, Tail, Thread, Window
+from threadkeep.port import (
+    Changes,
+    Guard,
+    Put,
+    Record,
+    Resource,
+    Tail,
+    Thread,
+    Window,
+    open_store,
+    register,
+    scan_backend,
+)
 from threadkeep_contract.harness import PROFILES, Harness, LawBroken
 from threadkeep_contract.laws import HOMES, checks
 from threadkeep_contract.laws import law as law_of

@@ -8,8 +8,7 @@ from typing import Literal
 
 import pytest
 
-from threadkeep.limits import Limits, check_id
-from threadkeep.store import Thread
+from threadkeep.port import Limits, Thread, check_id
 from threadkeep_contract.confusable import IDS, PAIRS, PREFIX, placed
 
 ROOM = "123456789000001"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from threadkeep.errors import StoreError, TailMoved
-from threadkeep.store import Changes, Clause, Tail, Thread, Window
+from threadkeep.port import Changes, Clause, Tail, Thread, Window
 from threadkeep_contract.harness import PROFILES, Harness, LawBroken, appending, record
 from threadkeep_contract.history import Call, History
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from threadkeep.errors import MessageConflict
-from threadkeep.store import Changes, Put, Record, Resource, Snapshot, Tail, Thread, Window
+from threadkeep.port import Changes, Put, Record, Resource, Snapshot, Tail, Thread, Window
 from threadkeep_contract.harness import PROFILES, Harness, appending, record
 from threadkeep_contract.history import source
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
-from threadkeep.store import MISSING, After, Changes, Doc, Put, Resource, Tail, Thread, Window
+from threadkeep.port import MISSING, After, Changes, Doc, Put, Resource, Tail, Thread, Window
 from threadkeep_contract.harness import record
 from threadkeep_contract.machine import imagine
 from threadkeep_contract.model import Model

@@ -117,9 +117,9 @@ def test_a_profile_that_there_is_none_of_is_said_once(pytester: pytest.Pytester)
 
 BROKEN_STORE = """
 import pytest
-from threadkeep import registry
-from threadkeep.hooks import hookimpl
-from threadkeep_adapters.inprocess import InProcessStore
+from threadkeep.port import registry
+from threadkeep.port import hookimpl
+from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract import ContractSuite
 
 

@@ -13,12 +13,10 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from threadkeep import registry
 from threadkeep.cli import main
 from threadkeep.errors import InvalidInput, StoreError, UnknownScheme
-from threadkeep.hooks import hookimpl
-from threadkeep.store import Scope, Snapshot, Store, Window
-from threadkeep_adapters.inprocess import InProcessStore
+from threadkeep.port import Scope, Snapshot, Store, Window, hookimpl, registry
+from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.laws import HOMES, checks, law
 from threadkeep_contract.report import judge, without_password
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from threadkeep.store import Resource, Thread
+from threadkeep.port import Resource, Thread
 
 PREFIX: Final = "\ue000"
 

@@ -24,9 +24,7 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from threadkeep.errors import ThreadkeepError
-from threadkeep.limits import canonical_json
-from threadkeep.registry import open_store, scheme_of
-from threadkeep.store import Changes, Clause, Record
+from threadkeep.port import Changes, Clause, Record, canonical_json, open_store, scheme_of
 from threadkeep_contract.history import History, Recorded, source
 
 T = TypeVar("T")

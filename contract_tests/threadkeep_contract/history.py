@@ -13,19 +13,7 @@ from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final, TypeVar
 
-from threadkeep.guard import Guard
-from threadkeep.store import (
-    After,
-    Changes,
-    Order,
-    Receipt,
-    Resource,
-    Scope,
-    Snapshot,
-    Store,
-    ThreadRow,
-    Window,
-)
+from threadkeep.port import After, Changes, Guard, Order, Receipt, Resource, Scope, Snapshot, Store, ThreadRow, Window
 
 T = TypeVar("T")
 
@@ -103,9 +91,9 @@ class History:
         lines = ["import asyncio", ""]
         if errors:
             lines.append(f"from threadkeep.errors import {', '.join(errors)}")
-        lines.append("from threadkeep.registry import open_store")
+        lines.append("from threadkeep.port.registry import open_store")
         if used:
-            lines.append(f"from threadkeep.store import {', '.join(used)}")
+            lines.append(f"from threadkeep.port.store import {', '.join(used)}")
         return "\n".join([*lines, "", "", "async def main():", text or "    pass", "", "", "asyncio.run(main())", ""])
 
 

@@ -17,8 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from threadkeep.guard import Guard
-from threadkeep.store import Changes, Put, Resource, Thread, Window
+from threadkeep.port import Changes, Guard, Put, Resource, Thread, Window
 from threadkeep_contract.harness import Harness, record
 from threadkeep_contract.history import source
 from threadkeep_contract.linearizable import apply, plain

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from threadkeep.errors import OutcomeUnknown, ThreadkeepError
-from threadkeep.store import MISSING, Changes, Put, Receipt, Snapshot, Tail, Thread, Window
+from threadkeep.port import MISSING, Changes, Put, Receipt, Snapshot, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, record
 from threadkeep_contract.history import Recorded, source
 from threadkeep_contract.model import Model

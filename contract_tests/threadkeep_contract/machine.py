@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from threadkeep.errors import TailMoved, ThreadkeepError
-from threadkeep.store import (
+from threadkeep.port import (
     MISSING,
     After,
     Changes,

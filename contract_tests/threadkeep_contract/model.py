@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
-from threadkeep.store import (
+from threadkeep.port import (
     MISSING,
     After,
     Changes,

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from threadkeep.store import Order
+from threadkeep.port import Order
 from threadkeep_contract.confusable import PREFIX, Spot, pools
 
 SLOTS: Final = ("info", "working_memory")

@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _verify(config: pytest.Config, suite: Any, items: list[pytest.Item]) -> None:
     """Refuse a suite that cannot judge, or not by all the laws; let go of tests that are no checks."""
     from threadkeep.errors import ThreadkeepError
-    from threadkeep.registry import open_store
+    from threadkeep.port import open_store
     from threadkeep_contract.harness import PROFILES
     from threadkeep_contract.suite import LAW_OF, LawsAreFinal, verify, verify_mark
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import IO, Final
 
-from threadkeep.registry import scheme_of
+from threadkeep.port import scheme_of
 from threadkeep_contract import forkserver
 from threadkeep_contract.harness import LawBroken
 from threadkeep_contract.worker import DONE, ORDER, OUTCOME, READY, Order, Outcome

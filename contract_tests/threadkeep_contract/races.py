@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from threadkeep.store import Changes, Clause, Thread
+from threadkeep.port import Changes, Clause, Thread
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.processes import Worker, soon, workers

@@ -16,7 +16,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from threadkeep.errors import InvalidInput
-from threadkeep.registry import open_store
+from threadkeep.port import open_store
 from threadkeep_contract.harness import PROFILES, Harness, Law, LawBroken
 from threadkeep_contract.laws import HOMES, checks
 from threadkeep_contract.laws import law as law_of

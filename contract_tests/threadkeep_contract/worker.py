@@ -19,9 +19,21 @@ from pydantic import TypeAdapter
 
 from threadkeep import errors
 from threadkeep.errors import StoreUnavailable, TailMoved, ThreadkeepError, VersionMoved
-from threadkeep.guard import Guard
-from threadkeep.registry import load_plugin, open_store, register, scheme_of
-from threadkeep.store import Changes, Put, Receipt, Record, Resource, Snapshot, Thread, Window
+from threadkeep.port import (
+    Changes,
+    Guard,
+    Put,
+    Receipt,
+    Record,
+    Resource,
+    Snapshot,
+    Thread,
+    Window,
+    load_plugin,
+    open_store,
+    register,
+    scheme_of,
+)
 
 READY: Final = "ready"
 DONE: Final = "done"
@@ -249,7 +261,7 @@ def _say(line: str) -> None:
 
 
 def load(scheme: str) -> None:
-    """Import the plugin that answers to a scheme; raises as `threadkeep.registry.load_plugin` does."""
+    """Import the plugin that answers to a scheme; raises as `threadkeep.port.registry.load_plugin` does."""
     if scheme == "saboteur":
         from threadkeep_contract import saboteurs
 

@@ -21,9 +21,9 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 import threadkeep.agent
-import threadkeep.memory
-import threadkeep.thread
-import threadkeep.working_memory
+import threadkeep.handles.memory
+import threadkeep.handles.thread
+import threadkeep.handles.working_memory
 from threadkeep import blocking
 from threadkeep.agent import Committed, Finished
 from threadkeep.blocking import Agent, Memory
@@ -38,9 +38,9 @@ from threadkeep.errors import (
     ThreadNotFound,
 )
 from threadkeep.messages import Message, ToolCallPart
-from threadkeep.model import ModelRequest, ScriptedModel, TextDelta
+from threadkeep.models import ModelRequest, ScriptedModel, TextDelta
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -71,11 +71,11 @@ def test_the_module_is_what_the_generator_writes() -> None:
 @pytest.mark.parametrize(
     ("name", "module"),
     [
-        ("Memory", threadkeep.memory),
-        ("ResourceHandle", threadkeep.memory),
-        ("Admin", threadkeep.memory),
-        ("ThreadHandle", threadkeep.thread),
-        ("WorkingMemoryHandle", threadkeep.working_memory),
+        ("Memory", threadkeep.handles.memory),
+        ("ResourceHandle", threadkeep.handles.memory),
+        ("Admin", threadkeep.handles.memory),
+        ("ThreadHandle", threadkeep.handles.thread),
+        ("WorkingMemoryHandle", threadkeep.handles.working_memory),
         ("Agent", threadkeep.agent),
     ],
 )

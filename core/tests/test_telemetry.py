@@ -22,8 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from threadkeep import Agent, Memory, Message
 from threadkeep.errors import ModelFailed
 from threadkeep.messages import ToolCallPart
-from threadkeep.model import ScriptedModel, as_model
-from threadkeep.providers import ProviderModel
+from threadkeep.models import ProviderModel, ScriptedModel, as_model
 from threadkeep.telemetry import CONTENT_VARIABLE
 
 SECRET = "my card is 4711"
@@ -205,7 +204,7 @@ def test_without_the_api_package_an_agent_runs_and_nothing_is_recorded() -> None
         sys.modules["opentelemetry"] = None
         import asyncio
         from threadkeep import Agent, Memory
-        from threadkeep.model import ScriptedModel
+        from threadkeep.models import ScriptedModel
         async def main():
             async with Memory("memory://") as memory:
                 agent = Agent(model=ScriptedModel(["Hello"]), memory=memory)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from threadkeep.agent import Agent as Agent
     from threadkeep.errors import ThreadkeepError as ThreadkeepError
-    from threadkeep.memory import Memory as Memory
-    from threadkeep.memory import ResourceHandle as ResourceHandle
-    from threadkeep.messages import Message as Message
-    from threadkeep.registry import open_store as open_store
-    from threadkeep.thread import ThreadHandle as ThreadHandle
+    from threadkeep.handles.memory import Memory as Memory
+    from threadkeep.handles.memory import ResourceHandle as ResourceHandle
+    from threadkeep.handles.thread import ThreadHandle as ThreadHandle
+    from threadkeep.messages.model import Message as Message
+    from threadkeep.port.registry import open_store as open_store
 
 _HOMES = {
     "Agent": "threadkeep.agent",
-    "Memory": "threadkeep.memory",
+    "Memory": "threadkeep.handles.memory",
     "Message": "threadkeep.messages",
-    "ResourceHandle": "threadkeep.memory",
-    "ThreadHandle": "threadkeep.thread",
+    "ResourceHandle": "threadkeep.handles.memory",
+    "ThreadHandle": "threadkeep.handles.thread",
     "ThreadkeepError": "threadkeep.errors",
-    "open_store": "threadkeep.registry",
+    "open_store": "threadkeep.port.registry",
 }
 
 __all__ = [

@@ -123,7 +123,7 @@ class Portal:
         if self._loop.is_here:
             raise InvalidInput(
                 "a blocking call was made on the event loop that would have to serve it, as in an async tool; "
-                "await the handles of threadkeep.memory there"
+                "await the handles of threadkeep.handles.memory there"
             )
         return self._loop
 

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from threadkeep.messages import FilePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
-from threadkeep.model import ModelError, ModelRequest
-from threadkeep.tools import Tool
+from threadkeep.messages.model import FilePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from threadkeep.models.model import ModelError, ModelRequest
+from threadkeep.models.tools import Tool
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

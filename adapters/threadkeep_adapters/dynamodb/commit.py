@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from threadkeep.conditions import check_thread, next_versions
 from threadkeep.errors import StoreFull, TailMoved, VersionMoved
-from threadkeep.store import MISSING, Changes, Doc, Put, Receipt, Thread
+from threadkeep.port import MISSING, Changes, Doc, Put, Receipt, Thread, check_thread, next_versions
 from threadkeep_adapters.dynamodb import layout
 from threadkeep_adapters.dynamodb.layout import HEAD, INLINE, Head, Item, Kept, Pack, Place, Range, ResourceHead
 

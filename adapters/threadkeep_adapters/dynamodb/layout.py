@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from threadkeep.store import MISSING, Doc, Record, Stored, Tail
+from threadkeep.port import MISSING, Doc, Record, Stored, Tail
 
 Value: TypeAlias = dict[str, Any]
 Item: TypeAlias = dict[str, Value]

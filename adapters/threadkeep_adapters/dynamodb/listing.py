@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from threadkeep.store import After, Order, Resource, Thread, ThreadRow
+from threadkeep.port import After, Order, Resource, Thread, ThreadRow
 from threadkeep_adapters.dynamodb import layout
-from threadkeep_adapters.dynamodb.client import Client, Deadline
+from threadkeep_adapters.dynamodb.connections import Client, Deadline
 from threadkeep_adapters.dynamodb.layout import HEAD, Head, Item
 from threadkeep_adapters.dynamodb.reading import Torn, partitions, read_docs
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from threadkeep.store import Doc, Scope, Stored, Thread, Window
+from threadkeep.port import Doc, Scope, Stored, Thread, Window
 from threadkeep_adapters.dynamodb import layout
-from threadkeep_adapters.dynamodb.client import Client, Deadline
 from threadkeep_adapters.dynamodb.commit import Cut, Heads
+from threadkeep_adapters.dynamodb.connections import Client, Deadline
 from threadkeep_adapters.dynamodb.layout import HEAD, PACK, Head, Item, Kept, Pack
 
 MAX_PAGE: Final = 1000

@@ -17,12 +17,11 @@ from weakref import WeakValueDictionary
 from botocore.exceptions import BotoCoreError, ClientError
 
 from threadkeep.errors import Conflict, OutcomeUnknown, StoreUnavailable
-from threadkeep.hooks import hookimpl
-from threadkeep.limits import Limits
-from threadkeep.store import (
+from threadkeep.port import (
     After,
     Changes,
     Costs,
+    Limits,
     Order,
     Receipt,
     Resource,
@@ -32,9 +31,9 @@ from threadkeep.store import (
     Thread,
     ThreadRow,
     Window,
+    hookimpl,
 )
-from threadkeep_adapters.dynamodb import listing, reading, sweep, table
-from threadkeep_adapters.dynamodb.client import Client, Deadline
+from threadkeep_adapters.dynamodb import listing, reading, schema, sweep
 from threadkeep_adapters.dynamodb.commit import (
     PENDING,
     Found,
@@ -48,6 +47,7 @@ from threadkeep_adapters.dynamodb.commit import (
     plan_settling,
     plan_thread,
 )
+from threadkeep_adapters.dynamodb.connections import Client, Deadline
 from threadkeep_adapters.dynamodb.errors import ERRORS, Cancelled
 from threadkeep_adapters.dynamodb.layout import read_place
 from threadkeep_adapters.dynamodb.reading import Part, Torn
@@ -83,7 +83,7 @@ class DynamoDBStore(Store):
             if self._lane is None:
                 self._lane = Lane(self.place.connections, "threadkeep-dynamodb")
             lane = self._lane
-        await lane.run(lambda: table.prepare(self._client))
+        await lane.run(lambda: schema.prepare(self._client))
 
     async def close(self) -> None:
         with self._lock:
@@ -329,7 +329,7 @@ def open_store(url: str) -> Store:
 def store_exists(url: str) -> bool:
     with closing(Client(read_url(url))) as client:
         try:
-            return table.exists(client)
+            return schema.exists(client)
         except (ClientError, BotoCoreError):
             return True  # something may be there, and opening it tells what is wrong
 
@@ -337,4 +337,4 @@ def store_exists(url: str) -> bool:
 @hookimpl
 def scan_backend(url: str) -> Iterator[bytes]:
     with closing(Client(read_url(url))) as client:
-        yield from table.scan(client)
+        yield from schema.scan(client)

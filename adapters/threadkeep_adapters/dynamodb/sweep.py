@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from threadkeep.store import Resource, Scope, Thread
+from threadkeep.port import Resource, Scope, Thread
 from threadkeep_adapters.dynamodb import layout
-from threadkeep_adapters.dynamodb.client import Client, Deadline
 from threadkeep_adapters.dynamodb.commit import ACTIONS, Action, Heads, delete_item, plan_dead
+from threadkeep_adapters.dynamodb.connections import Client, Deadline
 from threadkeep_adapters.dynamodb.errors import Cancelled
 from threadkeep_adapters.dynamodb.layout import HEAD, Head, Item, ResourceHead
 from threadkeep_adapters.dynamodb.reading import partitions, read_heads

@@ -16,7 +16,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from threadkeep.errors import StoreUnavailable
-from threadkeep.store import Meter
+from threadkeep.port import Meter
 from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.url import Place

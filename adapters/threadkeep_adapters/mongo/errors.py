@@ -18,7 +18,7 @@ from threadkeep.errors import (
     StoreUnavailable,
     ThreadkeepError,
 )
-from threadkeep.store import Translate
+from threadkeep.port import Translate
 
 DUPLICATE_KEY: Final = 11000
 

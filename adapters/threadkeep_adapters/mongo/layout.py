@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
-from threadkeep.limits import KIB, canonical_json
-from threadkeep.store import MISSING, Doc, Stored, Tail, ThreadRow
+from threadkeep.port import KIB, MISSING, Doc, Stored, Tail, ThreadRow, canonical_json
 
 SCHEMA_VERSION: Final = 1
 

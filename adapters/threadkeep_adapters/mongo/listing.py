@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from threadkeep.store import After, Order, Resource, ThreadRow
+from threadkeep.port import After, Order, Resource, ThreadRow
 from threadkeep_adapters.mongo.layout import (
     Document,
     ThreadState,

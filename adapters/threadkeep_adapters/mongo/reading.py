@@ -7,7 +7,7 @@ import random
 from typing import Final
 
 from threadkeep.errors import StoreUnavailable
-from threadkeep.store import Doc, Resource, Scope, Snapshot, Thread, Window
+from threadkeep.port import Doc, Resource, Scope, Snapshot, Thread, Window
 from threadkeep_adapters.mongo.layout import (
     Docs,
     Document,

@@ -12,7 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
 
 from threadkeep.errors import StoreUnavailable
-from threadkeep.limits import KIB, MIB
+from threadkeep.port import KIB, MIB
 from threadkeep_adapters.mongo.errors import DUPLICATE_KEY
 from threadkeep_adapters.mongo.layout import (
     INLINE_TOTAL,

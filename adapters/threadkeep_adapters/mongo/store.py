@@ -18,12 +18,12 @@ from typing import Final
 from pymongo.errors import ConnectionFailure, PyMongoError, ServerSelectionTimeoutError
 
 from threadkeep.errors import Conflict, StoreUnavailable
-from threadkeep.hooks import hookimpl
-from threadkeep.limits import MIB, Limits
-from threadkeep.store import (
+from threadkeep.port import (
+    MIB,
     After,
     Changes,
     Costs,
+    Limits,
     Order,
     Receipt,
     Resource,
@@ -33,13 +33,14 @@ from threadkeep.store import (
     Thread,
     ThreadRow,
     Window,
+    hookimpl,
 )
 from threadkeep_adapters.mongo import listing, reading, schema
+from threadkeep_adapters.mongo.commit import Keeps, Plan, plan_deletion, plan_erasure, plan_resource, plan_thread
 from threadkeep_adapters.mongo.connections import PATIENCE, Connections, Link, whole
 from threadkeep_adapters.mongo.errors import ERRORS
+from threadkeep_adapters.mongo.inspect import exists, scan
 from threadkeep_adapters.mongo.layout import Document, ResourceState, ThreadState, number_of, read_resource, record_key
-from threadkeep_adapters.mongo.look import exists, scan
-from threadkeep_adapters.mongo.plan import Keeps, Plan, plan_deletion, plan_erasure, plan_resource, plan_thread
 from threadkeep_adapters.mongo.requests import Requests, look, records_of
 from threadkeep_adapters.mongo.url import Place, read_url
 

@@ -10,7 +10,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, BusyLoadingError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
 from threadkeep.errors import StoreUnavailable
-from threadkeep.store import Meter
+from threadkeep.port import Meter
 from threadkeep_adapters.redis.connections import Connections
 from threadkeep_adapters.redis.errors import LostError, NotSentError
 from threadkeep_adapters.redis.url import Place

@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, 
 from redis.exceptions import ConnectionError as DriverConnectionError
 from redis.exceptions import TimeoutError as DriverTimeoutError
 
-from threadkeep.store import Meter
+from threadkeep.port import Meter
 from threadkeep_adapters.redis.errors import LostError, NotSentError
 from threadkeep_adapters.redis.url import Place
 

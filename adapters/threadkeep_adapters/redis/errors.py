@@ -17,7 +17,7 @@ from threadkeep.errors import (
     StoreUnavailable,
     ThreadkeepError,
 )
-from threadkeep.store import Translate
+from threadkeep.port import Translate
 
 
 class NotSentError(Exception):

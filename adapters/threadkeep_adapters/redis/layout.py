@@ -20,8 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from threadkeep.keys import escape, hash_tag
-from threadkeep.store import Doc, Record, Stored
+from threadkeep.port import Doc, Record, Stored, escape, hash_tag
 
 _LEAST_MOMENT: Final = -(10**18)
 """Below every time that a datetime can say, in microseconds since 1970."""

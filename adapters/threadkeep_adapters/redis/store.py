@@ -14,13 +14,13 @@ from typing import Any, Final, TypeVar
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable
-from threadkeep.hooks import hookimpl
-from threadkeep.limits import MIB, Limits
-from threadkeep.store import (
+from threadkeep.port import (
+    MIB,
     After,
     Changes,
     Clause,
     Costs,
+    Limits,
     Order,
     Receipt,
     Resource,
@@ -30,9 +30,10 @@ from threadkeep.store import (
     Thread,
     ThreadRow,
     Window,
+    hookimpl,
 )
 from threadkeep_adapters.loops import PerLoop
-from threadkeep_adapters.redis import look, probe, registry, scripts, wire
+from threadkeep_adapters.redis import inspect, registry, schema, scripts, wire
 from threadkeep_adapters.redis.cluster import Server, connect
 from threadkeep_adapters.redis.errors import ERRORS, LostError, NotSentError
 from threadkeep_adapters.redis.layout import ResourceKeys, moment, store_key
@@ -70,7 +71,7 @@ class RedisStore(Store):
         self._servers.reopen()
         server = await self._servers.get()
         # What it writes may be written again.
-        await _read(lambda: probe.prepare(server, self.place, self._schema))
+        await _read(lambda: schema.prepare(server, self.place, self._schema))
 
     async def close(self) -> None:
         await self._servers.close()
@@ -229,11 +230,11 @@ def open_store(url: str) -> Store:
 def store_exists(url: str) -> bool:
     place = read_url(url)
     try:
-        return look.exists(place)
+        return inspect.exists(place)
     except (RedisError, RedisClusterException):
         return True  # something may be there, and opening it tells what is wrong
 
 
 @hookimpl
 def scan_backend(url: str) -> Iterator[bytes]:
-    return look.scan(read_url(url))
+    return inspect.scan(read_url(url))

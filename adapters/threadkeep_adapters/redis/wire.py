@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
-from threadkeep.store import MISSING, Changes, Doc, Receipt, Scope, Snapshot, Tail, Thread, ThreadRow, Window
+from threadkeep.port import MISSING, Changes, Doc, Receipt, Scope, Snapshot, Tail, Thread, ThreadRow, Window
 from threadkeep_adapters.redis.layout import moment, read_doc, read_record, time_of, write_body, write_record
 from threadkeep_adapters.redis.registry import TOKEN_MICROS
 

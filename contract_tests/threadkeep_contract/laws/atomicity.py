@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from threadkeep.errors import Conflict, MessageConflict, TailMoved, VersionMoved
-from threadkeep.guard import Guard
-from threadkeep.store import (
+from threadkeep.port import (
     MISSING,
     Changes,
     Clause,
+    Guard,
     Put,
     Receipt,
     Record,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from threadkeep.errors import Conflict, MessageConflict, TailMoved, VersionMoved
-from threadkeep.store import MISSING, Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
+from threadkeep.port import MISSING, Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.linearizable import check_histories

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from threadkeep.guard import Guard
-from threadkeep.store import After, Changes, Order, Put, Resource, Thread, Window
+from threadkeep.port import After, Changes, Guard, Order, Put, Resource, Thread, Window
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Recorded
 

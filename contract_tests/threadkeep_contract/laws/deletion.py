@@ -13,10 +13,9 @@ import secrets
 from typing import Final
 
 from threadkeep.errors import InvalidCursor, TailMoved
-from threadkeep.memory import Memory
+from threadkeep.handles import Memory
 from threadkeep.messages import Message
-from threadkeep.registry import scan_backend
-from threadkeep.store import (
+from threadkeep.port import (
     MISSING,
     Changes,
     Doc,
@@ -29,6 +28,7 @@ from threadkeep.store import (
     Thread,
     ThreadRow,
     Window,
+    scan_backend,
 )
 from threadkeep_contract.confusable import PAIRS, Spot
 from threadkeep_contract.harness import Harness, Law, appending, raw_record, record

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 
 from threadkeep.errors import MessageConflict
-from threadkeep.store import Changes, Clause, Put, Thread, Window
+from threadkeep.port import Changes, Clause, Put, Thread, Window
 from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
 from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded

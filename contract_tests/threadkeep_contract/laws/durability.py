@@ -11,8 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from threadkeep.errors import OutcomeUnknown, TailMoved, VersionMoved
-from threadkeep.guard import Guard
-from threadkeep.store import Changes, Clause, Put, Receipt, Resource, Snapshot, Stored, Tail, Thread, Window
+from threadkeep.port import Changes, Clause, Guard, Put, Receipt, Resource, Snapshot, Stored, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.kills import Script, appending, look, look_at_model, mixed, model_after, survivors

@@ -18,10 +18,9 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from threadkeep.errors import InvalidContent, InvalidId, InvalidInput, LimitExceeded
-from threadkeep.limits import canonical_json
-from threadkeep.memory import Memory
+from threadkeep.handles import Memory
 from threadkeep.messages import Message, dump, parse_message
-from threadkeep.store import Changes, Doc, Put, Resource, Thread, Window
+from threadkeep.port import Changes, Doc, Put, Resource, Thread, Window, canonical_json
 from threadkeep_contract.confusable import IDS, just_before, lead
 from threadkeep_contract.harness import Harness, Law, appending, raw_record
 from threadkeep_contract.machine import START

@@ -18,8 +18,8 @@ from dataclasses import replace
 from typing import Any
 
 from threadkeep.errors import InvalidCursor, InvalidId, MessageConflict, TailMoved, ThreadNotFound, VersionMoved
-from threadkeep.memory import Memory
-from threadkeep.store import Changes, Put, Resource, Scope, Snapshot, Tail, Thread, Window
+from threadkeep.handles import Memory
+from threadkeep.port import Changes, Put, Resource, Scope, Snapshot, Tail, Thread, Window
 from threadkeep_contract.confusable import PAIRS, PREFIX, Spot
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded

@@ -22,8 +22,7 @@ from threadkeep.errors import (
     ThreadkeepError,
     VersionMoved,
 )
-from threadkeep.guard import Guard
-from threadkeep.store import MISSING, After, Changes, Order, Put, Resource, Snapshot, Tail, Thread, Window
+from threadkeep.port import MISSING, After, Changes, Guard, Order, Put, Resource, Snapshot, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Recorded, source
 

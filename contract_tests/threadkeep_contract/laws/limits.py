@@ -12,10 +12,10 @@ from dataclasses import fields
 from typing import Final
 
 from threadkeep.errors import LimitExceeded
-from threadkeep.limits import Limits as Declared
-from threadkeep.memory import Memory
+from threadkeep.handles import Memory
 from threadkeep.messages import Message
-from threadkeep.store import Changes, Put, Record, Resource, Stored, Thread, Window
+from threadkeep.port import Changes, Put, Record, Resource, Stored, Thread, Window
+from threadkeep.port import Limits as Declared
 from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START

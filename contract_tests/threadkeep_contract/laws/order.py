@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
-from threadkeep.store import Changes, Receipt, Stored, Thread, Window
+from threadkeep.port import Changes, Receipt, Stored, Thread, Window
 from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.machine import START, compare

@@ -16,11 +16,10 @@ from typing import Any, Literal, TypeAlias
 
 from hypothesis import strategies as st
 
-from threadkeep.arguments import MAX_PAGE
 from threadkeep.errors import InvalidCursor, InvalidInput, MessageNotFound
-from threadkeep.memory import Memory, ResourceHandle
+from threadkeep.handles import Memory, ResourceHandle
 from threadkeep.messages import Message
-from threadkeep.store import After, Changes, Order, Put, Resource, Stored, Thread, ThreadRow, Window
+from threadkeep.port import MAX_PAGE, After, Changes, Order, Put, Resource, Stored, Thread, ThreadRow, Window
 from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.conversations import check_pairs, conversation
 from threadkeep_contract.harness import Clock, Harness, Law, appending, record

@@ -13,9 +13,8 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from threadkeep.errors import VersionMoved
-from threadkeep.memory import Memory
-from threadkeep.store import Changes, Doc, Put, Receipt, Resource, Scope, Thread, Window
-from threadkeep.working_memory import WorkingMemoryHandle
+from threadkeep.handles import Memory, WorkingMemoryHandle
+from threadkeep.port import Changes, Doc, Put, Receipt, Resource, Scope, Thread, Window
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare

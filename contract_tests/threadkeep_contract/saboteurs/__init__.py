@@ -1,7 +1,7 @@
 """Small stores, each broken in one named way that some real system was broken in, and two sound ones beside them.
 
 The contract suite is only good if it rejects every one of `SABOTEURS` by the law that its class names, and accepts
-`SOUND`. This package is a store plugin without an entry point: `threadkeep.registry.register("saboteur", module)`
+`SOUND`. This package is a store plugin without an entry point: `threadkeep.port.registry.register("saboteur", module)`
 makes it answer to `saboteur://FAULT/NAME`, where NAME keeps stores apart, and to `saboteur://FAULT/absolute/path.db`
 for those that keep a file (`FileStore`).
 """
@@ -14,8 +14,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
-from threadkeep.hooks import hookimpl
-from threadkeep.store import Store
+from threadkeep.port import Store, hookimpl
 from threadkeep_contract.saboteurs import (
     atomicity,
     concurrency,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from threadkeep.errors import Conflict
-from threadkeep.store import Changes, Put, Receipt, Resource, Scope, Thread
+from threadkeep.port import Changes, Put, Receipt, Resource, Scope, Thread
 from threadkeep_contract.saboteurs.base import DictStore
 from threadkeep_contract.saboteurs.file import FileStore
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeAlias
 
 from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
-from threadkeep.store import (
+from threadkeep.port import (
     MISSING,
     After,
     Changes,

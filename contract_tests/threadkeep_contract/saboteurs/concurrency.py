@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from threadkeep.errors import TailMoved
-from threadkeep.store import MISSING, Changes, Receipt, Resource, Scope, Snapshot, Tail, Thread, Window
+from threadkeep.port import MISSING, Changes, Receipt, Resource, Scope, Snapshot, Tail, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore
 from threadkeep_contract.saboteurs.file import FileStore
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threadkeep.store import Changes, Costs, Order, Receipt, Resource, Scope, Snapshot, Thread, Window
+from threadkeep.port import Changes, Costs, Order, Receipt, Resource, Scope, Snapshot, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from threadkeep.errors import ThreadNotFound
-from threadkeep.store import Changes, Record, Resource, Scope, Stored, Tail, Thread
+from threadkeep.port import Changes, Record, Resource, Scope, Stored, Tail, Thread
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 BATCH: Final = 25

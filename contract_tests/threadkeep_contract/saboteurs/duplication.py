@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from threadkeep.errors import MessageConflict, TailMoved
-from threadkeep.store import Changes, Record, Stored, Thread
+from threadkeep.port import Changes, Record, Stored, Thread
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 

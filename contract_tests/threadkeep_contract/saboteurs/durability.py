@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import ClassVar, Final
 
 from threadkeep.errors import StoreUnavailable, ThreadkeepError
-from threadkeep.store import Changes, Receipt, Scope, Thread
+from threadkeep.port import Changes, Receipt, Scope, Thread
 from threadkeep_contract.saboteurs.file import FileStore
 
 WRITE_BEHIND: Final = 0.05

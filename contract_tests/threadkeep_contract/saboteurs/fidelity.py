@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from threadkeep.store import Changes, Doc, Put, Stored, Thread
+from threadkeep.port import Changes, Doc, Put, Stored, Thread
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 Json: TypeAlias = Any

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from threadkeep.errors import MessageConflict, StoreUnavailable, TailMoved, VersionMoved
-from threadkeep.store import (
+from threadkeep.port import (
     MISSING,
     After,
     Changes,

@@ -8,7 +8,7 @@ import unicodedata
 from typing import ClassVar
 
 from threadkeep.errors import TailMoved
-from threadkeep.store import Changes, Order, Record, Resource, Scope, Snapshot, Stored, Thread, Window
+from threadkeep.port import Changes, Order, Record, Resource, Scope, Snapshot, Stored, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Key, Row
 
 

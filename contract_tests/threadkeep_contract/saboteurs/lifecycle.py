@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from threadkeep.errors import StoreUnavailable, TailMoved
-from threadkeep.store import Changes, Receipt, Scope, Snapshot, Thread, Window
+from threadkeep.port import Changes, Receipt, Scope, Snapshot, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 PATIENCE: Final = 2000

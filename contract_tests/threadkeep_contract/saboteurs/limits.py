@@ -6,8 +6,7 @@ import json
 from typing import Final
 
 from threadkeep.errors import LimitExceeded, StoreUnavailable
-from threadkeep.limits import KIB, MIB, Limits
-from threadkeep.store import Changes, Doc, Put, Scope, Thread
+from threadkeep.port import KIB, MIB, Changes, Doc, Limits, Put, Scope, Thread
 from threadkeep_contract.saboteurs.base import DictStore
 
 ITEM_BYTES: Final = 400 * 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from threadkeep.store import Changes, Receipt, Scope, Stored, Thread, Window
+from threadkeep.port import Changes, Receipt, Scope, Stored, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 

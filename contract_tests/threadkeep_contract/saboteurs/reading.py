@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from threadkeep.store import After, Changes, Order, Resource, Stored, Thread, ThreadRow, Window
+from threadkeep.port import After, Changes, Order, Resource, Stored, Thread, ThreadRow, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 BACKEND_PAGE: Final = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from threadkeep.store import Changes, Doc, Put, Receipt, Scope, Snapshot, Thread, Window
+from threadkeep.port import Changes, Doc, Put, Receipt, Scope, Snapshot, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Key
 
 

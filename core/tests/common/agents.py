@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from threadkeep import Memory, Message
 from threadkeep.agent import Event
 from threadkeep.messages import ToolCallPart, ToolResultPart
-from threadkeep.model import ModelRequest, TextDelta
+from threadkeep.models import ModelRequest, TextDelta
 
 
 class Where(TypedDict):

@@ -16,7 +16,7 @@ from model_server import Answer, ModelServer, Status, pieces, serving_with
 
 from threadkeep.formats.openai import messages_from_openai, to_openai
 from threadkeep.messages import Message
-from threadkeep.model import ModelRequest
+from threadkeep.models import ModelRequest
 
 USAGE = {
     "prompt_tokens": 11,

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from threadkeep import Memory
-from threadkeep.model import as_model
-from threadkeep.providers import ProviderModel
+from threadkeep.models import ProviderModel, as_model
 
 Work: TypeAlias = Callable[[Memory, ProviderModel], Awaitable[None]]
 

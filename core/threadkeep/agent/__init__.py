@@ -25,8 +25,8 @@ from threadkeep.agent.filters import Redact as Redact
 from threadkeep.agent.hooks import RunContext as RunContext
 from threadkeep.agent.options import MemoryOptions as MemoryOptions
 from threadkeep.agent.processors import register_processor as register_processor
-from threadkeep.agent.request import Approval as Approval
 from threadkeep.agent.request import OnDiverged as OnDiverged
+from threadkeep.messages.approval import Approval as Approval
 
 __all__ = [
     "Agent",

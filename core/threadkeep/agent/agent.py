@@ -15,18 +15,20 @@ from threadkeep.agent.lease import LEASE_SECONDS
 from threadkeep.agent.options import MemoryOptions, as_options
 from threadkeep.agent.processors import Processors
 from threadkeep.agent.recall import check_tools
-from threadkeep.agent.request import Approval, OnDiverged, read_request
+from threadkeep.agent.request import OnDiverged, read_request
 from threadkeep.agent.run import Run
 from threadkeep.agent.titles import TitleLike, TitleMaker, as_title_maker
-from threadkeep.arguments import is_number
 from threadkeep.errors import InvalidInput
-from threadkeep.limits import check_id
-from threadkeep.memory import Memory
-from threadkeep.messages import Message, ToolCallPart
-from threadkeep.model import Model, ModelLike, as_model
-from threadkeep.reconcile import Ids
-from threadkeep.store import Tail
-from threadkeep.tools import Tool, tool
+from threadkeep.handles.memory import Memory
+from threadkeep.messages.approval import Approval
+from threadkeep.messages.model import Message, ToolCallPart
+from threadkeep.messages.reconcile import Ids
+from threadkeep.models.choose import ModelLike, as_model
+from threadkeep.models.model import Model
+from threadkeep.models.tools import Tool, tool
+from threadkeep.port.checks import is_number
+from threadkeep.port.ids import check_id
+from threadkeep.port.store import Tail
 
 
 class Reply(BaseModel):

@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 
 from threadkeep.errors import ModelFailed, ThreadkeepError
-from threadkeep.messages import Message, ReasoningPart, TextPart
-from threadkeep.model import Model, ModelError, ModelRequest, ReasoningDelta, TextDelta
+from threadkeep.messages.model import Message, ReasoningPart, TextPart
+from threadkeep.models.model import Model, ModelError, ModelRequest, ReasoningDelta, TextDelta
 from threadkeep.telemetry import RunSpan
 
 

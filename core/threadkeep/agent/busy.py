@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 
 from threadkeep.agent.lease import RUN, RunRecord, read_run, version_of
 from threadkeep.errors import StoreDamaged, StoreError, TailMoved, ThreadBusy, VersionMoved
-from threadkeep.limits import canonical_json
-from threadkeep.memory import Memory
-from threadkeep.messages import new_id
-from threadkeep.store import Changes, Put, Snapshot, Thread, Window
+from threadkeep.handles.memory import Memory
+from threadkeep.port.canonical import canonical_json
+from threadkeep.port.ids import new_id
+from threadkeep.port.store import Changes, Put, Snapshot, Thread, Window
 
 OnBusy: TypeAlias = Literal["queue", "reject", "interleave"]
 

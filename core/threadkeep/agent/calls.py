@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from threadkeep.agent.events import Event, ToolAnswered, ToolCalled
-from threadkeep.messages import ToolCallPart, ToolResultPart
+from threadkeep.messages.model import ToolCallPart, ToolResultPart
+from threadkeep.models.tools import ArgumentError, Tool, ToolContext, call_arguments, failure, run_call
 from threadkeep.telemetry import RunSpan
-from threadkeep.tools import ArgumentError, Tool, ToolContext, call_arguments, failure, run_call
 
 Waits: TypeAlias = Literal["approval", "client_tools"]
 

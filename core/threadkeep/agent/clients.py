@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from threadkeep.errors import InvalidContent, InvalidInput
-from threadkeep.messages import Message, as_messages
-from threadkeep.reconcile import Ids
+from threadkeep.messages.model import Message, as_messages
+from threadkeep.messages.reconcile import Ids
 
 Conversation: TypeAlias = Sequence[Message] | Sequence[Mapping[str, Any]]
 """Messages, or JSON objects of one of the formats of `threadkeep.formats`: those with `parts` are UI messages, others

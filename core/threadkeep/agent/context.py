@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from threadkeep.agent.options import MemoryOptions
 from threadkeep.agent.turn import Turn
-from threadkeep.messages import INTERRUPTED, Message
-from threadkeep.windows import pair_safe, settle, token_window, with_calls
+from threadkeep.messages.model import INTERRUPTED, Message
+from threadkeep.messages.windows import pair_safe, settle, token_window, with_calls
 
 
 def shown(turn: Turn, options: MemoryOptions) -> list[Message]:

@@ -1,16 +1,16 @@
-"""What a run tells as it happens. The pieces of a model's answer are `threadkeep.model`'s."""
+"""What a run tells as it happens. The pieces of a model's answer are `threadkeep.models.model`'s."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from threadkeep.messages import Message, ToolCallPart, ToolResultPart
-from threadkeep.model import ReasoningDelta as ReasoningDelta
-from threadkeep.model import TextDelta as TextDelta
-from threadkeep.store import Tail
-from threadkeep.views import WorkingMemory
-from threadkeep.working_memory import MemoryScope
+from threadkeep.handles.views import WorkingMemory
+from threadkeep.handles.working_memory import MemoryScope
+from threadkeep.messages.model import Message, ToolCallPart, ToolResultPart
+from threadkeep.models.model import ReasoningDelta as ReasoningDelta
+from threadkeep.models.model import TextDelta as TextDelta
+from threadkeep.port.store import Tail
 
 Reason: TypeAlias = Literal["stop", "max_steps", "repeated", "approval", "client_tools", "overtaken"]
 

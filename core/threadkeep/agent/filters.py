@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from threadkeep.arguments import MAX_COUNT, is_int
 from threadkeep.errors import InvalidInput
-from threadkeep.messages import Message, Part, ReasoningPart, ToolCallPart, ToolResultPart
+from threadkeep.messages.model import Message, Part, ReasoningPart, ToolCallPart, ToolResultPart
+from threadkeep.port.checks import MAX_COUNT, is_int
 
 _KEPT: Final = frozenset({"type", "tool_call_id", "signature"})
 """Fields of parts that say what belongs together, or that a provider checks."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pluggy
 
-from threadkeep.messages import Message
+from threadkeep.messages.model import Message
 
 hookspec = pluggy.HookspecMarker("threadkeep")
 hookimpl = pluggy.HookimplMarker("threadkeep")

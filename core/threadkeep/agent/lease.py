@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from threadkeep.errors import OutcomeUnknown, RunLost, StoreDamaged, StoreError, TailMoved, VersionMoved
-from threadkeep.limits import canonical_json
-from threadkeep.memory import Memory
-from threadkeep.messages import new_id
-from threadkeep.store import Changes, Put, Receipt, Record, Snapshot, Tail, Thread, Window
+from threadkeep.handles.memory import Memory
+from threadkeep.port.canonical import canonical_json
+from threadkeep.port.ids import new_id
+from threadkeep.port.store import Changes, Put, Receipt, Record, Snapshot, Tail, Thread, Window
 
 RUN: Final = "run"
 """The slot of a thread's document about the run that is, or was last, at work in it."""

@@ -9,12 +9,12 @@ from typing import Final
 from pydantic import BaseModel, RootModel
 from pydantic.errors import PydanticUserError
 
-from threadkeep.arguments import MAX_COUNT, is_int
 from threadkeep.errors import InvalidInput
-from threadkeep.limits import KIB
-from threadkeep.messages import Message
-from threadkeep.windows import estimate_tokens
-from threadkeep.working_memory import MemoryScope
+from threadkeep.handles.working_memory import MemoryScope
+from threadkeep.messages.model import Message
+from threadkeep.messages.windows import estimate_tokens
+from threadkeep.port.checks import MAX_COUNT, is_int
+from threadkeep.port.limits import KIB
 
 LAST: Final = 40
 """Messages that a model is shown where neither `last` nor `tokens` is given."""
@@ -34,9 +34,9 @@ class MemoryOptions:
     """At most so many of the newest messages before the turn's own. None: 40, or 400 with `tokens`."""
     tokens: int | None = None
     """At most so many tokens of messages, cut in chunks, so that most prompts begin as the one before did: see
-    `threadkeep.windows.token_window`. Instructions, working memory and tools come on top."""
+    `threadkeep.messages.windows.token_window`. Instructions, working memory and tools come on top."""
     count_tokens: Callable[[Message], int] = estimate_tokens
-    """How many tokens a message takes. The default counts bytes; see `threadkeep.windows.estimate_tokens`."""
+    """How many tokens a message takes. The default counts bytes; see `threadkeep.messages.windows.estimate_tokens`."""
     working_memory: MemoryScope | None = None
     """Whose working memory is in the prompt, with a tool that changes it: "thread" or "resource". None: off."""
     template: str | None = None

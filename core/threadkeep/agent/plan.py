@@ -13,12 +13,14 @@ from typing import Any
 from threadkeep.agent.request import Request
 from threadkeep.agent.turn import TURN, Turn, find_turn
 from threadkeep.errors import CallNotPending, Diverged, MessageConflict
-from threadkeep.keys import flat_key
-from threadkeep.limits import sorted_json
-from threadkeep.messages import Message, dump, new_id
-from threadkeep.reconcile import Ids, Reconciled, reconcile, stored_beside, unused_ids
-from threadkeep.store import MISSING, Tail
-from threadkeep.tools import Tool
+from threadkeep.messages.codec import dump
+from threadkeep.messages.model import Message
+from threadkeep.messages.reconcile import Ids, Reconciled, reconcile, stored_beside, unused_ids
+from threadkeep.models.tools import Tool
+from threadkeep.port.canonical import sorted_json
+from threadkeep.port.ids import new_id
+from threadkeep.port.keys import flat_key
+from threadkeep.port.store import MISSING, Tail
 
 
 @dataclass(slots=True)

@@ -20,8 +20,8 @@ import pluggy
 from threadkeep.agent import hooks
 from threadkeep.agent.hooks import RunContext
 from threadkeep.errors import InvalidInput, PluginError, ProcessorFailed
-from threadkeep.messages import Message, ToolCallPart, ToolResultPart
-from threadkeep.windows import pair_safe, unanswered
+from threadkeep.messages.model import Message, ToolCallPart, ToolResultPart
+from threadkeep.messages.windows import pair_safe, unanswered
 
 GROUP: Final = "threadkeep.processors"
 

@@ -13,10 +13,10 @@ from threadkeep.agent.processors import Processors
 from threadkeep.agent.titles import TitleMaker, Titling, failed, give_title
 from threadkeep.agent.working_memory import TOOL_NAME, RunMemory
 from threadkeep.errors import InvalidInput, ProcessorFailed
-from threadkeep.messages import Message
-from threadkeep.model import ModelRequest
-from threadkeep.thread import ThreadHandle
-from threadkeep.tools import Tool
+from threadkeep.handles.thread import ThreadHandle
+from threadkeep.messages.model import Message
+from threadkeep.models.model import ModelRequest
+from threadkeep.models.tools import Tool
 
 if TYPE_CHECKING:
     from threadkeep.agent.agent import Agent

@@ -24,12 +24,14 @@ from threadkeep.agent.recall import Recall
 from threadkeep.agent.request import Request
 from threadkeep.agent.turn import AGENT, TURN, TURN_MESSAGES, Turn, find_turn, retold
 from threadkeep.errors import RunLost, StoreError, TailMoved, ThreadExists, ThreadkeepError, VersionMoved
-from threadkeep.messages import INTERRUPTED, Message, ToolCallPart, batches, decode, encode, new_id
-from threadkeep.store import MISSING, Snapshot, Thread, Window
+from threadkeep.handles.thread import ALL, ThreadHandle
+from threadkeep.handles.views import read_info, read_memory
+from threadkeep.messages.codec import batches, decode, encode
+from threadkeep.messages.model import INTERRUPTED, Message, ToolCallPart
+from threadkeep.models.tools import Tool, ToolContext
+from threadkeep.port.ids import new_id
+from threadkeep.port.store import MISSING, Snapshot, Thread, Window
 from threadkeep.telemetry import RunSpan, agent_run
-from threadkeep.thread import ALL, ThreadHandle
-from threadkeep.tools import Tool, ToolContext
-from threadkeep.views import read_info, read_memory
 
 if TYPE_CHECKING:
     from threadkeep.agent.agent import Agent

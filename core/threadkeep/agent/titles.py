@@ -12,9 +12,10 @@ from typing import Any, Final, TypeAlias
 from threadkeep.agent.events import TitleChanged, TitleFailed
 from threadkeep.agent.quoting import NOTICE, quote
 from threadkeep.errors import InvalidInput, ThreadNotFound
-from threadkeep.messages import Message
-from threadkeep.model import Model, ModelRequest, ProviderLike, as_model, is_pydantic_model
-from threadkeep.thread import ThreadHandle
+from threadkeep.handles.thread import ThreadHandle
+from threadkeep.messages.model import Message
+from threadkeep.models.choose import ProviderLike, as_model, is_pydantic_model
+from threadkeep.models.model import Model, ModelRequest
 
 TITLE_SECONDS: Final = 30.0
 """How long making a title may take."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from threadkeep.agent.events import Committed, Event, ReasoningDelta, TextDelta, ToolAnswered, ToolCalled
-from threadkeep.messages import INTERRUPTED, Message, ReasoningPart, ToolCallPart, ToolResultPart
-from threadkeep.store import Tail
-from threadkeep.views import WorkingMemory
-from threadkeep.windows import pending_calls
+from threadkeep.handles.views import WorkingMemory
+from threadkeep.messages.model import INTERRUPTED, Message, ReasoningPart, ToolCallPart, ToolResultPart
+from threadkeep.messages.windows import pending_calls
+from threadkeep.port.store import Tail
 
 TURN: Final = "turn"
 """The key, in a message's metadata, of the id of the message that it answers."""

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ValidationError
 from threadkeep.agent.events import WorkingMemoryChanged
 from threadkeep.agent.options import MemoryOptions
 from threadkeep.agent.quoting import NOTICE, quote
-from threadkeep.limits import canonical_json, sorted_json
-from threadkeep.tools import ArgumentError, Tool, ToolContext, faults_in
-from threadkeep.views import WorkingMemory
-from threadkeep.working_memory import MemoryScope, merge_patch
+from threadkeep.handles.views import WorkingMemory
+from threadkeep.handles.working_memory import MemoryScope, merge_patch
+from threadkeep.models.tools import ArgumentError, Tool, ToolContext, faults_in
+from threadkeep.port.canonical import canonical_json, sorted_json
 
 TOOL_NAME: Final = "update_working_memory"
 

@@ -18,12 +18,12 @@ import click
 
 from threadkeep.cli.options import without_secrets
 from threadkeep.cli.output import shown_time
-from threadkeep.registry import URL_VARIABLE
+from threadkeep.port import URL_VARIABLE
 
 if TYPE_CHECKING:
     from threadkeep.agent import Agent
-    from threadkeep.memory import Memory
-    from threadkeep.model import ModelRequest
+    from threadkeep.handles import Memory
+    from threadkeep.models import ModelRequest
 
 ALICE: Final = "demo_alice"
 BOB: Final = "demo_bob"
@@ -68,9 +68,9 @@ def _given_url(url: str) -> Iterator[tuple[str, str]]:
 
 async def _tell(url: str) -> None:
     from threadkeep.agent import Agent
-    from threadkeep.memory import Memory
-    from threadkeep.model import ScriptedModel
-    from threadkeep.store import Clause
+    from threadkeep.handles import Memory
+    from threadkeep.models import ScriptedModel
+    from threadkeep.port import Clause
 
     async with Memory(url) as memory:
         support = Agent(name="support", model=ScriptedModel(_replies("I have noted")), memory=memory)

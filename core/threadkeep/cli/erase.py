@@ -12,7 +12,7 @@ from threadkeep.cli.options import existing_memory, store_option
 from threadkeep.cli.output import notice, shown_time, visible_id
 
 if TYPE_CHECKING:
-    from threadkeep.memory import Memory
+    from threadkeep.handles import Memory
 
 
 @click.command

@@ -16,7 +16,7 @@ from threadkeep.cli.options import existing_memory, store_option
 from threadkeep.cli.output import notice, write_json_line
 
 if TYPE_CHECKING:
-    from threadkeep.memory import Memory
+    from threadkeep.handles import Memory
 
 
 @click.command

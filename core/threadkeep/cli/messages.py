@@ -14,9 +14,8 @@ from threadkeep.cli.options import existing_memory, json_option, store_option
 from threadkeep.cli.output import notice, shown_time, visible, visible_id, write_json_line
 
 if TYPE_CHECKING:
-    from threadkeep.memory import Memory
+    from threadkeep.handles import Memory, ThreadHandle
     from threadkeep.messages import Message, Part
-    from threadkeep.thread import ThreadHandle
 
 
 @click.command

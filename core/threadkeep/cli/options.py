@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from threadkeep.registry import DEFAULT_URL, URL_VARIABLE, store_exists
+from threadkeep.port import DEFAULT_URL, URL_VARIABLE, store_exists
 
 if TYPE_CHECKING:
-    from threadkeep.memory import Memory
+    from threadkeep.handles import Memory
 
 store_option = click.option(
     "--store",
@@ -33,7 +33,7 @@ def existing_memory(url: str, hint: str = f"name one with --store URL or {URL_VA
 
     Raises ClickException where its plugin knows that there is none, and as `Memory`.
     """
-    from threadkeep.memory import Memory
+    from threadkeep.handles import Memory
 
     if store_exists(url) is False:
         raise click.ClickException(f"there is no store at {without_secrets(url)}, and this command makes none; {hint}")

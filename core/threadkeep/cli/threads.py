@@ -13,9 +13,8 @@ from threadkeep.cli.options import existing_memory, json_option, store_option
 from threadkeep.cli.output import notice, shown_time, visible_id, write_json_line, write_table
 
 if TYPE_CHECKING:
-    from threadkeep.memory import Memory
-    from threadkeep.store import Order
-    from threadkeep.views import ThreadInfo
+    from threadkeep.handles import Memory, ThreadInfo
+    from threadkeep.port import Order
 
 _COLUMNS = ("resource", "thread", "title", "position", "created", "last active", "archived")
 

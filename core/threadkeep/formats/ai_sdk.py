@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
-from threadkeep.agent.request import Approval
 from threadkeep.errors import InvalidContent
-from threadkeep.limits import canonical_json
-from threadkeep.messages import (
+from threadkeep.messages.approval import Approval
+from threadkeep.messages.model import (
     DataPart,
     FilePart,
     Message,
@@ -30,6 +29,7 @@ from threadkeep.messages import (
     ToolResultPart,
     UnknownPart,
 )
+from threadkeep.port.canonical import canonical_json
 
 KEY: Final = "ai_sdk"
 FOLDED: Final = "threadkeep"

@@ -20,17 +20,9 @@ from typing import Any, Final, TypeGuard
 
 from threadkeep.errors import InvalidContent, InvalidInput
 from threadkeep.formats.steps import split_steps
-from threadkeep.limits import canonical_json
-from threadkeep.messages import (
-    FilePart,
-    Message,
-    Part,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-    UnknownPart,
-    new_id,
-)
+from threadkeep.messages.model import FilePart, Message, Part, TextPart, ToolCallPart, ToolResultPart, UnknownPart
+from threadkeep.port.canonical import canonical_json
+from threadkeep.port.ids import new_id
 
 LEGACY_CALL_ID: Final = "function_call"
 """The tool_call_id of the older `function_call` and of its `function` message, which have no id of their own."""

@@ -36,8 +36,7 @@ from pydantic_ai.usage import RequestUsage
 
 from threadkeep.errors import InvalidContent
 from threadkeep.formats.steps import split_steps
-from threadkeep.limits import canonical_json
-from threadkeep.messages import (
+from threadkeep.messages.model import (
     FilePart,
     Message,
     Part,
@@ -47,6 +46,7 @@ from threadkeep.messages import (
     ToolResultPart,
     UnknownPart,
 )
+from threadkeep.port.canonical import canonical_json
 
 KEY: Final = "pydantic_ai"
 """The key in `provider` under which a message and its parts keep what has no field."""

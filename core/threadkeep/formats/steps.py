@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from threadkeep.messages import Part, ToolCallPart, ToolResultPart
+from threadkeep.messages.model import Part, ToolCallPart, ToolResultPart
 
 Step: TypeAlias = tuple[list[Part], list[ToolResultPart]]
 

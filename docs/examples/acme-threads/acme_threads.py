@@ -10,7 +10,6 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from threadkeep.conditions import check_thread, next_versions
 from threadkeep.errors import (
     InvalidURL,
     StoreDamaged,
@@ -20,8 +19,7 @@ from threadkeep.errors import (
     StoreUnavailable,
     ThreadkeepError,
 )
-from threadkeep.hooks import hookimpl
-from threadkeep.store import (
+from threadkeep.port import (
     MISSING,
     After,
     Changes,
@@ -38,6 +36,9 @@ from threadkeep.store import (
     Thread,
     ThreadRow,
     Window,
+    check_thread,
+    hookimpl,
+    next_versions,
 )
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import click
 from threadkeep.cli.options import store_option
 
 if TYPE_CHECKING:
-    from threadkeep.model import Model
+    from threadkeep.models import Model
 
 SCRIPTED: Final = "scripted"
 KEY_VARIABLE: Final = "THREADKEEP_API_KEY"
@@ -59,7 +59,7 @@ def command(
 
 
 def _model(name: str, base_url: str | None) -> Model:
-    from threadkeep.model import as_model
+    from threadkeep.models import as_model
 
     if name == SCRIPTED and base_url is None:
         from threadkeep.cli.chat.script import TypedScript
@@ -70,8 +70,8 @@ def _model(name: str, base_url: str | None) -> Model:
 
 async def _chat(url: str, resource_id: str, thread_id: str | None, model: Model, instructions: str | None) -> None:
     from threadkeep.cli.chat.session import Session
-    from threadkeep.memory import Memory
-    from threadkeep.providers import ProviderModel
+    from threadkeep.handles import Memory
+    from threadkeep.models import ProviderModel
 
     try:
         async with Memory(url) as memory:

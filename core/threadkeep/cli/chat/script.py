@@ -7,8 +7,9 @@ import re
 from collections.abc import AsyncIterator
 from typing import Final
 
-from threadkeep.messages import Message, ToolCallPart, new_id
-from threadkeep.model import ModelRequest, ReasoningDelta, TextDelta
+from threadkeep.messages import Message, ToolCallPart
+from threadkeep.models import ModelRequest, ReasoningDelta, TextDelta
+from threadkeep.port import new_id
 
 _PAUSE: Final = 0.02
 """Seconds between two words."""

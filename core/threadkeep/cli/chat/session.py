@@ -29,12 +29,10 @@ from threadkeep.cli.chat.terminal import Screen, each_line, on_interrupt, open_l
 from threadkeep.cli.options import without_secrets
 from threadkeep.cli.output import shown_time, visible_id, write_table
 from threadkeep.errors import MessageNotFound, ThreadkeepError
-from threadkeep.memory import Memory
-from threadkeep.messages import Message, new_id
-from threadkeep.model import Model
-from threadkeep.registry import DEFAULT_URL
-from threadkeep.thread import ThreadHandle
-from threadkeep.views import ThreadInfo
+from threadkeep.handles import Memory, ThreadHandle, ThreadInfo
+from threadkeep.messages import Message
+from threadkeep.models import Model
+from threadkeep.port import DEFAULT_URL, new_id
 
 COMMANDS: Final = {
     "/threads": "list the threads, the last touched first",

@@ -13,8 +13,8 @@ from threadkeep.cli.output import notice, progress_bar
 from threadkeep.cli.tasks import share_out
 
 if TYPE_CHECKING:
-    from threadkeep.memory import Memory
-    from threadkeep.store import Scope
+    from threadkeep.handles import Memory
+    from threadkeep.port import Scope
 
 AT_ONCE: Final = 4
 """Threads that are copied at the same time; each is held in memory as a whole."""
@@ -49,7 +49,7 @@ def command(source: str, target: str, resource_id: str | None, verify: bool) -> 
 async def _copy(memory: Memory, url: str, resource_id: str | None, verify: bool) -> None:
     from threadkeep.cli.copy.walk import is_same_store, scopes_of
     from threadkeep.errors import StoreError
-    from threadkeep.memory import Memory as Target
+    from threadkeep.handles import Memory as Target
 
     async with memory:
         scopes = await scopes_of(memory, resource_id)
@@ -74,7 +74,7 @@ async def _copy(memory: Memory, url: str, resource_id: str | None, verify: bool)
 async def _transfer(memory: Memory, target: Memory, scopes: Sequence[Scope]) -> list[str]:
     """Copy everything, and say what was done; what was refused, in words."""
     from threadkeep.cli.copy.transfer import Count, Refused, copy_resource, copy_thread
-    from threadkeep.store import Resource
+    from threadkeep.port import Resource
 
     count = Count()
     faults: list[str] = []
@@ -104,7 +104,7 @@ async def _differences(memory: Memory, target: Memory, resource_id: str | None) 
     from threadkeep.cli.copy.compare import difference, docs_difference, name_of
     from threadkeep.cli.copy.transfer import WHOLE
     from threadkeep.cli.copy.walk import scopes_of, threads_of
-    from threadkeep.store import Resource
+    from threadkeep.port import Resource
 
     found: list[str] = []
     messages = 0

@@ -6,10 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from threadkeep.cli.output import visible_id
-from threadkeep.limits import sorted_json
-from threadkeep.messages import from_micros
-from threadkeep.store import MISSING, Doc, Resource, Scope, Snapshot, Stored
-from threadkeep.views import INFO
+from threadkeep.handles.views import INFO
+from threadkeep.port import MISSING, Doc, Resource, Scope, Snapshot, Stored, from_micros, sorted_json
 
 ABSENT = Doc(0, None)
 """A document that was never put."""

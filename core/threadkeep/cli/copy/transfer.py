@@ -13,16 +13,17 @@ from hashlib import sha256
 from itertools import groupby
 from typing import Final
 
-from threadkeep.arguments import MAX_COUNT
 from threadkeep.cli.copy.compare import ABSENT, beginning_fault, name_of, same_body, slot_name
 from threadkeep.errors import Conflict, LimitExceeded
-from threadkeep.guard import Guard
-from threadkeep.limits import Limits, canonical_json, check_id, check_size
-from threadkeep.messages import batches, new_id
-from threadkeep.store import (
+from threadkeep.handles.views import INFO, read_info, write_info
+from threadkeep.messages import batches
+from threadkeep.port import (
+    MAX_COUNT,
     MISSING,
     Changes,
     Doc,
+    Guard,
+    Limits,
     Put,
     Record,
     Resource,
@@ -31,8 +32,11 @@ from threadkeep.store import (
     Stored,
     Thread,
     Window,
+    canonical_json,
+    check_id,
+    check_size,
+    new_id,
 )
-from threadkeep.views import INFO, read_info, write_info
 
 WHOLE: Final = Window(before=MAX_COUNT - 1)
 

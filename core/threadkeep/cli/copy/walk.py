@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import click
 
-from threadkeep.arguments import MAX_PAGE
 from threadkeep.cli.copy.compare import name_of
-from threadkeep.guard import Guard
-from threadkeep.memory import Memory
-from threadkeep.messages import new_id
-from threadkeep.store import After, Changes, Put, Resource, Scope, Thread
-from threadkeep.views import WORKING_MEMORY
+from threadkeep.handles import Memory
+from threadkeep.handles.views import WORKING_MEMORY
+from threadkeep.port import MAX_PAGE, After, Changes, Guard, Put, Resource, Scope, Thread, new_id
 
 
 async def scopes_of(memory: Memory, resource_id: str | None) -> list[Scope]:

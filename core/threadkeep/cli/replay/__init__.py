@@ -16,7 +16,7 @@ from threadkeep.cli.output import notice, progress_bar
 if TYPE_CHECKING:
     from threadkeep.cli.replay.client import Count, Kind
     from threadkeep.cli.replay.recordings import Recording
-    from threadkeep.memory import Memory
+    from threadkeep.handles import Memory
 
 
 @click.command
@@ -49,8 +49,8 @@ def command(file: Path, url: str, kind: Kind, workers: int, verify: bool) -> Non
     """
     from threadkeep.cli.replay.client import Count
     from threadkeep.cli.replay.recordings import read_recordings
-    from threadkeep.memory import Memory
-    from threadkeep.store import Clause
+    from threadkeep.handles import Memory
+    from threadkeep.port import Clause
 
     recordings = read_recordings(file)
     memory = Memory(url)

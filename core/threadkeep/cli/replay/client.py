@@ -14,10 +14,10 @@ from threadkeep.cli.replay.compare import difference
 from threadkeep.cli.replay.recordings import Recording, Turn
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable, ThreadkeepError
 from threadkeep.formats.openai import from_openai
-from threadkeep.memory import Memory
-from threadkeep.messages import Message, new_id
-from threadkeep.model import ModelRequest, ScriptedModel
-from threadkeep.tools import Tool, ToolContext
+from threadkeep.handles import Memory
+from threadkeep.messages import Message
+from threadkeep.models import ModelRequest, ScriptedModel, Tool, ToolContext
+from threadkeep.port import new_id
 
 Kind: TypeAlias = Literal["newest", "full", "fresh-ids"]
 

@@ -8,9 +8,9 @@ from typing import Any
 from threadkeep.cli.replay.recordings import Recording
 from threadkeep.errors import InvalidContent
 from threadkeep.formats.openai import to_openai
-from threadkeep.limits import sorted_json
-from threadkeep.memory import Memory
+from threadkeep.handles import Memory
 from threadkeep.messages import Message, parse_message
+from threadkeep.port import sorted_json
 
 _SHOWN = 120
 """Characters of a value that differs."""

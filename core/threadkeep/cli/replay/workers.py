@@ -19,7 +19,7 @@ from threadkeep.cli.replay.client import Count, Kind, replay
 from threadkeep.cli.replay.recordings import Recording
 from threadkeep.cli.tasks import share_out
 from threadkeep.errors import ThreadkeepError
-from threadkeep.memory import Memory
+from threadkeep.handles import Memory
 
 _READY: Final = "ready"
 

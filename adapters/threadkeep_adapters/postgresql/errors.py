@@ -1,0 +1,73 @@
+"""What PostgreSQL's errors mean here, by SQLSTATE (appendix A of its manual)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+
+from threadkeep.errors import StoreDamaged, StoreError, StoreFull, StoreNotWritable, StoreUnavailable, ThreadkeepError
+
+MEANINGS: Final[dict[str, tuple[type[ThreadkeepError], str]]] = {
+    "08": (StoreUnavailable, ""),
+    "0A000": (StoreError, ""),
+    "25006": (StoreNotWritable, "connect to the primary server, or make the database writable"),
+    "26000": (StoreError, "a proxy that pools connections has lost a prepared statement; add ?prepared=no to the URL"),
+    "28": (StoreNotWritable, "correct the user or password in the URL, or the server's pg_hba.conf"),
+    "3D000": (StoreNotWritable, "create the database, or correct the URL"),
+    "3F000": (StoreDamaged, "the schema was removed while the store was open; open it again"),
+    "40": (StoreUnavailable, ""),
+    "42501": (StoreNotWritable, "grant the user what is missing, as the store's page says"),
+    "42883": (StoreDamaged, "a function of the schema was removed while the store was open; open it again"),
+    "42P01": (StoreDamaged, "a table was removed while the store was open; restore it, or open the store again"),
+    "42P05": (StoreError, "a proxy that pools connections mixes prepared statements; add ?prepared=no to the URL"),
+    "53100": (StoreFull, ""),
+    "53": (StoreUnavailable, ""),
+    "55P03": (StoreUnavailable, ""),
+    "57": (StoreUnavailable, ""),
+    "XX001": (StoreDamaged, ""),
+    "XX002": (StoreDamaged, ""),
+}
+"""SQLSTATE, or its class in two letters -> the error, and what to do. No statement has written anything then."""
+
+RACES: Final = frozenset({"40001", "40P01", "23505"})
+"""Serialization failure, deadlock, unique violation: another transaction was first, and a new attempt sees it."""
+
+
+def sqlstate(error: BaseException) -> str:
+    """The five letters of a server's error, "" for any other."""
+    return getattr(error, "sqlstate", None) or ""
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection ended or the answer did not come, so that a statement may have been done or not.
+
+    57P01 to 57P05 are the server's last words before it ends a connection; a commit may have gone before them.
+    """
+    state = sqlstate(error)
+    if isinstance(error, asyncpg.PostgresError):
+        return state.startswith(("08", "57P"))
+    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+
+
+def meaning(error: Exception) -> ThreadkeepError | None:
+    """The error of ours for one of the server's, None where the table has none."""
+    state = sqlstate(error)
+    found = MEANINGS.get(state) or MEANINGS.get(state[:2])
+    if found is None:
+        return None
+    kind, advice = found
+    return kind(f"{error} (SQLSTATE {state}){advice and '; ' + advice}")
+
+
+def unreachable(error: Exception) -> ThreadkeepError:
+    """For what is no answer of the server: it is not there, or does not answer in time."""
+    return StoreUnavailable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+DRIVER_ERRORS: Final = (
+    (asyncpg.PostgresError, meaning),
+    (asyncpg.InterfaceError, unreachable),
+    (OSError, unreachable),
+    (TimeoutError, unreachable),
+)

@@ -1,0 +1,223 @@
+"""Between the handles and a store: checks before every verb, the driver's errors translated after it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from threadkeep.errors import (
+    InvalidContent,
+    InvalidInput,
+    LimitExceeded,
+    MessageConflict,
+    OutcomeUnknown,
+    StoreClosed,
+    StoreError,
+    ThreadkeepError,
+)
+from threadkeep.port.checks import MAX_COUNT, MAX_POSITION, MAX_TIME, MIN_TIME, check_page, is_int
+from threadkeep.port.ids import check_id
+from threadkeep.port.limits import Limits, check_size
+from threadkeep.port.store import (
+    After,
+    Changes,
+    Clause,
+    Costs,
+    Meter,
+    Order,
+    Put,
+    Receipt,
+    Record,
+    Resource,
+    Scope,
+    Snapshot,
+    Store,
+    Thread,
+    ThreadRow,
+    Window,
+)
+
+T = TypeVar("T")
+
+_NOTHING = Window()
+
+
+class Guard:
+    """A store as handles, commands and the contract suite see it: the same five verbs, checked and translated.
+
+    It opens the store at the first verb. It is no Store itself, so that one cannot be guarded twice.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._opened = False
+        self._closed = False
+
+    @property
+    def limits(self) -> Limits:
+        return self.store.limits
+
+    @property
+    def costs(self) -> Costs:
+        return self.store.costs
+
+    @property
+    def meter(self) -> Meter:
+        return self.store.meter
+
+    @property
+    def not_offered(self) -> Mapping[Clause, str]:
+        return self.store.not_offered
+
+    async def open(self) -> None:
+        """See `Store.open`. StoreClosed after `close`."""
+        if self._closed:
+            raise StoreClosed
+        if not self._opened:
+            await self._translated(self.store.open, writes=False)
+            self._opened = True
+            if self._closed:
+                await self._translated(self.store.close, writes=False)
+                raise StoreClosed
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if not self._closed:
+            self._closed = True
+            await self._translated(self.store.close, writes=False)
+
+    async def load(self, scope: Scope, window: Window = _NOTHING) -> Snapshot:
+        """See `Store.load`."""
+        self._check_scope(scope)
+        self._check_window(window)
+        if not self._opened or self._closed:
+            await self.open()
+        return await self._translated(lambda: self.store.load(scope, window), writes=False)
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        """See `Store.commit`. The same record twice in one append is one record; its other place gets its position."""
+        self._check_scope(scope)
+        unique = self._check_changes(scope, changes)
+        if not self._opened or self._closed:
+            await self.open()
+        if len(unique) == len(changes.append):
+            return await self._translated(lambda: self.store.commit(scope, changes), writes=True)
+        fewer = replace(changes, append=tuple(unique.values()))
+        receipt = await self._translated(lambda: self.store.commit(scope, fewer), writes=True)
+        places = dict(zip(unique, receipt.positions, strict=True))
+        return replace(receipt, positions=tuple(places[record.id] for record in changes.append))
+
+    async def delete(self, scope: Scope) -> None:
+        """See `Store.delete`."""
+        self._check_scope(scope)
+        if not self._opened or self._closed:
+            await self.open()
+        await self._translated(lambda: self.store.delete(scope), writes=True)
+
+    async def threads(
+        self,
+        resource: Resource,
+        after: After | None = None,
+        limit: int = 100,
+        order: Order = "created",
+        slots: Sequence[str] = (),
+    ) -> Sequence[ThreadRow]:
+        """See `Store.threads`."""
+        self._check_scope(resource)
+        check_page(limit)
+        if order not in ("created", "active"):
+            raise InvalidInput(f"threads are listed by 'created' or 'active', not {order!r}")
+        if after is not None:
+            check_id("thread_id", after.thread_id, self.limits)
+            if not is_int(after.at, MIN_TIME, MAX_TIME):
+                raise InvalidInput(f"a place in a list of threads has a time in microseconds, not {after.at!r}")
+        if not self._opened or self._closed:
+            await self.open()
+        return await self._translated(lambda: self.store.threads(resource, after, limit, order, slots), writes=False)
+
+    async def resources(self, after: str | None = None, limit: int = 100) -> Sequence[str]:
+        """See `Store.resources`."""
+        check_page(limit)
+        if after is not None:
+            check_id("resource_id", after, self.limits)
+        if not self._opened or self._closed:
+            await self.open()
+        return await self._translated(lambda: self.store.resources(after, limit), writes=False)
+
+    def _check_scope(self, scope: Scope) -> None:
+        check_id("resource_id", scope.resource_id, self.limits)
+        if isinstance(scope, Thread):
+            check_id("thread_id", scope.thread_id, self.limits)
+
+    def _check_window(self, window: Window) -> None:
+        anchor = window.anchor
+        if isinstance(anchor, str):
+            check_id("message id", anchor, self.limits)
+        elif anchor is not None and not is_int(anchor, -MAX_POSITION, MAX_POSITION):
+            raise InvalidInput(f"a place in a thread is a position or a message id, not {anchor!r}")
+        for count in (window.before, window.after):
+            if not is_int(count, 0, MAX_COUNT):
+                raise InvalidInput(f"a window counts records from 0 up, not {count!r}")
+
+    def _check_changes(self, scope: Scope, changes: Changes) -> dict[str, Record]:
+        limits = self.limits
+        if isinstance(scope, Resource):
+            if not changes.puts or changes != Changes(at=changes.at, puts=changes.puts):
+                raise InvalidInput("a commit to a resource has puts and nothing else")
+        elif not changes.epoch:
+            raise InvalidInput("a commit to a thread needs an epoch, in case it creates the thread")
+        if not is_int(changes.at, MIN_TIME, MAX_TIME):
+            raise InvalidInput(
+                f"the time of a commit is in whole microseconds since 1970, of the years 1 to 9999, not {changes.at!r}"
+            )
+        if changes.drop_after is not None and not is_int(changes.drop_after, 0, MAX_POSITION):
+            raise InvalidInput(f"drop_after is a position or 0, not {changes.drop_after!r}")
+        unique: dict[str, Record] = {}
+        size = 0
+        for record in changes.append:
+            check_id("message id", record.id, limits)
+            size += check_size("message_bytes", record.body, limits, "message", record.id)
+            if unique.setdefault(record.id, record).digest != record.digest:
+                raise MessageConflict(record.id)
+        if len(unique) > limits.commit_messages:
+            raise LimitExceeded(
+                "commit_messages", limits.commit_messages, len(unique), "the number of messages in one commit"
+            )
+        for puts in (changes.puts, changes.resource_puts):
+            if len({put.slot for put in puts}) < len(puts):
+                raise InvalidInput("a commit puts each document once")
+            for put in puts:
+                size += self._check_put(put)
+        if size > limits.commit_bytes:
+            raise LimitExceeded("commit_bytes", limits.commit_bytes, size, "one commit (bytes of JSON)")
+        return unique
+
+    def _check_put(self, put: Put) -> int:
+        check_id("slot", put.slot, self.limits)
+        if put.if_version is not None and not is_int(put.if_version, 0, MAX_POSITION):
+            raise InvalidInput(f"if_version is a version from 0 up, or None for any, not {put.if_version!r}")
+        if put.body is None:
+            return 0
+        if not isinstance(put.body, str):
+            raise InvalidContent(f"the body of {put.slot} must be JSON text, not {type(put.body).__name__}")
+        return check_size("working_memory_bytes", put.body, self.limits, put.slot)
+
+    async def _translated(self, verb: Callable[[], Awaitable[T]], *, writes: bool) -> T:
+        try:
+            return await verb()
+        except ThreadkeepError:
+            raise
+        except Exception as error:
+            raise self._translate(error, writes=writes) from error
+
+    def _translate(self, error: Exception, *, writes: bool) -> ThreadkeepError:
+        for kind, meaning in self.store.driver_errors:
+            if isinstance(error, kind):
+                ours = meaning(str(error)) if isinstance(meaning, type) else meaning(error)
+                if ours is not None:
+                    return ours
+        if self._closed and not writes:
+            return StoreClosed()
+        what = f"{type(error).__name__}: {error}"
+        return OutcomeUnknown(what) if writes else StoreError(what)

@@ -1,0 +1,43 @@
+"""The hooks that a store plugin implements.
+
+A plugin is a module named by an entry point of the group `threadkeep`; the entry point's name is the URL scheme. One
+module may answer to several schemes. `open_store` is needed; `store_exists` serves the commands that look into a store,
+`scan_backend` the contract suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pluggy
+
+from threadkeep.port.store import Store
+
+GROUP = "threadkeep"
+
+hookspec = pluggy.HookspecMarker("threadkeep")
+hookimpl = pluggy.HookimplMarker("threadkeep")
+
+
+@hookspec(firstresult=True)
+def open_store(url: str) -> Store | None:
+    """Make the store that `url` names. Nothing is connected yet: `Store.open` does that.
+
+    Raises InvalidURL where the URL says something that the store does not know, without repeating a password.
+    """
+
+
+@hookspec(firstresult=True)
+def store_exists(url: str) -> bool | None:
+    """Whether there is a store at `url` already. Nothing is made, and nothing is connected that need not be.
+
+    Called by commands that look into a store, which must not make one by looking. Without it, they open the URL.
+    """
+
+
+@hookspec(firstresult=True)
+def scan_backend(url: str) -> Iterator[bytes] | None:
+    """Everything that the backend holds for `url`, raw, in chunks: law 10 looks for what a deletion left behind.
+
+    Called by the contract suite only. Without it, the report says that deletion was not checked this way.
+    """
