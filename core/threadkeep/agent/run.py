@@ -24,7 +24,8 @@ from threadkeep.agent.recall import Recall
 from threadkeep.agent.request import Request
 from threadkeep.agent.turn import AGENT, TURN, TURN_MESSAGES, Turn, find_turn, retold
 from threadkeep.errors import RunLost, StoreError, TailMoved, ThreadExists, ThreadkeepError, VersionMoved
-from threadkeep.handles.thread import ALL, ThreadHandle
+from threadkeep.handles.arguments import ALL
+from threadkeep.handles.thread import ThreadHandle
 from threadkeep.handles.views import read_info, read_memory
 from threadkeep.messages.codec import batches, decode, encode
 from threadkeep.messages.model import INTERRUPTED, Message, ToolCallPart
