@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
+from fixtures import Before
 
 from threadkeep import Memory
-
-Use: TypeAlias = Callable[[Callable[[Memory], Awaitable[None]]], None]
-Before: TypeAlias = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -23,17 +19,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def use(url: str) -> Use:
-    """Runs an async check with a Memory on an empty store, which is closed afterwards."""
-
-    def run(check: Callable[[Memory], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with Memory(url) as memory:
-                await check(memory)
-
-        asyncio.run(main())
-
-    return run
+async def memory(url: str) -> AsyncIterator[Memory]:
+    """A Memory on an empty store, open, and closed afterwards."""
+    async with Memory(url) as memory:
+        yield memory
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +24,6 @@ from threadkeep.handles.views import WorkingMemory
 from threadkeep.messages import ToolCallPart, ToolResultPart
 from threadkeep.models import ModelRequest, ScriptedModel
 from threadkeep.models.model import Reply
-
-Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
-Before = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
 
 
 class Address(BaseModel):
@@ -72,42 +69,36 @@ async def results(agent: Agent, text: str, **where: Any) -> list[ToolResultPart]
     return [result for message in reply.messages for result in message.tool_results]
 
 
-def test_a_patch_is_stored_told_as_an_event_and_shown_from_then_on(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        model = Watched([update(0, patch={"name": "Alice"}), "Noted.", "Hello Alice."])
-        agent = Agent(model=model, memory=memory, instructions="Be kind.", options=SCHEMA)
-        events = [event async for event in agent.stream("I am Alice", **ALICE)]
-        changed = [event for event in events if isinstance(event, WorkingMemoryChanged)]
-        assert changed == [WorkingMemoryChanged("resource", WorkingMemory(version=1, value={"name": "Alice"}))]
-        (answer,) = [event for event in events if isinstance(event, ToolAnswered)]
-        assert answer.result.result == {"version": 1}
-        assert await memory.resource("user_alice").working_memory.get() == changed[0].memory
-        await agent.generate("Who am I?", resource_id="user_alice", thread_id="another")
-        before, after, later = model.prompts
-        assert before.startswith("Be kind.\n\nYou have a working memory about this user, in all conversations.\n")
-        assert "It is empty (version 0)." in before
-        shown = quote("working_memory", json.dumps({"name": "Alice"}, indent=1)).text
-        for prompt in (after, later):
-            assert shown in prompt
-            assert "It is at version 1 " in prompt
-            assert f"call {TOOL_NAME} with version 1" in prompt
-
-    use(check)
+async def test_a_patch_is_stored_told_as_an_event_and_shown_from_then_on(memory: Memory) -> None:
+    model = Watched([update(0, patch={"name": "Alice"}), "Noted.", "Hello Alice."])
+    agent = Agent(model=model, memory=memory, instructions="Be kind.", options=SCHEMA)
+    events = [event async for event in agent.stream("I am Alice", **ALICE)]
+    changed = [event for event in events if isinstance(event, WorkingMemoryChanged)]
+    assert changed == [WorkingMemoryChanged("resource", WorkingMemory(version=1, value={"name": "Alice"}))]
+    (answer,) = [event for event in events if isinstance(event, ToolAnswered)]
+    assert answer.result.result == {"version": 1}
+    assert await memory.resource("user_alice").working_memory.get() == changed[0].memory
+    await agent.generate("Who am I?", resource_id="user_alice", thread_id="another")
+    before, after, later = model.prompts
+    assert before.startswith("Be kind.\n\nYou have a working memory about this user, in all conversations.\n")
+    assert "It is empty (version 0)." in before
+    shown = quote("working_memory", json.dumps({"name": "Alice"}, indent=1)).text
+    for prompt in (after, later):
+        assert shown in prompt
+        assert "It is at version 1 " in prompt
+        assert f"call {TOOL_NAME} with version 1" in prompt
 
 
-def test_a_text_is_replaced_and_its_template_is_shown(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        model = Watched([update(0, text="# Name\nAlice"), "Noted.", update(1, text="# Name\nAlice B."), "Noted."])
-        agent = Agent(model=model, memory=memory, options=TEXT)
-        for _ in range(2):
-            await agent.generate("Hi", **ALICE)
-        stored = await memory.thread(**ALICE).working_memory.get()
-        assert (stored.version, stored.value) == (2, "# Name\nAlice B.")
-        assert (await memory.resource("user_alice").working_memory.get()).version == 0
-        assert all(quote("template", "# Name\n# Orders").text in prompt for prompt in model.prompts)
-        assert quote("working_memory", "# Name\nAlice").text in model.prompts[1]
-
-    use(check)
+async def test_a_text_is_replaced_and_its_template_is_shown(memory: Memory) -> None:
+    model = Watched([update(0, text="# Name\nAlice"), "Noted.", update(1, text="# Name\nAlice B."), "Noted."])
+    agent = Agent(model=model, memory=memory, options=TEXT)
+    for _ in range(2):
+        await agent.generate("Hi", **ALICE)
+    stored = await memory.thread(**ALICE).working_memory.get()
+    assert (stored.version, stored.value) == (2, "# Name\nAlice B.")
+    assert (await memory.resource("user_alice").working_memory.get()).version == 0
+    assert all(quote("template", "# Name\n# Orders").text in prompt for prompt in model.prompts)
+    assert quote("working_memory", "# Name\nAlice").text in model.prompts[1]
 
 
 @pytest.mark.parametrize(
@@ -125,45 +116,36 @@ def test_a_text_is_replaced_and_its_template_is_shown(use: Use) -> None:
         ({"patch": {"name": "x" * 200}, "version": 0}, "the working memory would be 211 bytes, and may be 100"),
     ],
 )
-def test_wrong_values_go_back_to_the_model_as_an_error_and_nothing_is_written(
-    use: Use, arguments: dict[str, Any], says: str
+async def test_wrong_values_go_back_to_the_model_as_an_error_and_nothing_is_written(
+    memory: Memory, arguments: dict[str, Any], says: str
 ) -> None:
-    async def check(memory: Memory) -> None:
-        call = ToolCallPart(tool_call_id="1", name=TOOL_NAME, arguments=arguments)
-        model = ScriptedModel([Message(role="assistant", parts=[call]), "Sorry."])
-        agent = Agent(model=model, memory=memory, options=replace(SCHEMA, working_memory_bytes=100))
-        (result,) = await results(agent, "Hi")
-        assert result.is_error
-        assert says in result.result
-        assert (await memory.resource("user_alice").working_memory.get()).version == 0
-
-    use(check)
+    call = ToolCallPart(tool_call_id="1", name=TOOL_NAME, arguments=arguments)
+    model = ScriptedModel([Message(role="assistant", parts=[call]), "Sorry."])
+    agent = Agent(model=model, memory=memory, options=replace(SCHEMA, working_memory_bytes=100))
+    (result,) = await results(agent, "Hi")
+    assert result.is_error
+    assert says in result.result
+    assert (await memory.resource("user_alice").working_memory.get()).version == 0
 
 
-def test_fields_that_an_older_schema_had_stay_and_do_not_stand_in_the_way(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        old = {"nickname": "Al", "address": {"zip": 1, "city": "Oslo"}}
-        await memory.resource("user_alice").working_memory.put(old)
-        model = ScriptedModel([update(1, patch={"address": {"city": "Bergen"}}), "Noted."])
-        (result,) = await results(Agent(model=model, memory=memory, options=SCHEMA), "I moved")
-        assert not result.is_error
-        stored = (await memory.resource("user_alice").working_memory.get()).value
-        assert stored == {"nickname": "Al", "address": {"zip": 1, "city": "Bergen"}}
-
-    use(check)
+async def test_fields_that_an_older_schema_had_stay_and_do_not_stand_in_the_way(memory: Memory) -> None:
+    old = {"nickname": "Al", "address": {"zip": 1, "city": "Oslo"}}
+    await memory.resource("user_alice").working_memory.put(old)
+    model = ScriptedModel([update(1, patch={"address": {"city": "Bergen"}}), "Noted."])
+    (result,) = await results(Agent(model=model, memory=memory, options=SCHEMA), "I moved")
+    assert not result.is_error
+    stored = (await memory.resource("user_alice").working_memory.get()).value
+    assert stored == {"nickname": "Al", "address": {"zip": 1, "city": "Bergen"}}
 
 
-def test_a_schema_that_takes_further_fields_gets_them(use: Use) -> None:
+async def test_a_schema_that_takes_further_fields_gets_them(memory: Memory) -> None:
     class Open(BaseModel):
         model_config = ConfigDict(extra="allow")
 
-    async def check(memory: Memory) -> None:
-        options = MemoryOptions(working_memory="thread", schema=Open)
-        model = ScriptedModel([update(0, patch={"anything": [1]}), "Noted."])
-        await Agent(model=model, memory=memory, options=options).generate("Hi", **ALICE)
-        assert (await memory.thread(**ALICE).working_memory.get()).value == {"anything": [1]}
-
-    use(check)
+    options = MemoryOptions(working_memory="thread", schema=Open)
+    model = ScriptedModel([update(0, patch={"anything": [1]}), "Noted."])
+    await Agent(model=model, memory=memory, options=options).generate("Hi", **ALICE)
+    assert (await memory.thread(**ALICE).working_memory.get()).value == {"anything": [1]}
 
 
 def test_the_tool_tells_its_schema_with_every_field_optional_and_references_that_resolve() -> None:
@@ -184,33 +166,30 @@ def test_the_tool_tells_its_schema_with_every_field_optional_and_references_that
     asyncio.run(check())
 
 
-def test_what_others_have_changed_meanwhile_is_not_overwritten_by_a_text(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        notes = memory.thread(**ALICE).working_memory
-        await notes.put("one")
+async def test_what_others_have_changed_meanwhile_is_not_overwritten_by_a_text(memory: Memory) -> None:
+    notes = memory.thread(**ALICE).working_memory
+    await notes.put("one")
 
-        def answer(request: ModelRequest) -> Reply:
-            errors = [r for m in request.messages for r in m.tool_results if r.is_error]
-            if not errors:
-                return update(1, text="one, two")
-            if len(errors) == 1 and request.messages[-1].tool_results[0].is_error:
-                assert quote("working_memory", "one, three").text in errors[0].result
-                assert quote("working_memory", "one, three").text in (request.instructions or "")
-                return update(2, call_id="u2", text="one, three, two")
-            return "Noted."
+    def answer(request: ModelRequest) -> Reply:
+        errors = [r for m in request.messages for r in m.tool_results if r.is_error]
+        if not errors:
+            return update(1, text="one, two")
+        if len(errors) == 1 and request.messages[-1].tool_results[0].is_error:
+            assert quote("working_memory", "one, three").text in errors[0].result
+            assert quote("working_memory", "one, three").text in (request.instructions or "")
+            return update(2, call_id="u2", text="one, three, two")
+        return "Noted."
 
-        class Interrupting(ScriptedModel):
-            async def stream(self, request: ModelRequest) -> Any:
-                if len(request.messages) == 1:
-                    await notes.put("one, three")
-                async for item in super().stream(request):
-                    yield item
+    class Interrupting(ScriptedModel):
+        async def stream(self, request: ModelRequest) -> Any:
+            if len(request.messages) == 1:
+                await notes.put("one, three")
+            async for item in super().stream(request):
+                yield item
 
-        found = await results(Agent(model=Interrupting(answer), memory=memory, options=TEXT), "Two!")
-        assert [result.is_error for result in found] == [True, False]
-        assert (await notes.get()).value == "one, three, two"
-
-    use(check)
+    found = await results(Agent(model=Interrupting(answer), memory=memory, options=TEXT), "Two!")
+    assert [result.is_error for result in found] == [True, False]
+    assert (await notes.get()).value == "one, three, two"
 
 
 @pytest.mark.parametrize(
@@ -225,67 +204,60 @@ def test_what_others_have_changed_meanwhile_is_not_overwritten_by_a_text(use: Us
         ({"address": {"city": "Oslo"}}, {"address": None}, None),
     ],
 )
-def test_patches_for_an_older_version_go_through_unless_they_touch_what_has_changed(
-    use: Use, theirs: Any, ours: Any, after: Any
+async def test_patches_for_an_older_version_go_through_unless_they_touch_what_has_changed(
+    memory: Memory, theirs: Any, ours: Any, after: Any
 ) -> None:
-    async def check(memory: Memory) -> None:
-        notes = memory.resource("user_alice").working_memory
+    notes = memory.resource("user_alice").working_memory
 
-        class Interrupting(ScriptedModel):
-            async def stream(self, request: ModelRequest) -> Any:
-                if len(request.messages) == 1:
-                    await notes.patch(theirs)
-                async for item in super().stream(request):
-                    yield item
+    class Interrupting(ScriptedModel):
+        async def stream(self, request: ModelRequest) -> Any:
+            if len(request.messages) == 1:
+                await notes.patch(theirs)
+            async for item in super().stream(request):
+                yield item
 
-        model = Interrupting([update(0, patch=ours), "Done."])
-        (result,) = await results(Agent(model=model, memory=memory, options=SCHEMA), "Hi")
-        assert result.is_error is (after is None)
-        assert (await notes.get()).value == (theirs if after is None else after)
-        if after is None:
-            assert "others have changed" in result.result
-            assert "call again with version 1" in result.result
-
-    use(check)
+    model = Interrupting([update(0, patch=ours), "Done."])
+    (result,) = await results(Agent(model=model, memory=memory, options=SCHEMA), "Hi")
+    assert result.is_error is (after is None)
+    assert (await notes.get()).value == (theirs if after is None else after)
+    if after is None:
+        assert "others have changed" in result.result
+        assert "call again with version 1" in result.result
 
 
-def test_a_call_that_a_run_left_behind_does_not_undo_what_came_since_and_done_twice_it_is_done_once(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread(**ALICE)
-        for text, error in (("two", True), ("theirs", False)):
-            await thread.delete()
-            question = Message.user("Note it", id="m1")
-            left = update(1, text=text)
-            left = left.model_copy(update={"metadata": {"turn": "m1"}})
-            await thread.append(question, left)
-            await thread.working_memory.put("one")
-            await thread.working_memory.put("theirs")
-            agent = Agent(model=ScriptedModel(["Done."]), memory=memory, options=TEXT)
-            await agent.generate(question, **ALICE)
-            (result,) = [r for message in await thread.messages() for r in message.tool_results]
-            assert result.is_error is error
-            assert (await thread.working_memory.get()) == WorkingMemory(version=2, value="theirs")
-
-    use(check)
+async def test_a_call_that_a_run_left_behind_does_not_undo_what_came_since_and_done_twice_it_is_done_once(
+    memory: Memory,
+) -> None:
+    thread = memory.thread(**ALICE)
+    for text, error in (("two", True), ("theirs", False)):
+        await thread.delete()
+        question = Message.user("Note it", id="m1")
+        left = update(1, text=text)
+        left = left.model_copy(update={"metadata": {"turn": "m1"}})
+        await thread.append(question, left)
+        await thread.working_memory.put("one")
+        await thread.working_memory.put("theirs")
+        agent = Agent(model=ScriptedModel(["Done."]), memory=memory, options=TEXT)
+        await agent.generate(question, **ALICE)
+        (result,) = [r for message in await thread.messages() for r in message.tool_results]
+        assert result.is_error is error
+        assert (await thread.working_memory.get()) == WorkingMemory(version=2, value="theirs")
 
 
 @pytest.mark.parametrize("of", ["thread", "resource"])
-def test_a_thread_that_is_deleted_meanwhile_is_not_brought_back_by_a_note(use: Use, of: Any) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread(**ALICE)
-        epoch = (await thread.append("Hi")).tail.epoch
-        await thread.delete()
-        with pytest.raises(ThreadNotFound):
-            await thread.working_memory_during(epoch, of).put({"name": "Alice"})
-        with pytest.raises(ThreadNotFound):
-            await thread.working_memory_during(epoch, of).patch({"name": "Alice"})
-        await thread.append("New thread, same name")
-        with pytest.raises(ThreadNotFound):
-            await thread.working_memory_during(epoch, of).update(lambda now: "x")
-        assert (await memory.resource("user_alice").working_memory.get()).version == 0
-        assert (await thread.working_memory.get()).version == 0
-
-    use(check)
+async def test_a_thread_that_is_deleted_meanwhile_is_not_brought_back_by_a_note(memory: Memory, of: Any) -> None:
+    thread = memory.thread(**ALICE)
+    epoch = (await thread.append("Hi")).tail.epoch
+    await thread.delete()
+    with pytest.raises(ThreadNotFound):
+        await thread.working_memory_during(epoch, of).put({"name": "Alice"})
+    with pytest.raises(ThreadNotFound):
+        await thread.working_memory_during(epoch, of).patch({"name": "Alice"})
+    await thread.append("New thread, same name")
+    with pytest.raises(ThreadNotFound):
+        await thread.working_memory_during(epoch, of).update(lambda now: "x")
+    assert (await memory.resource("user_alice").working_memory.get()).version == 0
+    assert (await thread.working_memory.get()).version == 0
 
 
 HOSTILE = [
@@ -324,59 +296,50 @@ def test_stored_text_does_not_leave_its_place_in_the_prompt(text: str) -> None:
     asyncio.run(check())
 
 
-def test_read_only_shows_everything_and_writes_nothing(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.resource("user_alice").working_memory.put({"name": "Alice"})
-        await memory.thread(**ALICE).append("Earlier")
-        before = [line async for line in memory.resource("user_alice").export()]
-        model = Watched([update(1, patch={"name": "Bob"}), "Hello.", "Hello Bob."])
-        options = replace(SCHEMA, read_only=True)
-        agent = Agent(model=model, memory=memory, options=options, title=lambda messages: "A title")
-        events = [event async for event in agent.stream("Hi", **ALICE)]
-        assert isinstance(events[-1], Finished)
-        assert events[-1].reply is not None
-        assert events[-1].reply.text == "Hello."
-        assert [line async for line in memory.resource("user_alice").export()] == before
-        assert [message.text for message in model.requests[0].messages] == ["Earlier", "Hi"]
-        assert "Alice" in model.prompts[0]
-        assert TOOL_NAME not in model.prompts[0]
-        assert model.requests[0].tools == ()
-        await agent.generate("Hi", resource_id="user_bob", thread_id="new")
-        assert [each async for each in memory.admin.resources()] == ["user_alice"]
-
-    use(check)
+async def test_read_only_shows_everything_and_writes_nothing(memory: Memory) -> None:
+    await memory.resource("user_alice").working_memory.put({"name": "Alice"})
+    await memory.thread(**ALICE).append("Earlier")
+    before = [line async for line in memory.resource("user_alice").export()]
+    model = Watched([update(1, patch={"name": "Bob"}), "Hello.", "Hello Bob."])
+    options = replace(SCHEMA, read_only=True)
+    agent = Agent(model=model, memory=memory, options=options, title=lambda messages: "A title")
+    events = [event async for event in agent.stream("Hi", **ALICE)]
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reply is not None
+    assert events[-1].reply.text == "Hello."
+    assert [line async for line in memory.resource("user_alice").export()] == before
+    assert [message.text for message in model.requests[0].messages] == ["Earlier", "Hi"]
+    assert "Alice" in model.prompts[0]
+    assert TOOL_NAME not in model.prompts[0]
+    assert model.requests[0].tools == ()
+    await agent.generate("Hi", resource_id="user_bob", thread_id="new")
+    assert [each async for each in memory.admin.resources()] == ["user_alice"]
 
 
-def test_without_recall_the_model_sees_the_turn_only_and_the_turn_is_stored(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.resource("user_alice").working_memory.put({"name": "Alice"})
-        await memory.thread(**ALICE).append("Earlier", Message.assistant("Yes."))
-        model = Watched(["Hello.", "Again."])
-        agent = Agent(model=model, memory=memory, options=SCHEMA)
-        forgetful = replace(SCHEMA, recall=False)
-        await agent.generate([Message.user("One"), Message.user("Two")], options=forgetful, **ALICE)
-        assert [message.text for message in model.requests[0].messages] == ["One", "Two"]
-        assert model.requests[0].instructions is None
-        assert model.requests[0].tools == ()
-        await agent.generate("Three", **ALICE)
-        texts = [message.text for message in model.requests[1].messages]
-        assert texts == ["Earlier", "Yes.", "One", "Two", "Hello.", "Three"]
-
-    use(check)
+async def test_without_recall_the_model_sees_the_turn_only_and_the_turn_is_stored(memory: Memory) -> None:
+    await memory.resource("user_alice").working_memory.put({"name": "Alice"})
+    await memory.thread(**ALICE).append("Earlier", Message.assistant("Yes."))
+    model = Watched(["Hello.", "Again."])
+    agent = Agent(model=model, memory=memory, options=SCHEMA)
+    forgetful = replace(SCHEMA, recall=False)
+    await agent.generate([Message.user("One"), Message.user("Two")], options=forgetful, **ALICE)
+    assert [message.text for message in model.requests[0].messages] == ["One", "Two"]
+    assert model.requests[0].instructions is None
+    assert model.requests[0].tools == ()
+    await agent.generate("Three", **ALICE)
+    texts = [message.text for message in model.requests[1].messages]
+    assert texts == ["Earlier", "Yes.", "One", "Two", "Hello.", "Three"]
 
 
 @pytest.mark.parametrize(
     ("last", "shown"), [(0, []), (1, ["b2"]), (3, ["b1", "a2", "b2"]), (40, ["a1", "b1", "a2", "b2"])]
 )
-def test_the_newest_messages_before_the_turns_own_are_shown(use: Use, last: int, shown: list[str]) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.thread(**ALICE).append("a1", Message.assistant("b1"), "a2", Message.assistant("b2"))
-        model = Watched(["Hi"] * 3)
-        agent = Agent(model=model, memory=memory, options=MemoryOptions(last=last))
-        await agent.generate(Message.user("a3", id="m"), **ALICE)
-        assert [message.text for message in model.requests[0].messages] == [*shown, "a3"]
-
-    use(check)
+async def test_the_newest_messages_before_the_turns_own_are_shown(memory: Memory, last: int, shown: list[str]) -> None:
+    await memory.thread(**ALICE).append("a1", Message.assistant("b1"), "a2", Message.assistant("b2"))
+    model = Watched(["Hi"] * 3)
+    agent = Agent(model=model, memory=memory, options=MemoryOptions(last=last))
+    await agent.generate(Message.user("a3", id="m"), **ALICE)
+    assert [message.text for message in model.requests[0].messages] == [*shown, "a3"]
 
 
 def test_consecutive_prompts_begin_alike_until_the_window_is_cut() -> None:
@@ -397,33 +360,27 @@ def test_consecutive_prompts_begin_alike_until_the_window_is_cut() -> None:
     asyncio.run(check())
 
 
-def test_a_window_by_tokens_is_the_same_when_a_turn_is_taken_up_again(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        script: list[Any] = ["word " * 60] * 30
-        model = Watched([*script, RuntimeError("overloaded"), "Done."])
-        agent = Agent(model=model, memory=memory, options=MemoryOptions(tokens=1000))
-        for turn in range(30):
-            await agent.generate(f"Question {turn}", **ALICE)
-        with pytest.raises(ModelFailed, match="overloaded"):
-            await agent.generate(Message.user("Last", id="m1"), **ALICE)
+async def test_a_window_by_tokens_is_the_same_when_a_turn_is_taken_up_again(memory: Memory) -> None:
+    script: list[Any] = ["word " * 60] * 30
+    model = Watched([*script, RuntimeError("overloaded"), "Done."])
+    agent = Agent(model=model, memory=memory, options=MemoryOptions(tokens=1000))
+    for turn in range(30):
+        await agent.generate(f"Question {turn}", **ALICE)
+    with pytest.raises(ModelFailed, match="overloaded"):
         await agent.generate(Message.user("Last", id="m1"), **ALICE)
-        first, second = model.requests[-2:]
-        assert [message.id for message in first.messages] == [message.id for message in second.messages]
-        assert len(first.messages) < 61
+    await agent.generate(Message.user("Last", id="m1"), **ALICE)
+    first, second = model.requests[-2:]
+    assert [message.id for message in first.messages] == [message.id for message in second.messages]
+    assert len(first.messages) < 61
 
-    use(check)
 
-
-def test_everything_that_a_turn_needs_comes_with_one_round_trip(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        agent = Agent(model=ScriptedModel(["Hi", "Ho"]), memory=memory, options=replace(SCHEMA, tokens=4000))
-        await agent.generate("Hi", **ALICE)
-        meter = memory.store.meter
-        before = meter.trips
-        await agent.generate("Ho", **ALICE)
-        assert meter.trips - before == 3, "load, the user's message, the answer"
-
-    use(check)
+async def test_everything_that_a_turn_needs_comes_with_one_round_trip(memory: Memory) -> None:
+    agent = Agent(model=ScriptedModel(["Hi", "Ho"]), memory=memory, options=replace(SCHEMA, tokens=4000))
+    await agent.generate("Hi", **ALICE)
+    meter = memory.store.meter
+    before = meter.trips
+    await agent.generate("Ho", **ALICE)
+    assert meter.trips - before == 3, "load, the user's message, the answer"
 
 
 def test_a_tool_of_the_working_memorys_name_is_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,8 +15,6 @@ from threadkeep.errors import ProcessorFailed
 from threadkeep.messages import ToolCallPart
 from threadkeep.models import ModelRequest, ScriptedModel, TextDelta
 
-Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
-
 
 def calls(id: str, arguments: dict[str, Any]) -> Message:
     return Message(role="assistant", parts=[ToolCallPart(tool_call_id=id, name="look", arguments=arguments)])
@@ -27,61 +25,54 @@ async def everything(memory: Memory) -> str:
     return json.dumps(lines)
 
 
-def test_what_is_redacted_reaches_neither_store_nor_model_nor_tools(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        looked: list[str] = []
+async def test_what_is_redacted_reaches_neither_store_nor_model_nor_tools(memory: Memory) -> None:
+    looked: list[str] = []
 
-        def look(what: str) -> str:
-            looked.append(what)
-            return f"secret of {what}"
+    def look(what: str) -> str:
+        looked.append(what)
+        return f"secret of {what}"
 
-        shown: list[ModelRequest] = []
+    shown: list[ModelRequest] = []
 
-        def answer(request: ModelRequest) -> Any:
-            shown.append(request)
-            return calls("1", {"what": "a secret"}) if len(shown) == 1 else "No secret told."
+    def answer(request: ModelRequest) -> Any:
+        shown.append(request)
+        return calls("1", {"what": "a secret"}) if len(shown) == 1 else "No secret told."
 
-        agent = Agent(model=ScriptedModel(answer), memory=memory, tools=[look], processors=[Redact("secret")])
-        reply = await agent.generate("What is the secret?", **ALICE)
-        assert reply.text == "No [redacted] told."
-        assert looked == ["a [redacted]"]
-        assert "secret" not in await everything(memory)
-        assert "secret" not in str([request.messages for request in shown])
-
-    use(check)
+    agent = Agent(model=ScriptedModel(answer), memory=memory, tools=[look], processors=[Redact("secret")])
+    reply = await agent.generate("What is the secret?", **ALICE)
+    assert reply.text == "No [redacted] told."
+    assert looked == ["a [redacted]"]
+    assert "secret" not in await everything(memory)
+    assert "secret" not in str([request.messages for request in shown])
 
 
-def test_what_is_hidden_only_from_the_model_is_stored_as_it_was(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        agent = Agent(
-            model=ScriptedModel(lambda request: request.messages[-1].text),
-            memory=memory,
-            processors=[Redact("secret", stored=False)],
-        )
-        assert (await agent.generate("My secret", **ALICE)).text == "My [redacted]"
-        assert [message.text for message in await memory.thread(**ALICE).messages()] == ["My secret", "My [redacted]"]
-
-    use(check)
+async def test_what_is_hidden_only_from_the_model_is_stored_as_it_was(memory: Memory) -> None:
+    agent = Agent(
+        model=ScriptedModel(lambda request: request.messages[-1].text),
+        memory=memory,
+        processors=[Redact("secret", stored=False)],
+    )
+    assert (await agent.generate("My secret", **ALICE)).text == "My [redacted]"
+    assert [message.text for message in await memory.thread(**ALICE).messages()] == ["My secret", "My [redacted]"]
 
 
 @pytest.mark.parametrize("ids", ["stable", "fresh"])
-def test_repeated_requests_and_whole_histories_are_recognised_though_they_come_unredacted(use: Use, ids: Any) -> None:
-    async def check(memory: Memory) -> None:
-        agent = Agent(model=ScriptedModel(["One.", "Two."]), memory=memory, processors=[Redact("secret")])
-        question = Message.user("My secret", id="m1")
-        first = await agent.generate(question, **ALICE)
-        assert (await agent.generate(question, **ALICE)).reason == "repeated"
-        assert first.message is not None
-        history = [question, first.message, Message.user("Another secret", id="m2")]
-        reply = await agent.generate(messages=history, ids=ids, **ALICE)
-        assert reply.text == "Two."
-        assert len(await memory.thread(**ALICE).messages()) == 4
-        assert "secret" not in await everything(memory)
+async def test_repeated_requests_and_whole_histories_are_recognised_though_they_come_unredacted(
+    memory: Memory, ids: Any
+) -> None:
+    agent = Agent(model=ScriptedModel(["One.", "Two."]), memory=memory, processors=[Redact("secret")])
+    question = Message.user("My secret", id="m1")
+    first = await agent.generate(question, **ALICE)
+    assert (await agent.generate(question, **ALICE)).reason == "repeated"
+    assert first.message is not None
+    history = [question, first.message, Message.user("Another secret", id="m2")]
+    reply = await agent.generate(messages=history, ids=ids, **ALICE)
+    assert reply.text == "Two."
+    assert len(await memory.thread(**ALICE).messages()) == 4
+    assert "secret" not in await everything(memory)
 
-    use(check)
 
-
-def test_they_run_in_order_and_know_whose_run_it_is(use: Use) -> None:
+async def test_they_run_in_order_and_know_whose_run_it_is(memory: Memory) -> None:
     seen: list[tuple[str, RunContext, int]] = []
 
     class Watch:
@@ -94,18 +85,15 @@ def test_they_run_in_order_and_know_whose_run_it_is(use: Use) -> None:
         async def before_commit(self, messages: Sequence[Message], context: RunContext) -> None:
             seen.append((f"{self.name} commit", context, len(messages)))
 
-    async def check(memory: Memory) -> None:
-        seen.clear()
-        agent = Agent(
-            name="support", model=ScriptedModel(["Hello."]), memory=memory, processors=[Watch("one"), Watch("two")]
-        )
-        await agent.generate("Hi", **ALICE)
-        order = ["one commit", "two commit", "one model", "two model", "one commit", "two commit"]
-        assert [name for name, _, _ in seen] == order
-        assert {context for _, context, _ in seen} == {RunContext("support", "user_alice", "support")}
-        assert {count for _, _, count in seen} == {1}
-
-    use(check)
+    seen.clear()
+    agent = Agent(
+        name="support", model=ScriptedModel(["Hello."]), memory=memory, processors=[Watch("one"), Watch("two")]
+    )
+    await agent.generate("Hi", **ALICE)
+    order = ["one commit", "two commit", "one model", "two model", "one commit", "two commit"]
+    assert [name for name, _, _ in seen] == order
+    assert {context for _, context, _ in seen} == {RunContext("support", "user_alice", "support")}
+    assert {count for _, _, count in seen} == {1}
 
 
 class Fails:
@@ -128,50 +116,41 @@ class Fails:
         ("before_commit", "bad", ["My secret"]),
     ],
 )
-def test_where_one_fails_nothing_that_it_was_to_look_at_is_stored_or_shown(
-    use: Use, hook: str, word: str, kept: list[str]
+async def test_where_one_fails_nothing_that_it_was_to_look_at_is_stored_or_shown(
+    memory: Memory, hook: str, word: str, kept: list[str]
 ) -> None:
-    async def check(memory: Memory) -> None:
-        model = ScriptedModel(["A bad answer."])
-        agent = Agent(model=model, memory=memory, processors=[Fails(hook, word)])
-        with pytest.raises(ProcessorFailed, match=f"{hook} of processor 'Fails' failed: ValueError: found '{word}'"):
-            await agent.generate("My secret", **ALICE)
-        assert [message.text for message in await memory.thread(**ALICE).messages()] == kept
-
-    use(check)
+    model = ScriptedModel(["A bad answer."])
+    agent = Agent(model=model, memory=memory, processors=[Fails(hook, word)])
+    with pytest.raises(ProcessorFailed, match=f"{hook} of processor 'Fails' failed: ValueError: found '{word}'"):
+        await agent.generate("My secret", **ALICE)
+    assert [message.text for message in await memory.thread(**ALICE).messages()] == kept
 
 
-def test_what_was_said_before_a_model_failed_is_redacted_before_it_is_kept(use: Use) -> None:
+async def test_what_was_said_before_a_model_failed_is_redacted_before_it_is_kept(memory: Memory) -> None:
     class Breaks:
         async def stream(self, request: ModelRequest) -> Any:
             yield TextDelta("My secret is")
             raise ConnectionResetError("gone")
 
-    async def check(memory: Memory) -> None:
-        agent = Agent(model=Breaks(), memory=memory, processors=[Redact("secret")])
-        with pytest.raises(Exception, match="gone"):
-            await agent.generate("Tell me", **ALICE)
-        assert [message.text for message in await memory.thread(**ALICE).messages()] == ["Tell me", "My [redacted] is"]
-
-    use(check)
+    agent = Agent(model=Breaks(), memory=memory, processors=[Redact("secret")])
+    with pytest.raises(Exception, match="gone"):
+        await agent.generate("Tell me", **ALICE)
+    assert [message.text for message in await memory.thread(**ALICE).messages()] == ["Tell me", "My [redacted] is"]
 
 
-def test_old_tool_noise_is_not_shown_and_stays_stored(use: Use) -> None:
+async def test_old_tool_noise_is_not_shown_and_stays_stored(memory: Memory) -> None:
     def look(what: str) -> str:
         return f"{what}: a long answer"
 
-    async def check(memory: Memory) -> None:
-        shown: list[list[str]] = []
+    shown: list[list[str]] = []
 
-        def answer(request: ModelRequest) -> Any:
-            shown.append([message.role for message in request.messages])
-            asked = request.messages[-1]
-            return calls(asked.id, {"what": asked.text}) if asked.role == "user" else "Seen."
+    def answer(request: ModelRequest) -> Any:
+        shown.append([message.role for message in request.messages])
+        asked = request.messages[-1]
+        return calls(asked.id, {"what": asked.text}) if asked.role == "user" else "Seen."
 
-        agent = Agent(model=ScriptedModel(answer), memory=memory, tools=[look], processors=[DropOldTools(1)])
-        for text in ("one", "two", "three"):
-            await agent.generate(text, **ALICE)
-        assert shown[-1] == ["user", "assistant", "user", "assistant", "user", "assistant", "tool"]
-        assert len(await memory.thread(**ALICE).messages()) == 12
-
-    use(check)
+    agent = Agent(model=ScriptedModel(answer), memory=memory, tools=[look], processors=[DropOldTools(1)])
+    for text in ("one", "two", "three"):
+        await agent.generate(text, **ALICE)
+    assert shown[-1] == ["user", "assistant", "user", "assistant", "user", "assistant", "tool"]
+    assert len(await memory.thread(**ALICE).messages()) == 12

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from fixtures import Before
 from pydantic_ai.models.test import TestModel
 
 from threadkeep import Agent, Memory, Message
@@ -18,9 +19,6 @@ from threadkeep.agent.quoting import quote
 from threadkeep.agent.titles import TitleMaker, as_title_maker, give_title
 from threadkeep.errors import InvalidInput
 from threadkeep.models import ModelRequest, ScriptedModel, TextDelta
-
-Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
-Before = Callable[[Memory, str, int, Callable[[], Awaitable[object]]], None]
 
 SAID = [Message.user("My order 17 is late.")]
 
@@ -32,7 +30,7 @@ async def title_of(memory: Memory, maker: TitleMaker, said: Sequence[Message] = 
     return told, (await thread.info()).title
 
 
-def test_a_model_or_a_function_names_the_thread(use: Use) -> None:
+async def test_a_model_or_a_function_names_the_thread(memory: Memory) -> None:
     async def later(messages: Sequence[Message]) -> str:
         return f"{len(messages)} message"
 
@@ -42,22 +40,16 @@ def test_a_model_or_a_function_names_the_thread(use: Use) -> None:
         (later, "1 message"),
     ]
 
-    async def check(memory: Memory) -> None:
-        for maker, title in makers:
-            assert await title_of(memory, maker) == (TitleChanged(title), title)
-            await memory.thread("ann", "t").delete()
-
-    use(check)
+    for maker, title in makers:
+        assert await title_of(memory, maker) == (TitleChanged(title), title)
+        await memory.thread("ann", "t").delete()
 
 
-def test_a_name_or_a_pydantic_ai_model_names_the_thread(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        for model in ("test", TestModel(custom_output_text="Late order")):
-            made = "success (no tool calls)" if model == "test" else "Late order"
-            assert await title_of(memory, as_title_maker(model)) == (TitleChanged(made), made)
-            await memory.thread("ann", "t").delete()
-
-    use(check)
+async def test_a_name_or_a_pydantic_ai_model_names_the_thread(memory: Memory) -> None:
+    for model in ("test", TestModel(custom_output_text="Late order")):
+        made = "success (no tool calls)" if model == "test" else "Late order"
+        assert await title_of(memory, as_title_maker(model)) == (TitleChanged(made), made)
+        await memory.thread("ann", "t").delete()
 
 
 @pytest.mark.parametrize(
@@ -87,85 +79,66 @@ def test_what_makes_no_titles_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
         ("x" * 200, "x" * 79 + "…"),
     ],
 )
-def test_a_models_answer_becomes_one_short_line(use: Use, answer: str, title: str) -> None:
-    async def check(memory: Memory) -> None:
-        assert await title_of(memory, ScriptedModel([answer])) == (TitleChanged(title), title)
-
-    use(check)
+async def test_a_models_answer_becomes_one_short_line(memory: Memory, answer: str, title: str) -> None:
+    assert await title_of(memory, ScriptedModel([answer])) == (TitleChanged(title), title)
 
 
 @pytest.mark.parametrize("nothing", ["", "  \n ", None])
-def test_a_function_that_gives_nothing_is_no_failure(use: Use, nothing: str | None) -> None:
-    async def check(memory: Memory) -> None:
-        assert await title_of(memory, lambda messages: nothing) == (None, None)
-
-    use(check)
+async def test_a_function_that_gives_nothing_is_no_failure(memory: Memory, nothing: str | None) -> None:
+    assert await title_of(memory, lambda messages: nothing) == (None, None)
 
 
 @pytest.mark.parametrize("nothing", ["", "  \n ", '""', "# **"])
-def test_a_model_that_answers_nothing_is_no_failure(use: Use, nothing: str) -> None:
-    async def check(memory: Memory) -> None:
-        assert await title_of(memory, ScriptedModel([nothing])) == (None, None)
-
-    use(check)
+async def test_a_model_that_answers_nothing_is_no_failure(memory: Memory, nothing: str) -> None:
+    assert await title_of(memory, ScriptedModel([nothing])) == (None, None)
 
 
-def test_a_model_is_not_asked_where_nothing_was_said(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        assert await title_of(memory, ScriptedModel([]), [Message(role="user", parts=[])]) == (None, None)
-
-    use(check)
+async def test_a_model_is_not_asked_where_nothing_was_said(memory: Memory) -> None:
+    assert await title_of(memory, ScriptedModel([]), [Message(role="user", parts=[])]) == (None, None)
 
 
-def test_a_persons_name_stays_also_one_that_comes_while_the_title_is_made_or_written(use: Use, before: Before) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        epoch = (await thread.append(*SAID)).tail.epoch
+async def test_a_persons_name_stays_also_one_that_comes_while_the_title_is_made_or_written(
+    memory: Memory, before: Before
+) -> None:
+    thread = memory.thread("ann", "t")
+    epoch = (await thread.append(*SAID)).tail.epoch
 
-        async def slow(messages: Sequence[Message]) -> str:
-            await thread.rename("Mine")
-            return "Theirs"
+    async def slow(messages: Sequence[Message]) -> str:
+        await thread.rename("Mine")
+        return "Theirs"
 
-        assert await give_title(slow, SAID, thread, epoch) is None
-        assert (await thread.info()).title == "Mine"
+    assert await give_title(slow, SAID, thread, epoch) is None
+    assert (await thread.info()).title == "Mine"
 
-        await thread.rename(None)
-        # Between the title's reading of the thread and its writing.
-        before(memory, "commit", 1, lambda: memory.thread("ann", "t").rename("Mine again"))
-        assert await give_title(lambda messages: "Theirs", SAID, thread, epoch) is None
-        assert (await thread.info()).title == "Mine again"
-
-    use(check)
-
-
-def test_other_changes_of_the_thread_meanwhile_are_kept_with_the_title(use: Use, before: Before) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        epoch = (await thread.append(*SAID)).tail.epoch
-        before(memory, "commit", 1, lambda: memory.thread("ann", "t").set_metadata({"order": 17}))
-        assert await give_title(lambda messages: "Late order", SAID, thread, epoch) == TitleChanged("Late order")
-        info = await thread.info()
-        assert (info.title, info.metadata) == ("Late order", {"order": 17})
-
-    use(check)
+    await thread.rename(None)
+    # Between the title's reading of the thread and its writing.
+    before(memory, "commit", 1, lambda: memory.thread("ann", "t").rename("Mine again"))
+    assert await give_title(lambda messages: "Theirs", SAID, thread, epoch) is None
+    assert (await thread.info()).title == "Mine again"
 
 
-def test_a_thread_that_was_deleted_and_created_again_is_not_named(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        epoch = (await thread.append(*SAID)).tail.epoch
-        await thread.delete()
-        assert await give_title(lambda messages: "Old", SAID, thread, epoch) is None
-        assert not await thread.exists()
-        await thread.append("Hello")
-        assert await give_title(lambda messages: "Old", SAID, thread, epoch) is None
-        assert (await thread.info()).title is None
-
-    use(check)
+async def test_other_changes_of_the_thread_meanwhile_are_kept_with_the_title(memory: Memory, before: Before) -> None:
+    thread = memory.thread("ann", "t")
+    epoch = (await thread.append(*SAID)).tail.epoch
+    before(memory, "commit", 1, lambda: memory.thread("ann", "t").set_metadata({"order": 17}))
+    assert await give_title(lambda messages: "Late order", SAID, thread, epoch) == TitleChanged("Late order")
+    info = await thread.info()
+    assert (info.title, info.metadata) == ("Late order", {"order": 17})
 
 
-def test_whatever_fails_is_logged_and_told_and_nothing_is_raised(
-    use: Use, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_a_thread_that_was_deleted_and_created_again_is_not_named(memory: Memory) -> None:
+    thread = memory.thread("ann", "t")
+    epoch = (await thread.append(*SAID)).tail.epoch
+    await thread.delete()
+    assert await give_title(lambda messages: "Old", SAID, thread, epoch) is None
+    assert not await thread.exists()
+    await thread.append("Hello")
+    assert await give_title(lambda messages: "Old", SAID, thread, epoch) is None
+    assert (await thread.info()).title is None
+
+
+async def test_whatever_fails_is_logged_and_told_and_nothing_is_raised(
+    memory: Memory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Silent:
         async def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | Message]:
@@ -186,35 +159,29 @@ def test_whatever_fails_is_logged_and_told_and_nothing_is_raised(
     ]
     monkeypatch.setattr(titles, "TITLE_SECONDS", 0.05)
 
-    async def check(memory: Memory) -> None:
-        for maker, reason in makers:
-            caplog.clear()
-            told, title = await title_of(memory, maker)
-            assert isinstance(told, TitleFailed)
-            assert told.reason.startswith(reason)
-            assert title is None
-            (record,) = caplog.records
-            assert (record.name, record.levelno) == ("threadkeep.agent", logging.WARNING)
-            assert record.exc_info is not None
-
-    use(check)
+    for maker, reason in makers:
+        caplog.clear()
+        told, title = await title_of(memory, maker)
+        assert isinstance(told, TitleFailed)
+        assert told.reason.startswith(reason)
+        assert title is None
+        (record,) = caplog.records
+        assert (record.name, record.levelno) == ("threadkeep.agent", logging.WARNING)
+        assert record.exc_info is not None
 
 
-def test_cancelling_is_not_swallowed(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        async def forever(messages: Sequence[Message]) -> str:
-            await asyncio.Event().wait()
-            return "never"
+async def test_cancelling_is_not_swallowed(memory: Memory) -> None:
+    async def forever(messages: Sequence[Message]) -> str:
+        await asyncio.Event().wait()
+        return "never"
 
-        thread = memory.thread("ann", "t")
-        epoch = (await thread.append(*SAID)).tail.epoch
-        task = asyncio.create_task(give_title(forever, SAID, thread, epoch))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    use(check)
+    thread = memory.thread("ann", "t")
+    epoch = (await thread.append(*SAID)).tail.epoch
+    task = asyncio.create_task(give_title(forever, SAID, thread, epoch))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_the_model_gets_what_was_said_as_data_between_marks_that_it_cannot_forge() -> None:

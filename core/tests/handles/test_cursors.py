@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,8 +13,6 @@ from hypothesis import strategies as st
 from threadkeep import Memory, Message
 from threadkeep.errors import InvalidCursor, InvalidInput
 from threadkeep.handles.cursors import make_cursor, read_cursor
-
-Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
 
 QUERY = ("list of things", "ann", {"a": 1})
 
@@ -83,100 +80,87 @@ def test_a_place_of_other_kinds_is_refused(place: Any) -> None:
 
 
 @pytest.mark.parametrize("place", [(10**18, "t"), (10**30, "t"), (0, ""), (0, "\ud800"), (0, "x" * 2000)])
-def test_a_forged_place_that_no_list_has_is_refused_before_the_store_sees_it(use: Use, place: Any) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        tail = (await thread.append("hello")).tail
-        cursor = forged(("list of threads", "ann", "created", None, {}), *place)
+async def test_a_forged_place_that_no_list_has_is_refused_before_the_store_sees_it(memory: Memory, place: Any) -> None:
+    thread = memory.thread("ann", "t")
+    tail = (await thread.append("hello")).tail
+    cursor = forged(("list of threads", "ann", "created", None, {}), *place)
+    with pytest.raises(InvalidInput):
+        await memory.resource("ann").threads_page(cursor=cursor)
+    query = ("list of messages", "ann", "t", False)
+    assert (await thread.messages_page(cursor=forged(query, *tail))).items == []
+    if place[0]:
         with pytest.raises(InvalidInput):
-            await memory.resource("ann").threads_page(cursor=cursor)
-        query = ("list of messages", "ann", "t", False)
-        assert (await thread.messages_page(cursor=forged(query, *tail))).items == []
-        if place[0]:
-            with pytest.raises(InvalidInput):
-                await thread.messages_page(cursor=forged(query, tail.epoch, place[0]))
-        else:
-            with pytest.raises(InvalidInput):
-                await memory.admin.resources_page(cursor=forged(("list of resources",), place[1]))
-
-    use(check)
+            await thread.messages_page(cursor=forged(query, tail.epoch, place[0]))
+    else:
+        with pytest.raises(InvalidInput):
+            await memory.admin.resources_page(cursor=forged(("list of resources",), place[1]))
 
 
 @pytest.mark.parametrize("cursor", [cursor for cursor in GARBAGE if cursor != 7])
-def test_garbage_is_refused_by_every_list(use: Use, cursor: Any) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.thread("ann", "t").append("hello")
-        with pytest.raises(InvalidCursor, match="not one of this list of threads"):
-            await memory.resource("ann").threads_page(cursor=cursor)
-        with pytest.raises(InvalidCursor, match="not one of this list of messages"):
-            await memory.thread("ann", "t").messages_page(cursor=cursor)
-        with pytest.raises(InvalidCursor, match="not one of this list of resources"):
-            await memory.admin.resources_page(cursor=cursor)
-
-    use(check)
+async def test_garbage_is_refused_by_every_list(memory: Memory, cursor: Any) -> None:
+    await memory.thread("ann", "t").append("hello")
+    with pytest.raises(InvalidCursor, match="not one of this list of threads"):
+        await memory.resource("ann").threads_page(cursor=cursor)
+    with pytest.raises(InvalidCursor, match="not one of this list of messages"):
+        await memory.thread("ann", "t").messages_page(cursor=cursor)
+    with pytest.raises(InvalidCursor, match="not one of this list of resources"):
+        await memory.admin.resources_page(cursor=cursor)
 
 
-def test_a_cursor_of_threads_is_refused_in_another_resource_order_filter_or_list(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        for resource_id in ("ann", "bob"):
-            for n in range(3):
-                await memory.thread(resource_id, str(n)).append(*"abc")
-        ann, bob = memory.resource("ann"), memory.resource("bob")
-        cursor = (await ann.threads_page(limit=1)).cursor
-        assert cursor is not None
-        assert len((await ann.threads_page(limit=5, cursor=cursor)).items) == 2
+async def test_a_cursor_of_threads_is_refused_in_another_resource_order_filter_or_list(memory: Memory) -> None:
+    for resource_id in ("ann", "bob"):
+        for n in range(3):
+            await memory.thread(resource_id, str(n)).append(*"abc")
+    ann, bob = memory.resource("ann"), memory.resource("bob")
+    cursor = (await ann.threads_page(limit=1)).cursor
+    assert cursor is not None
+    assert len((await ann.threads_page(limit=5, cursor=cursor)).items) == 2
+    for call in (
+        bob.threads_page(cursor=cursor),
+        ann.threads_page(cursor=cursor, order="active"),
+        ann.threads_page(cursor=cursor, archived=False),
+        ann.threads_page(cursor=cursor, metadata={"a": 1}),
+        ann.thread("0").messages_page(cursor=cursor),
+        memory.admin.resources_page(cursor=cursor),
+    ):
+        with pytest.raises(InvalidCursor):
+            await call
+    filtered = (await ann.threads_page(limit=1, archived=False)).cursor
+    for archived in (None, True):
+        with pytest.raises(InvalidCursor):
+            await ann.threads_page(cursor=filtered, archived=archived)
+
+
+async def test_a_cursor_of_messages_is_refused_in_another_thread_direction_or_list(memory: Memory) -> None:
+    for resource_id in ("ann", "bob"):
+        for thread_id in ("t", "u"):
+            await memory.thread(resource_id, thread_id).append(*"abc")
+    thread = memory.thread("ann", "t")
+    for newest_first in (False, True):
+        cursor = (await thread.messages_page(limit=1, newest_first=newest_first)).cursor
+        assert len((await thread.messages_page(cursor=cursor, newest_first=newest_first)).items) == 2
         for call in (
-            bob.threads_page(cursor=cursor),
-            ann.threads_page(cursor=cursor, order="active"),
-            ann.threads_page(cursor=cursor, archived=False),
-            ann.threads_page(cursor=cursor, metadata={"a": 1}),
-            ann.thread("0").messages_page(cursor=cursor),
+            thread.messages_page(cursor=cursor, newest_first=not newest_first),
+            memory.thread("ann", "u").messages_page(cursor=cursor, newest_first=newest_first),
+            memory.thread("bob", "t").messages_page(cursor=cursor, newest_first=newest_first),
+            memory.resource("ann").threads_page(cursor=cursor),
             memory.admin.resources_page(cursor=cursor),
         ):
             with pytest.raises(InvalidCursor):
                 await call
-        filtered = (await ann.threads_page(limit=1, archived=False)).cursor
-        for archived in (None, True):
-            with pytest.raises(InvalidCursor):
-                await ann.threads_page(cursor=filtered, archived=archived)
-
-    use(check)
-
-
-def test_a_cursor_of_messages_is_refused_in_another_thread_direction_or_list(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        for resource_id in ("ann", "bob"):
-            for thread_id in ("t", "u"):
-                await memory.thread(resource_id, thread_id).append(*"abc")
-        thread = memory.thread("ann", "t")
-        for newest_first in (False, True):
-            cursor = (await thread.messages_page(limit=1, newest_first=newest_first)).cursor
-            assert len((await thread.messages_page(cursor=cursor, newest_first=newest_first)).items) == 2
-            for call in (
-                thread.messages_page(cursor=cursor, newest_first=not newest_first),
-                memory.thread("ann", "u").messages_page(cursor=cursor, newest_first=newest_first),
-                memory.thread("bob", "t").messages_page(cursor=cursor, newest_first=newest_first),
-                memory.resource("ann").threads_page(cursor=cursor),
-                memory.admin.resources_page(cursor=cursor),
-            ):
-                with pytest.raises(InvalidCursor):
-                    await call
-
-    use(check)
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_a_cursor_of_a_deleted_thread_is_refused_also_when_it_was_created_again(use: Use, newest_first: bool) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        given = [Message.user(text) for text in "abc"]
-        await thread.append(*given)
-        cursor = (await thread.messages_page(limit=1, newest_first=newest_first)).cursor
-        await thread.delete()
-        with pytest.raises(InvalidCursor, match="deleted; begin without a cursor"):
-            await thread.messages_page(cursor=cursor, newest_first=newest_first)
-        await thread.append(*given)
-        with pytest.raises(InvalidCursor, match="deleted; begin without a cursor"):
-            await thread.messages_page(cursor=cursor, newest_first=newest_first)
-
-    use(check)
+async def test_a_cursor_of_a_deleted_thread_is_refused_also_when_it_was_created_again(
+    memory: Memory, newest_first: bool
+) -> None:
+    thread = memory.thread("ann", "t")
+    given = [Message.user(text) for text in "abc"]
+    await thread.append(*given)
+    cursor = (await thread.messages_page(limit=1, newest_first=newest_first)).cursor
+    await thread.delete()
+    with pytest.raises(InvalidCursor, match="deleted; begin without a cursor"):
+        await thread.messages_page(cursor=cursor, newest_first=newest_first)
+    await thread.append(*given)
+    with pytest.raises(InvalidCursor, match="deleted; begin without a cursor"):
+        await thread.messages_page(cursor=cursor, newest_first=newest_first)

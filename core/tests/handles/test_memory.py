@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from threadkeep.errors import (
 from threadkeep.handles import Admin, ResourceHandle, WorkingMemoryHandle
 from threadkeep.port import URL_VARIABLE, Guard
 from threadkeep_adapters.memory.store import InProcessStore
-
-Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
 
 NO_STRINGS: list[object] = [None, 7, 0, True, b"ann", 1.5, ["ann"]]
 
@@ -64,59 +62,50 @@ def test_a_lone_surrogate_in_an_id_is_refused_with_its_place() -> None:
         memory.thread("ann", "\udfff")
 
 
-def test_an_id_counts_in_utf8_bytes_and_is_taken_up_to_the_limit(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        allowed = memory.store.limits.id_bytes
-        longest = "é" * (allowed // 2)
-        thread = memory.thread(longest, longest)
-        await thread.append(Message.user("at the limit", id=longest))
-        assert [message.id for message in await thread.messages()] == [longest]
-        for take in (memory.resource, memory.resource("ann").thread):
-            with pytest.raises(LimitExceeded) as caught:
-                take(longest + "x")
-            assert (caught.value.limit, caught.value.allowed, caught.value.given) == ("id_bytes", allowed, allowed + 1)
-            assert "_id (UTF-8 bytes)" in str(caught.value)
-        with pytest.raises(LimitExceeded, match="message id"):
-            await thread.append(Message.user("over", id=longest + "x"))
-
-    use(check)
+async def test_an_id_counts_in_utf8_bytes_and_is_taken_up_to_the_limit(memory: Memory) -> None:
+    allowed = memory.store.limits.id_bytes
+    longest = "é" * (allowed // 2)
+    thread = memory.thread(longest, longest)
+    await thread.append(Message.user("at the limit", id=longest))
+    assert [message.id for message in await thread.messages()] == [longest]
+    for take in (memory.resource, memory.resource("ann").thread):
+        with pytest.raises(LimitExceeded) as caught:
+            take(longest + "x")
+        assert (caught.value.limit, caught.value.allowed, caught.value.given) == ("id_bytes", allowed, allowed + 1)
+        assert "_id (UTF-8 bytes)" in str(caught.value)
+    with pytest.raises(LimitExceeded, match="message id"):
+        await thread.append(Message.user("over", id=longest + "x"))
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [("ann", "Ann"), ("ann", " ann "), ("x", "x:messages"), ("é", "e\u0301"), ("a%", "a_"), ("1", "1.0"), ("a\0", "a")],
 )
-def test_ids_that_look_alike_are_two_resources_and_two_threads(use: Use, one: str, other: str) -> None:
-    async def check(memory: Memory) -> None:
-        for resource_id in (one, other):
-            for thread_id in (one, other):
-                await memory.thread(resource_id, thread_id).append(f"{resource_id}/{thread_id}")
-        for resource_id in (one, other):
-            infos = [info async for info in memory.resource(resource_id).threads()]
-            assert sorted(info.thread_id for info in infos) == sorted([one, other])
-            for thread_id in (one, other):
-                texts = [message.text for message in await memory.thread(resource_id, thread_id).messages()]
-                assert texts == [f"{resource_id}/{thread_id}"]
-        assert [found async for found in memory.admin.resources()] == sorted([one, other])
-
-    use(check)
+async def test_ids_that_look_alike_are_two_resources_and_two_threads(memory: Memory, one: str, other: str) -> None:
+    for resource_id in (one, other):
+        for thread_id in (one, other):
+            await memory.thread(resource_id, thread_id).append(f"{resource_id}/{thread_id}")
+    for resource_id in (one, other):
+        infos = [info async for info in memory.resource(resource_id).threads()]
+        assert sorted(info.thread_id for info in infos) == sorted([one, other])
+        for thread_id in (one, other):
+            texts = [message.text for message in await memory.thread(resource_id, thread_id).messages()]
+            assert texts == [f"{resource_id}/{thread_id}"]
+    assert [found async for found in memory.admin.resources()] == sorted([one, other])
 
 
-def test_a_foreign_thread_looks_like_a_missing_one(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.thread("ann", "t").append(Message.user("mine", id="m"))
-        seen = []
-        for resource_id, thread_id in (("bob", "t"), ("bob", "nowhere")):
-            thread = memory.thread(resource_id, thread_id)
-            assert not await thread.exists()
-            assert await thread.messages() == []
-            with pytest.raises(ThreadNotFound) as caught:
-                await thread.info()
-            seen.append(str(caught.value).replace(repr(thread_id), "THREAD"))
-        assert seen[0] == seen[1]
-        assert "ann" not in seen[0]
-
-    use(check)
+async def test_a_foreign_thread_looks_like_a_missing_one(memory: Memory) -> None:
+    await memory.thread("ann", "t").append(Message.user("mine", id="m"))
+    seen = []
+    for resource_id, thread_id in (("bob", "t"), ("bob", "nowhere")):
+        thread = memory.thread(resource_id, thread_id)
+        assert not await thread.exists()
+        assert await thread.messages() == []
+        with pytest.raises(ThreadNotFound) as caught:
+            await thread.info()
+        seen.append(str(caught.value).replace(repr(thread_id), "THREAD"))
+    assert seen[0] == seen[1]
+    assert "ann" not in seen[0]
 
 
 def test_a_memory_takes_a_url_a_store_or_a_guard() -> None:
@@ -339,56 +328,47 @@ def test_a_clock_that_names_no_instant_is_refused(wrong: Any) -> None:
     asyncio.run(main())
 
 
-def test_erasing_a_resource_removes_all_of_it_and_nothing_else(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        for resource_id in ("u1", "u10", "u"):
-            await memory.thread(resource_id, "t").append("hello")
-            await memory.resource(resource_id).working_memory.put({"of": resource_id})
-        await memory.resource("u1").erase()
-        await memory.resource("u1").erase()
-        assert [found async for found in memory.admin.resources()] == ["u", "u10"]
-        assert (await memory.resource("u1").working_memory.get()).version == 0
-        assert not await memory.thread("u1", "t").exists()
-        for resource_id in ("u10", "u"):
-            assert await memory.thread(resource_id, "t").exists()
-            assert (await memory.resource(resource_id).working_memory.get()).value == {"of": resource_id}
-
-    use(check)
+async def test_erasing_a_resource_removes_all_of_it_and_nothing_else(memory: Memory) -> None:
+    for resource_id in ("u1", "u10", "u"):
+        await memory.thread(resource_id, "t").append("hello")
+        await memory.resource(resource_id).working_memory.put({"of": resource_id})
+    await memory.resource("u1").erase()
+    await memory.resource("u1").erase()
+    assert [found async for found in memory.admin.resources()] == ["u", "u10"]
+    assert (await memory.resource("u1").working_memory.get()).version == 0
+    assert not await memory.thread("u1", "t").exists()
+    for resource_id in ("u10", "u"):
+        assert await memory.thread(resource_id, "t").exists()
+        assert (await memory.resource(resource_id).working_memory.get()).value == {"of": resource_id}
 
 
-def test_admin_lists_every_resource_by_code_point_in_pages(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        ids = ["b", "a", "é", "Z", "\U0001f600", "\uffff", "a b", "10", "9"]
-        for resource_id in ids:
-            await memory.thread(resource_id, "t").append("hello")
-        await memory.resource("memory only").working_memory.put(1)
-        everyone = sorted([*ids, "memory only"])
-        assert [found async for found in memory.admin.resources()] == everyone
-        paged: list[str] = []
-        page = await memory.admin.resources_page(limit=3)
-        while True:
-            paged += page.items
-            if page.cursor is None:
-                break
-            page = await memory.admin.resources_page(limit=3, cursor=page.cursor)
-        assert paged == everyone
-        threads = [(info.resource_id, info.thread_id) async for info in memory.admin.threads()]
-        assert threads == [(resource_id, "t") for resource_id in sorted(ids)]
-
-    use(check)
+async def test_admin_lists_every_resource_by_code_point_in_pages(memory: Memory) -> None:
+    ids = ["b", "a", "é", "Z", "\U0001f600", "\uffff", "a b", "10", "9"]
+    for resource_id in ids:
+        await memory.thread(resource_id, "t").append("hello")
+    await memory.resource("memory only").working_memory.put(1)
+    everyone = sorted([*ids, "memory only"])
+    assert [found async for found in memory.admin.resources()] == everyone
+    paged: list[str] = []
+    page = await memory.admin.resources_page(limit=3)
+    while True:
+        paged += page.items
+        if page.cursor is None:
+            break
+        page = await memory.admin.resources_page(limit=3, cursor=page.cursor)
+    assert paged == everyone
+    threads = [(info.resource_id, info.thread_id) async for info in memory.admin.threads()]
+    assert threads == [(resource_id, "t") for resource_id in sorted(ids)]
 
 
-def test_a_page_of_resources_refuses_a_cursor_or_limit_of_something_else(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        for number in range(3):
-            await memory.resource("ann").create_thread(str(number))
-        foreign = (await memory.resource("ann").threads_page(limit=1)).cursor
-        for cursor in (foreign, "garbage", ""):
-            with pytest.raises(InvalidCursor):
-                await memory.admin.resources_page(cursor=cursor)
-        wrong: Any
-        for wrong in (0, -1, 1001, "5", 2.0, True, None):
-            with pytest.raises(InvalidInput, match="1 to 1000"):
-                await memory.admin.resources_page(limit=wrong)
-
-    use(check)
+async def test_a_page_of_resources_refuses_a_cursor_or_limit_of_something_else(memory: Memory) -> None:
+    for number in range(3):
+        await memory.resource("ann").create_thread(str(number))
+    foreign = (await memory.resource("ann").threads_page(limit=1)).cursor
+    for cursor in (foreign, "garbage", ""):
+        with pytest.raises(InvalidCursor):
+            await memory.admin.resources_page(cursor=cursor)
+    wrong: Any
+    for wrong in (0, -1, 1001, "5", 2.0, True, None):
+        with pytest.raises(InvalidInput, match="1 to 1000"):
+            await memory.admin.resources_page(limit=wrong)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,8 +17,6 @@ from threadkeep.errors import InvalidId, InvalidInput, MessageNotFound, ThreadNo
 from threadkeep.handles.reading import HISTORY_PAGE
 from threadkeep.messages import ToolCallPart, ToolResultPart, pair_safe
 from threadkeep.port import Tail
-
-Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
 
 START = datetime(2031, 1, 1, tzinfo=UTC)
 
@@ -150,36 +148,30 @@ def test_a_range_of_time_is_that_of_a_plain_list(data: st.DataObject, kinds: lis
     asyncio.run(main())
 
 
-def test_a_range_of_time_names_instants_whatever_their_zone(use: Use) -> None:
+async def test_a_range_of_time_names_instants_whatever_their_zone(memory: Memory) -> None:
     from zoneinfo import ZoneInfo
 
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        await thread.append(*(Message.user("x", id=str(n), created_at=START + timedelta(hours=n)) for n in range(5)))
-        zone = ZoneInfo("Asia/Kathmandu")
-        found = await thread.messages(
-            since=(START + timedelta(hours=1)).astimezone(zone), until=(START + timedelta(hours=3)).astimezone(zone)
-        )
-        assert names(found) == ["1", "2"]
-
-    use(check)
+    thread = memory.thread("ann", "t")
+    await thread.append(*(Message.user("x", id=str(n), created_at=START + timedelta(hours=n)) for n in range(5)))
+    zone = ZoneInfo("Asia/Kathmandu")
+    found = await thread.messages(
+        since=(START + timedelta(hours=1)).astimezone(zone), until=(START + timedelta(hours=3)).astimezone(zone)
+    )
+    assert names(found) == ["1", "2"]
 
 
-def test_a_place_that_is_not_there(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        await thread.append(*(Message.user("x", id=name) for name in "abc"))
-        await memory.thread("bob", "t").append(Message.user("x", id="bob's"))
-        for name in ("nowhere", "bob's"):
-            for arguments in ({"before": name}, {"after": name}, {"around": name}):
-                with pytest.raises(MessageNotFound, match="there is no message"):
-                    await thread.messages(**arguments)  # type: ignore[arg-type]  # mypy sees one value type of all keys
-        assert names(await thread.messages(before=99)) == ["a", "b", "c"]
-        assert names(await thread.messages(after=99)) == []
-        assert names(await thread.messages(around=99)) == ["a", "b", "c"]
-        assert names(await thread.messages(before=0)) == []
-
-    use(check)
+async def test_a_place_that_is_not_there(memory: Memory) -> None:
+    thread = memory.thread("ann", "t")
+    await thread.append(*(Message.user("x", id=name) for name in "abc"))
+    await memory.thread("bob", "t").append(Message.user("x", id="bob's"))
+    for name in ("nowhere", "bob's"):
+        for arguments in ({"before": name}, {"after": name}, {"around": name}):
+            with pytest.raises(MessageNotFound, match="there is no message"):
+                await thread.messages(**arguments)  # type: ignore[arg-type]  # mypy sees one value type of all keys
+    assert names(await thread.messages(before=99)) == ["a", "b", "c"]
+    assert names(await thread.messages(after=99)) == []
+    assert names(await thread.messages(around=99)) == ["a", "b", "c"]
+    assert names(await thread.messages(before=0)) == []
 
 
 @pytest.mark.parametrize(
@@ -210,186 +202,159 @@ def test_a_place_that_is_not_there(use: Use) -> None:
         {"since": 5},
     ],
 )
-def test_a_selection_that_makes_no_sense_is_refused(use: Use, arguments: Any) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        await thread.append(*(Message.user("x", id=name) for name in "abc"))
-        with pytest.raises(InvalidInput):
+async def test_a_selection_that_makes_no_sense_is_refused(memory: Memory, arguments: Any) -> None:
+    thread = memory.thread("ann", "t")
+    await thread.append(*(Message.user("x", id=name) for name in "abc"))
+    with pytest.raises(InvalidInput):
+        await thread.messages(**arguments)
+    if set(arguments) == {"last"}:
+        with pytest.raises(InvalidInput, match="last is a count from 0 up, not"):
+            await thread.load(**arguments)
+    if set(arguments) <= {"before", "after", "around"} and "" in arguments.values():
+        with pytest.raises(InvalidId, match="message id must not be empty"):
             await thread.messages(**arguments)
-        if set(arguments) == {"last"}:
-            with pytest.raises(InvalidInput, match="last is a count from 0 up, not"):
-                await thread.load(**arguments)
-        if set(arguments) <= {"before", "after", "around"} and "" in arguments.values():
-            with pytest.raises(InvalidId, match="message id must not be empty"):
-                await thread.messages(**arguments)
-
-    use(check)
 
 
-def test_pair_safe_never_separates_a_result_from_its_call(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        call = Message(
-            id="call",
-            role="assistant",
-            parts=[ToolCallPart(tool_call_id=f"c{n}", name="look", arguments="{}") for n in (1, 2)],
-        )
-        results = [
-            Message(id=f"r{n}", role="tool", parts=[ToolResultPart(tool_call_id=f"c{n}", result=n)]) for n in (1, 2)
-        ]
-        await thread.append(Message.user("hi", id="hi"), call, *results, Message.assistant("done", id="done"))
-        assert names(await thread.messages(last=3)) == ["r1", "r2", "done"]
-        assert names(await thread.messages(last=3, pair_safe=True)) == ["done"]
-        assert names(await thread.messages(last=4, pair_safe=True)) == ["call", "r1", "r2", "done"]
-        assert names(await thread.messages(after="call", pair_safe=True)) == ["done"]
-        assert names((await thread.load(last=2, pair_safe=True)).messages) == ["done"]
-
-    use(check)
+async def test_pair_safe_never_separates_a_result_from_its_call(memory: Memory) -> None:
+    thread = memory.thread("ann", "t")
+    call = Message(
+        id="call",
+        role="assistant",
+        parts=[ToolCallPart(tool_call_id=f"c{n}", name="look", arguments="{}") for n in (1, 2)],
+    )
+    results = [Message(id=f"r{n}", role="tool", parts=[ToolResultPart(tool_call_id=f"c{n}", result=n)]) for n in (1, 2)]
+    await thread.append(Message.user("hi", id="hi"), call, *results, Message.assistant("done", id="done"))
+    assert names(await thread.messages(last=3)) == ["r1", "r2", "done"]
+    assert names(await thread.messages(last=3, pair_safe=True)) == ["done"]
+    assert names(await thread.messages(last=4, pair_safe=True)) == ["call", "r1", "r2", "done"]
+    assert names(await thread.messages(after="call", pair_safe=True)) == ["done"]
+    assert names((await thread.load(last=2, pair_safe=True)).messages) == ["done"]
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 3, 10])
-def test_pages_joined_are_the_full_list_also_while_others_append(use: Use, limit: int, newest_first: bool) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        await thread.append(*(Message.user("x", id=str(n)) for n in range(10)))
-        there = [str(n) for n in range(10)]
-        read: list[str] = []
-        cursor, appended = None, 0
-        while True:
-            page = await thread.messages_page(limit=limit, cursor=cursor, newest_first=newest_first)
-            assert len(page.items) <= limit
-            read += names(page.items)
-            cursor = page.cursor
-            if cursor is None:
-                break
-            if appended < 5:
-                await memory.thread("ann", "t").append(Message.user("x", id=f"new {appended}"))
-                appended += 1
-        assert len(set(read)) == len(read)
-        if newest_first:
-            assert read == there[::-1]
-        else:
-            assert read == [*there, *(f"new {n}" for n in range(appended))]
-
-    use(check)
+async def test_pages_joined_are_the_full_list_also_while_others_append(
+    memory: Memory, limit: int, newest_first: bool
+) -> None:
+    thread = memory.thread("ann", "t")
+    await thread.append(*(Message.user("x", id=str(n)) for n in range(10)))
+    there = [str(n) for n in range(10)]
+    read: list[str] = []
+    cursor, appended = None, 0
+    while True:
+        page = await thread.messages_page(limit=limit, cursor=cursor, newest_first=newest_first)
+        assert len(page.items) <= limit
+        read += names(page.items)
+        cursor = page.cursor
+        if cursor is None:
+            break
+        if appended < 5:
+            await memory.thread("ann", "t").append(Message.user("x", id=f"new {appended}"))
+            appended += 1
+    assert len(set(read)) == len(read)
+    if newest_first:
+        assert read == there[::-1]
+    else:
+        assert read == [*there, *(f"new {n}" for n in range(appended))]
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_the_last_page_has_no_cursor(use: Use, newest_first: bool) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        assert await thread.messages_page(newest_first=newest_first) == await memory.thread("ann", "u").messages_page()
-        await thread.append(*"abcd")
-        page = await thread.messages_page(limit=2, newest_first=newest_first)
-        assert page.cursor is not None
-        page = await thread.messages_page(limit=2, cursor=page.cursor, newest_first=newest_first)
-        assert (len(page.items), page.cursor) == (2, None)
-        assert (await thread.messages_page(limit=4, newest_first=newest_first)).cursor is None
-        assert (await thread.messages_page(limit=1000, newest_first=newest_first)).cursor is None
-
-    use(check)
+async def test_the_last_page_has_no_cursor(memory: Memory, newest_first: bool) -> None:
+    thread = memory.thread("ann", "t")
+    assert await thread.messages_page(newest_first=newest_first) == await memory.thread("ann", "u").messages_page()
+    await thread.append(*"abcd")
+    page = await thread.messages_page(limit=2, newest_first=newest_first)
+    assert page.cursor is not None
+    page = await thread.messages_page(limit=2, cursor=page.cursor, newest_first=newest_first)
+    assert (len(page.items), page.cursor) == (2, None)
+    assert (await thread.messages_page(limit=4, newest_first=newest_first)).cursor is None
+    assert (await thread.messages_page(limit=1000, newest_first=newest_first)).cursor is None
 
 
-def test_a_page_after_a_truncation_goes_on_with_what_is_there(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        await thread.append(*(Message.user("x", id=name) for name in "abcdef"))
-        page = await thread.messages_page(limit=4)
-        await thread.drop_from("c")
-        await thread.append(Message.user("x", id="g"))
-        page = await thread.messages_page(limit=4, cursor=page.cursor)
-        assert (names(page.items), page.cursor) == (["g"], None)
-
-    use(check)
+async def test_a_page_after_a_truncation_goes_on_with_what_is_there(memory: Memory) -> None:
+    thread = memory.thread("ann", "t")
+    await thread.append(*(Message.user("x", id=name) for name in "abcdef"))
+    page = await thread.messages_page(limit=4)
+    await thread.drop_from("c")
+    await thread.append(Message.user("x", id="g"))
+    page = await thread.messages_page(limit=4, cursor=page.cursor)
+    assert (names(page.items), page.cursor) == (["g"], None)
 
 
-def test_history_reads_more_than_one_page_and_what_is_appended_meanwhile(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        count = HISTORY_PAGE + 7
-        for start in range(0, count, 50):
-            await thread.append(*(Message.user("x", id=str(n)) for n in range(start, min(start + 50, count))))
-        assert names([item async for item in thread.history()]) == [str(n) for n in range(count)]
-        read = []
-        async for item in thread.history():
-            read.append(item.id)
-            if item.id == "3":
-                await thread.append(Message.user("x", id="meanwhile"))
-        assert read == [*(str(n) for n in range(count)), "meanwhile"]
-        walk = thread.history()
-        await anext(walk)
-        await thread.delete()
-        with pytest.raises(ThreadNotFound):
-            await exhaust(walk)
-        assert [item async for item in thread.history()] == []
-
-    use(check)
+async def test_history_reads_more_than_one_page_and_what_is_appended_meanwhile(memory: Memory) -> None:
+    thread = memory.thread("ann", "t")
+    count = HISTORY_PAGE + 7
+    for start in range(0, count, 50):
+        await thread.append(*(Message.user("x", id=str(n)) for n in range(start, min(start + 50, count))))
+    assert names([item async for item in thread.history()]) == [str(n) for n in range(count)]
+    read = []
+    async for item in thread.history():
+        read.append(item.id)
+        if item.id == "3":
+            await thread.append(Message.user("x", id="meanwhile"))
+    assert read == [*(str(n) for n in range(count)), "meanwhile"]
+    walk = thread.history()
+    await anext(walk)
+    await thread.delete()
+    with pytest.raises(ThreadNotFound):
+        await exhaust(walk)
+    assert [item async for item in thread.history()] == []
 
 
-def test_messages_come_back_as_they_went_in(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        given = [message(str(n), n) for n in range(9)]
-        given.append(
-            Message.model_validate(
-                {
-                    "id": "odd",
-                    "role": "narrator",
-                    "parts": [{"type": "hologram", "$set": {"a.b": [10**30, 0.1, None, "\0\U0001f600"]}}],
-                    "metadata": {"__proto__": {}},
-                    "unknown": True,
-                }
-            )
+async def test_messages_come_back_as_they_went_in(memory: Memory) -> None:
+    thread = memory.thread("ann", "t")
+    given = [message(str(n), n) for n in range(9)]
+    given.append(
+        Message.model_validate(
+            {
+                "id": "odd",
+                "role": "narrator",
+                "parts": [{"type": "hologram", "$set": {"a.b": [10**30, 0.1, None, "\0\U0001f600"]}}],
+                "metadata": {"__proto__": {}},
+                "unknown": True,
+            }
         )
-        await thread.append(*given)
-        read = await thread.messages()
-        assert read == given
-        assert [item.model_dump(exclude={"position", "stored_at"}) for item in read] == [
-            item.model_dump(exclude={"position", "stored_at"}) for item in given
-        ]
-        assert [item.position for item in read] == list(range(1, 11))
-        assert all(item.stored_at is not None for item in read)
-
-    use(check)
-
-
-def test_reading_costs_the_same_however_long_the_thread_is(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        rows: dict[int, list[int]] = {}
-        for length in (40, 400):
-            while (await thread.tail()).position < length:
-                await thread.append(*(Message.user("x") for _ in range(40)))
-            rows[length] = []
-            for read in (
-                thread.load(last=20),
-                thread.messages(last=20),
-                thread.messages(before=30, last=20),
-                thread.messages(after=10, first=20),
-                thread.messages(around=20, last=10, first=10),
-                thread.messages_page(limit=20),
-            ):
-                before = (memory.store.meter.rows, memory.store.meter.trips)
-                await read
-                assert memory.store.meter.trips - before[1] == memory.store.costs.load
-                rows[length].append(memory.store.meter.rows - before[0])
-        assert rows[40] == rows[400]
-
-    use(check)
+    )
+    await thread.append(*given)
+    read = await thread.messages()
+    assert read == given
+    assert [item.model_dump(exclude={"position", "stored_at"}) for item in read] == [
+        item.model_dump(exclude={"position", "stored_at"}) for item in given
+    ]
+    assert [item.position for item in read] == list(range(1, 11))
+    assert all(item.stored_at is not None for item in read)
 
 
-def test_a_missing_thread_reads_as_an_empty_one_and_is_not_created(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        assert await thread.messages() == []
-        assert (await thread.messages_page()).items == []
-        assert [item async for item in thread.history()] == []
-        assert await thread.tail() == Tail("", 0)
-        assert (await thread.load()).info is None
-        with pytest.raises(MessageNotFound):
-            await thread.messages(before="m")
-        assert [info async for info in memory.resource("ann").threads()] == []
-        assert [found async for found in memory.admin.resources()] == []
+async def test_reading_costs_the_same_however_long_the_thread_is(memory: Memory) -> None:
+    thread = memory.thread("ann", "t")
+    rows: dict[int, list[int]] = {}
+    for length in (40, 400):
+        while (await thread.tail()).position < length:
+            await thread.append(*(Message.user("x") for _ in range(40)))
+        rows[length] = []
+        for read in (
+            thread.load(last=20),
+            thread.messages(last=20),
+            thread.messages(before=30, last=20),
+            thread.messages(after=10, first=20),
+            thread.messages(around=20, last=10, first=10),
+            thread.messages_page(limit=20),
+        ):
+            before = (memory.store.meter.rows, memory.store.meter.trips)
+            await read
+            assert memory.store.meter.trips - before[1] == memory.store.costs.load
+            rows[length].append(memory.store.meter.rows - before[0])
+    assert rows[40] == rows[400]
 
-    use(check)
+
+async def test_a_missing_thread_reads_as_an_empty_one_and_is_not_created(memory: Memory) -> None:
+    thread = memory.thread("ann", "t")
+    assert await thread.messages() == []
+    assert (await thread.messages_page()).items == []
+    assert [item async for item in thread.history()] == []
+    assert await thread.tail() == Tail("", 0)
+    assert (await thread.load()).info is None
+    with pytest.raises(MessageNotFound):
+        await thread.messages(before="m")
+    assert [info async for info in memory.resource("ann").threads()] == []
+    assert [found async for found in memory.admin.resources()] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ from threadkeep import Memory, Message, ThreadHandle
 from threadkeep.errors import ReadOnly, ThreadNotFound
 from threadkeep.handles import ResourceHandle, WorkingMemoryHandle
 
-Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
 Call = Callable[[Any], Any]
 
 WRITES: dict[type, dict[str, Call]] = {
@@ -92,87 +91,70 @@ def test_of_every_verb_it_is_decided_whether_it_writes(kind: type) -> None:
     assert not WRITES[kind].keys() & READS[kind].keys()
 
 
-def test_every_write_is_refused_by_name_and_changes_nothing(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.thread("ann", "t").commit([Message.user("hello", id="m")], working_memory={"a": 1})
-        await memory.thread("ann", "t").set_metadata({"a": 1})
-        before = [line async for line in memory.resource("ann").export()]
-        for handle in handles(memory, read_only=True):
-            for verb, call in WRITES[type(handle)].items():
-                with pytest.raises(
-                    ReadOnly, match=r"read-only and refuses .*; take a handle without read_only"
-                ) as caught:
-                    await call(handle)
-                assert caught.value.verb in (verb, "commit", "create"), verb
-        assert [line async for line in memory.resource("ann").export()] == before
-
-    use(check)
+async def test_every_write_is_refused_by_name_and_changes_nothing(memory: Memory) -> None:
+    await memory.thread("ann", "t").commit([Message.user("hello", id="m")], working_memory={"a": 1})
+    await memory.thread("ann", "t").set_metadata({"a": 1})
+    before = [line async for line in memory.resource("ann").export()]
+    for handle in handles(memory, read_only=True):
+        for verb, call in WRITES[type(handle)].items():
+            with pytest.raises(ReadOnly, match=r"read-only and refuses .*; take a handle without read_only") as caught:
+                await call(handle)
+            assert caught.value.verb in (verb, "commit", "create"), verb
+    assert [line async for line in memory.resource("ann").export()] == before
 
 
-def test_a_write_is_refused_without_asking_the_store(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.thread("ann", "t").append(Message.user("hello", id="m"))
-        before = memory.store.meter.trips
-        for handle in handles(memory, read_only=True):
-            for call in WRITES[type(handle)].values():
-                with pytest.raises(ReadOnly):
-                    await call(handle)
-        assert memory.store.meter.trips == before
-
-    use(check)
+async def test_a_write_is_refused_without_asking_the_store(memory: Memory) -> None:
+    await memory.thread("ann", "t").append(Message.user("hello", id="m"))
+    before = memory.store.meter.trips
+    for handle in handles(memory, read_only=True):
+        for call in WRITES[type(handle)].values():
+            with pytest.raises(ReadOnly):
+                await call(handle)
+    assert memory.store.meter.trips == before
 
 
-def test_every_read_gives_what_a_writing_handle_reads(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.thread("ann", "t").commit(["a", "b"], working_memory={"a": 1}, resource_memory=2)
-        writing, reading = handles(memory, read_only=False), handles(memory, read_only=True)
-        for mine, theirs in zip(writing, reading, strict=True):
-            for call in READS[type(mine)].values():
-                assert await finish(call(mine)) == await finish(call(theirs))
-
-    use(check)
+async def test_every_read_gives_what_a_writing_handle_reads(memory: Memory) -> None:
+    await memory.thread("ann", "t").commit(["a", "b"], working_memory={"a": 1}, resource_memory=2)
+    writing, reading = handles(memory, read_only=False), handles(memory, read_only=True)
+    for mine, theirs in zip(writing, reading, strict=True):
+        for call in READS[type(mine)].values():
+            assert await finish(call(mine)) == await finish(call(theirs))
 
 
-def test_reading_a_thread_that_is_not_there_raises_and_creates_nothing(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        for read_only in (True, False):
-            ann, thread, thread_memory, ann_memory = handles(memory, read_only=read_only)
-            for verb, call in READS[ThreadHandle].items():
-                if verb == "exists":
-                    assert await thread.exists() is False
-                elif read_only or verb == "info":
-                    with pytest.raises(ThreadNotFound, match="there is no thread 't'"):
-                        await finish(call(thread))
-                else:
+async def test_reading_a_thread_that_is_not_there_raises_and_creates_nothing(memory: Memory) -> None:
+    for read_only in (True, False):
+        ann, thread, thread_memory, ann_memory = handles(memory, read_only=read_only)
+        for verb, call in READS[ThreadHandle].items():
+            if verb == "exists":
+                assert await thread.exists() is False
+            elif read_only or verb == "info":
+                with pytest.raises(ThreadNotFound, match="there is no thread 't'"):
                     await finish(call(thread))
-            if read_only:
-                with pytest.raises(ThreadNotFound):
-                    await thread_memory.get()
             else:
+                await finish(call(thread))
+        if read_only:
+            with pytest.raises(ThreadNotFound):
                 await thread_memory.get()
-            assert (await ann_memory.get()).version == 0
-            assert await finish(ann.threads()) == []
-        assert [found async for found in memory.admin.resources()] == []
-
-    use(check)
+        else:
+            await thread_memory.get()
+        assert (await ann_memory.get()).version == 0
+        assert await finish(ann.threads()) == []
+    assert [found async for found in memory.admin.resources()] == []
 
 
 @pytest.mark.parametrize("where", ["resource", "thread", "memory.thread", "admin"])
-def test_read_only_is_asked_for_at_any_handle_and_handed_down(use: Use, where: str) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.thread("ann", "t").append("hello")
-        thread = {
-            "resource": lambda: memory.resource("ann", read_only=True).thread("t"),
-            "thread": lambda: memory.resource("ann").thread("t", read_only=True),
-            "memory.thread": lambda: memory.thread("ann", "t", read_only=True),
-            "admin": lambda: memory.admin.resource("ann", read_only=True).thread("t", read_only=False),
-        }[where]()
-        assert thread.read_only
-        with pytest.raises(ReadOnly):
-            await thread.append("never")
-        with pytest.raises(ReadOnly):
-            await thread.working_memory.put(1)
-        assert len(await thread.messages()) == 1
-        assert not memory.thread("ann", "t").read_only
-
-    use(check)
+async def test_read_only_is_asked_for_at_any_handle_and_handed_down(memory: Memory, where: str) -> None:
+    await memory.thread("ann", "t").append("hello")
+    thread = {
+        "resource": lambda: memory.resource("ann", read_only=True).thread("t"),
+        "thread": lambda: memory.resource("ann").thread("t", read_only=True),
+        "memory.thread": lambda: memory.thread("ann", "t", read_only=True),
+        "admin": lambda: memory.admin.resource("ann", read_only=True).thread("t", read_only=False),
+    }[where]()
+    assert thread.read_only
+    with pytest.raises(ReadOnly):
+        await thread.append("never")
+    with pytest.raises(ReadOnly):
+        await thread.working_memory.put(1)
+    assert len(await thread.messages()) == 1
+    assert not memory.thread("ann", "t").read_only

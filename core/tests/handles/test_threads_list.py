@@ -14,7 +14,6 @@ from threadkeep import Memory
 from threadkeep.errors import InvalidContent, InvalidInput
 from threadkeep.handles import ResourceHandle, ThreadInfo
 
-Use = Callable[[Callable[[Memory], Awaitable[None]]], None]
 Between = Callable[[], Awaitable[None]]
 
 
@@ -40,43 +39,34 @@ def ids(infos: list[ThreadInfo]) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 10, 1000])
-def test_pages_joined_are_the_whole_list_in_its_order(use: Use, limit: int) -> None:
-    async def check(memory: Memory) -> None:
-        ann = memory.resource("ann")
-        created = [(await ann.create_thread(str(n))).thread_id for n in range(10)]
-        await memory.thread("bob", "5").append("not ann's")
-        for thread_id in ("4", "0", "7"):
-            await ann.thread(thread_id).append("touch")
-        assert ids(await walk(ann, limit=limit)) == created
-        assert ids(await walk(ann, limit=limit, order="active")) == [
-            "7", "0", "4", *(n for n in reversed(created) if n not in "704")
-        ]  # fmt: skip
-        assert ids([info async for info in ann.threads()]) == created
-
-    use(check)
+async def test_pages_joined_are_the_whole_list_in_its_order(memory: Memory, limit: int) -> None:
+    ann = memory.resource("ann")
+    created = [(await ann.create_thread(str(n))).thread_id for n in range(10)]
+    await memory.thread("bob", "5").append("not ann's")
+    for thread_id in ("4", "0", "7"):
+        await ann.thread(thread_id).append("touch")
+    assert ids(await walk(ann, limit=limit)) == created
+    assert ids(await walk(ann, limit=limit, order="active")) == [
+        "7", "0", "4", *(n for n in reversed(created) if n not in "704")
+    ]  # fmt: skip
+    assert ids([info async for info in ann.threads()]) == created
 
 
-def test_a_list_without_threads_is_empty(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        await memory.thread("bob", "t").append("hello")
-        await memory.resource("ann").working_memory.put("no thread")
-        page = await memory.resource("ann").threads_page()
-        assert (page.items, page.cursor) == ([], None)
-
-    use(check)
+async def test_a_list_without_threads_is_empty(memory: Memory) -> None:
+    await memory.thread("bob", "t").append("hello")
+    await memory.resource("ann").working_memory.put("no thread")
+    page = await memory.resource("ann").threads_page()
+    assert (page.items, page.cursor) == ([], None)
 
 
-def test_the_cursor_is_none_at_the_end(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        ann = memory.resource("ann")
-        for n in range(4):
-            await ann.create_thread(str(n), metadata={"even": n % 2 == 0})
-        assert (await ann.threads_page(limit=4)).cursor is None
-        assert (await ann.threads_page(limit=3)).cursor is not None
-        assert (await ann.threads_page(limit=2, metadata={"even": True})).cursor is None
-        assert (await ann.threads_page(limit=1, metadata={"even": True})).cursor is not None
-
-    use(check)
+async def test_the_cursor_is_none_at_the_end(memory: Memory) -> None:
+    ann = memory.resource("ann")
+    for n in range(4):
+        await ann.create_thread(str(n), metadata={"even": n % 2 == 0})
+    assert (await ann.threads_page(limit=4)).cursor is None
+    assert (await ann.threads_page(limit=3)).cursor is not None
+    assert (await ann.threads_page(limit=2, metadata={"even": True})).cursor is None
+    assert (await ann.threads_page(limit=1, metadata={"even": True})).cursor is not None
 
 
 @pytest.mark.parametrize("order", ["created", "active"])
@@ -93,45 +83,39 @@ def test_ties_are_broken_by_id(url: str, order: Any) -> None:
     asyncio.run(main())
 
 
-def test_by_creation_every_thread_is_found_once_whatever_happens_meanwhile(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        ann = memory.resource("ann")
-        there = [(await ann.create_thread(f"{n:02}")).thread_id for n in range(20)]
-        doomed, new, chance = ["03", "11", "19"], iter(range(1000)), random.Random(8)
+async def test_by_creation_every_thread_is_found_once_whatever_happens_meanwhile(memory: Memory) -> None:
+    ann = memory.resource("ann")
+    there = [(await ann.create_thread(f"{n:02}")).thread_id for n in range(20)]
+    doomed, new, chance = ["03", "11", "19"], iter(range(1000)), random.Random(8)
 
-        async def meanwhile() -> None:
-            await ann.create_thread(f"new {next(new)}")
-            await ann.thread(chance.choice([name for name in there if name not in doomed])).append("touch")
-            if doomed:
-                await ann.thread(doomed[-1]).delete()
-                doomed.pop()
+    async def meanwhile() -> None:
+        await ann.create_thread(f"new {next(new)}")
+        await ann.thread(chance.choice([name for name in there if name not in doomed])).append("touch")
+        if doomed:
+            await ann.thread(doomed[-1]).delete()
+            doomed.pop()
 
-        alive = [name for name in there if name not in doomed]
-        found = ids(await walk(ann, limit=2, between=meanwhile))
-        assert len(set(found)) == len(found)
-        assert [name for name in found if name in alive] == alive
-
-    use(check)
+    alive = [name for name in there if name not in doomed]
+    found = ids(await walk(ann, limit=2, between=meanwhile))
+    assert len(set(found)) == len(found)
+    assert [name for name in found if name in alive] == alive
 
 
-def test_by_activity_what_nobody_touched_is_found_once_and_nothing_twice(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        ann = memory.resource("ann")
-        there = [(await ann.create_thread(f"{n:02}")).thread_id for n in range(20)]
-        touched: set[str] = set()
-        chance = random.Random(8)
+async def test_by_activity_what_nobody_touched_is_found_once_and_nothing_twice(memory: Memory) -> None:
+    ann = memory.resource("ann")
+    there = [(await ann.create_thread(f"{n:02}")).thread_id for n in range(20)]
+    touched: set[str] = set()
+    chance = random.Random(8)
 
-        async def meanwhile() -> None:
-            name = chance.choice(there[::3])
-            touched.add(name)
-            await ann.thread(name).append("touch")
+    async def meanwhile() -> None:
+        name = chance.choice(there[::3])
+        touched.add(name)
+        await ann.thread(name).append("touch")
 
-        found = ids(await walk(ann, limit=3, order="active", between=meanwhile))
-        assert len(set(found)) == len(found)
-        still = [name for name in reversed(there) if name not in touched]
-        assert [name for name in found if name not in touched] == still
-
-    use(check)
+    found = ids(await walk(ann, limit=3, order="active", between=meanwhile))
+    assert len(set(found)) == len(found)
+    still = [name for name in reversed(there) if name not in touched]
+    assert [name for name in found if name not in touched] == still
 
 
 def test_an_activity_order_survives_a_clock_that_goes_back(url: str) -> None:
@@ -155,98 +139,77 @@ def test_an_activity_order_survives_a_clock_that_goes_back(url: str) -> None:
     asyncio.run(main())
 
 
-def test_archived_threads_are_shown_alone_or_left_out_or_shown_with_the_others(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        ann = memory.resource("ann")
-        for n in range(7):
-            await ann.create_thread(str(n))
-            if n % 3 == 0:
-                await ann.thread(str(n)).archive()
-        await ann.thread("0").unarchive()
-        assert ids(await walk(ann, limit=2, archived=True)) == ["3", "6"]
-        assert ids(await walk(ann, limit=2, archived=False)) == ["0", "1", "2", "4", "5"]
-        assert ids(await walk(ann, limit=2)) == [str(n) for n in range(7)]
-
-    use(check)
+async def test_archived_threads_are_shown_alone_or_left_out_or_shown_with_the_others(memory: Memory) -> None:
+    ann = memory.resource("ann")
+    for n in range(7):
+        await ann.create_thread(str(n))
+        if n % 3 == 0:
+            await ann.thread(str(n)).archive()
+    await ann.thread("0").unarchive()
+    assert ids(await walk(ann, limit=2, archived=True)) == ["3", "6"]
+    assert ids(await walk(ann, limit=2, archived=False)) == ["0", "1", "2", "4", "5"]
+    assert ids(await walk(ann, limit=2)) == [str(n) for n in range(7)]
 
 
 VALUES: list[Any] = [1, 1.0, "1", True, None, 0, False, "", [], {}, [1], {"a": 1, "b": None}, 10**30, -0.0, 0.0, "é"]
 
 
-def test_metadata_is_compared_with_its_type(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        ann = memory.resource("ann")
-        for n, value in enumerate(VALUES):
-            await ann.create_thread(str(n), metadata={"key": value, "other": n})
-        await ann.create_thread("without")
-        for n, value in enumerate(VALUES):
-            assert ids(await walk(ann, metadata={"key": value})) == [str(n)], value
-            assert ids(await walk(ann, metadata={"key": value, "other": n})) == [str(n)]
-            assert ids(await walk(ann, metadata={"key": value, "other": n + 1})) == []
-        assert ids(await walk(ann, metadata={"key": {"b": None, "a": 1}})) == [str(VALUES.index({"a": 1, "b": None}))]
-        assert len(await walk(ann, metadata={})) == len(VALUES) + 1
-        assert ids(await walk(ann, metadata={"absent": None})) == []
-        assert ids(await walk(ann, metadata={"key.a": 1})) == []
-        assert ids(await walk(ann, metadata={"key": {"$ne": 1}})) == []
-
-    use(check)
+async def test_metadata_is_compared_with_its_type(memory: Memory) -> None:
+    ann = memory.resource("ann")
+    for n, value in enumerate(VALUES):
+        await ann.create_thread(str(n), metadata={"key": value, "other": n})
+    await ann.create_thread("without")
+    for n, value in enumerate(VALUES):
+        assert ids(await walk(ann, metadata={"key": value})) == [str(n)], value
+        assert ids(await walk(ann, metadata={"key": value, "other": n})) == [str(n)]
+        assert ids(await walk(ann, metadata={"key": value, "other": n + 1})) == []
+    assert ids(await walk(ann, metadata={"key": {"b": None, "a": 1}})) == [str(VALUES.index({"a": 1, "b": None}))]
+    assert len(await walk(ann, metadata={})) == len(VALUES) + 1
+    assert ids(await walk(ann, metadata={"absent": None})) == []
+    assert ids(await walk(ann, metadata={"key.a": 1})) == []
+    assert ids(await walk(ann, metadata={"key": {"$ne": 1}})) == []
 
 
-def test_a_filter_changes_what_is_shown_and_not_the_walk(use: Use) -> None:
-    async def check(memory: Memory) -> None:
-        ann = memory.resource("ann")
-        for n in range(30):
-            await ann.create_thread(f"{n:02}", metadata={"rare": n in (2, 17, 29)})
-        found: dict[str, Mapping[str, Any]] = {}
-        for order in ("created", "active"):
-            infos = await walk(ann, limit=1, order=order, metadata={"rare": True})
-            assert len(infos) == 3
-            found |= {info.thread_id: info.metadata for info in infos}
-        assert sorted(found) == ["02", "17", "29"]
-        trips = memory.store.meter.trips
-        await ann.threads_page(limit=1, metadata={"rare": "nowhere"})
-        assert memory.store.meter.trips - trips <= 2
-
-    use(check)
+async def test_a_filter_changes_what_is_shown_and_not_the_walk(memory: Memory) -> None:
+    ann = memory.resource("ann")
+    for n in range(30):
+        await ann.create_thread(f"{n:02}", metadata={"rare": n in (2, 17, 29)})
+    found: dict[str, Mapping[str, Any]] = {}
+    for order in ("created", "active"):
+        infos = await walk(ann, limit=1, order=order, metadata={"rare": True})
+        assert len(infos) == 3
+        found |= {info.thread_id: info.metadata for info in infos}
+    assert sorted(found) == ["02", "17", "29"]
+    trips = memory.store.meter.trips
+    await ann.threads_page(limit=1, metadata={"rare": "nowhere"})
+    assert memory.store.meter.trips - trips <= 2
 
 
 @pytest.mark.parametrize("wrong", [{"a": float("nan")}, {"a": {1}}, {1: "a"}, ["a"], "a", 0])
-def test_a_metadata_filter_that_is_not_json_is_refused(use: Use, wrong: Any) -> None:
-    async def check(memory: Memory) -> None:
-        with pytest.raises(InvalidContent, match="metadata"):
-            await memory.resource("ann").threads_page(metadata=wrong)
-
-    use(check)
+async def test_a_metadata_filter_that_is_not_json_is_refused(memory: Memory, wrong: Any) -> None:
+    with pytest.raises(InvalidContent, match="metadata"):
+        await memory.resource("ann").threads_page(metadata=wrong)
 
 
 @pytest.mark.parametrize("wrong", [1, 0, "yes", []])
-def test_an_archived_filter_that_is_no_answer_is_refused(use: Use, wrong: Any) -> None:
-    async def check(memory: Memory) -> None:
-        with pytest.raises(InvalidInput, match="archived is True, False or None"):
-            await memory.resource("ann").threads_page(archived=wrong)
-
-    use(check)
+async def test_an_archived_filter_that_is_no_answer_is_refused(memory: Memory, wrong: Any) -> None:
+    with pytest.raises(InvalidInput, match="archived is True, False or None"):
+        await memory.resource("ann").threads_page(archived=wrong)
 
 
 @pytest.mark.parametrize("wrong", ["updated", "", None, 1, ["created"]])
-def test_an_order_that_is_none_is_refused(use: Use, wrong: Any) -> None:
-    async def check(memory: Memory) -> None:
-        with pytest.raises(InvalidInput, match="'created' or 'active'"):
-            await memory.resource("ann").threads_page(order=wrong)
-        with pytest.raises(InvalidInput, match="'created' or 'active'"):
-            async for _ in memory.resource("ann").threads(order=wrong):
-                pass
-
-    use(check)
+async def test_an_order_that_is_none_is_refused(memory: Memory, wrong: Any) -> None:
+    with pytest.raises(InvalidInput, match="'created' or 'active'"):
+        await memory.resource("ann").threads_page(order=wrong)
+    with pytest.raises(InvalidInput, match="'created' or 'active'"):
+        async for _ in memory.resource("ann").threads(order=wrong):
+            pass
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1001, "5", 2.0, True, None, 10**30])
-def test_a_limit_outside_its_bounds_is_refused(use: Use, wrong: Any) -> None:
-    async def check(memory: Memory) -> None:
-        thread = memory.thread("ann", "t")
-        with pytest.raises(InvalidInput, match="a page has 1 to 1000 entries, not"):
-            await memory.resource("ann").threads_page(limit=wrong)
-        with pytest.raises(InvalidInput, match="a page has 1 to 1000 entries, not"):
-            await thread.messages_page(limit=wrong)
-
-    use(check)
+async def test_a_limit_outside_its_bounds_is_refused(memory: Memory, wrong: Any) -> None:
+    thread = memory.thread("ann", "t")
+    with pytest.raises(InvalidInput, match="a page has 1 to 1000 entries, not"):
+        await memory.resource("ann").threads_page(limit=wrong)
+    with pytest.raises(InvalidInput, match="a page has 1 to 1000 entries, not"):
+        await thread.messages_page(limit=wrong)
