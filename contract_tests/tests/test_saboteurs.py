@@ -19,9 +19,10 @@ from threadkeep.errors import InvalidURL, ThreadkeepError
 from threadkeep.guard import Guard
 from threadkeep.registry import open_store, register, scan_backend
 from threadkeep.store import Changes, Put, Record, Resource, Tail, Thread, Window
-from threadkeep_contract.harness import PROFILES, Harness, LawBroken
-from threadkeep_contract.laws import HOMES, checks
+from threadkeep_contract.harness import Harness, LawBroken
+from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
+from threadkeep_contract.profiles import PROFILES
 from threadkeep_contract.report import judge
 from threadkeep_contract.saboteurs import SABOTEURS, SOUND, FileStore, Saboteur
 
@@ -69,7 +70,7 @@ def test_every_saboteur_is_rejected_by_its_law(fault: str, tmp_path: Path) -> No
     pytest.fail(f"law {law.number} keeps {fault!r}; checks without a verdict: {crashes}")
 
 
-@pytest.mark.parametrize("number", HOMES)
+@pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("name", SOUND)
 def test_the_sound_stores_are_accepted(name: str, number: int, tmp_path: Path) -> None:
     report = judge(url_of(name, tmp_path), laws=[number], profile="quick", seed=SEED)
@@ -78,7 +79,7 @@ def test_the_sound_stores_are_accepted(name: str, number: int, tmp_path: Path) -
 
 def test_every_law_has_at_least_two_saboteurs() -> None:
     count = Counter(kind.caught_by for kind in SABOTEURS.values())
-    assert set(count) == set(HOMES)
+    assert set(count) == set(NUMBERS)
     assert min(count.values()) >= 2
 
 

@@ -19,7 +19,7 @@ from threadkeep.errors import InvalidInput, StoreError, UnknownScheme
 from threadkeep.hooks import hookimpl
 from threadkeep.store import Scope, Snapshot, Store, Window
 from threadkeep_adapters.inprocess import InProcessStore
-from threadkeep_contract.laws import HOMES, checks, law
+from threadkeep_contract.laws import NUMBERS, checks, law
 from threadkeep_contract.report import judge, without_password
 
 
@@ -120,7 +120,7 @@ def test_a_password_is_not_repeated() -> None:
     assert without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
-@pytest.mark.parametrize("number", HOMES)
+@pytest.mark.parametrize("number", NUMBERS)
 def test_every_law_has_its_prose_its_checks_and_its_page(number: int) -> None:
     found = law(number)
     module = sys.modules[found.__module__]
@@ -134,7 +134,7 @@ def test_every_law_has_its_prose_its_checks_and_its_page(number: int) -> None:
 
 
 def test_no_two_laws_have_a_check_of_one_name() -> None:
-    names = [check for number in HOMES for check in checks(law(number))]
+    names = [check for number in NUMBERS for check in checks(law(number))]
     assert len(set(names)) == len(names)
 
 
