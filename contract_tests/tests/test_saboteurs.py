@@ -20,7 +20,7 @@ from threadkeep.guard import Guard
 from threadkeep.registry import open_store, register, scan_backend
 from threadkeep.store import Changes, Put, Record, Resource, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, LawBroken
-from threadkeep_contract.laws import NUMBERS, checks
+from threadkeep_contract.laws import NAMES, NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
 from threadkeep_contract.profiles import PROFILES
 from threadkeep_contract.report import judge
@@ -87,7 +87,12 @@ def test_every_law_has_at_least_two_saboteurs() -> None:
 def test_every_saboteur_says_what_is_broken_and_where_it_was_seen(kind: type[Saboteur]) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", kind.fault)
     assert kind.seen_in
-    assert kind.__doc__
+    assert re.fullmatch(r"[A-Z`].* .*[.)]", " ".join((kind.__doc__ or "").split()))
+
+
+@pytest.mark.parametrize("kind", SABOTEURS.values(), ids=SABOTEURS)
+def test_every_saboteur_stands_in_the_module_of_its_law(kind: type[Saboteur]) -> None:
+    assert kind.__module__ == f"{plugin.__name__}.{NAMES[kind.caught_by - 1]}"
 
 
 # URLs

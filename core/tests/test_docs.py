@@ -18,6 +18,7 @@ from threadkeep.agent import MemoryOptions
 from threadkeep.agent import hooks as agent_hooks
 from threadkeep.registry import installed_schemes
 from threadkeep_contract.laws import NUMBERS
+from threadkeep_contract.profiles import PROFILES
 from threadkeep_contract.suite import LAWS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -83,6 +84,12 @@ def test_every_law_has_its_page_with_its_title() -> None:
         (page,) = (DOCS / "laws").glob(f"{law.number:02}-*.md")
         assert headings(page)[0].lower() == f"law {law.number}: {law.title.lower()}", page.name
     assert [law.number for law in LAWS] == list(NUMBERS)
+    assert len(list((DOCS / "laws").iterdir())) == len(LAWS), "a page of no law"
+
+
+def test_every_profile_of_the_contract_is_in_the_authors_page() -> None:
+    text = (DOCS / "write-a-store.md").read_text(encoding="utf-8")
+    assert [name for name in PROFILES if f"`{name}`" not in text] == []
 
 
 def test_a_page_that_says_how_many_laws_there_are_says_the_right_number() -> None:
