@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from threadkeep.errors import StoreError, TailMoved
 from threadkeep.port import Changes, Clause, Tail, Thread, Window
-from threadkeep_contract.harness import PROFILES, Harness, LawBroken, appending, record
+from threadkeep_contract.harness import Harness, LawBroken, appending, record
 from threadkeep_contract.history import Call, History
+from threadkeep_contract.profiles import PROFILES
 
 
 @pytest.fixture

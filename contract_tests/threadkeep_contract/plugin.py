@@ -19,11 +19,14 @@ _ATTRIBUTE: Final = "_threadkeep_contract"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    # Imported here, as all of the suite: the module needs nothing but the standard library.
+    from threadkeep_contract.profiles import PROFILES
+
     group = parser.getgroup("threadkeep contract")
     group.addoption("--store-url", default=None, help="the store that threadkeep_contract's own suite judges")
     group.addoption(
         "--contract-profile",
-        choices=["brief", "quick", "default", "deep"],
+        choices=list(PROFILES),
         default=None,
         help="how much a contract suite tries (default: what the suite says in `profile`)",
     )
@@ -51,7 +54,7 @@ def _verify(config: pytest.Config, suite: Any, items: list[pytest.Item]) -> None
     """Refuse a suite that cannot judge, or not by all the laws; let go of tests that are no checks."""
     from threadkeep.errors import ThreadkeepError
     from threadkeep.port import open_store
-    from threadkeep_contract.harness import PROFILES
+    from threadkeep_contract.profiles import PROFILES
     from threadkeep_contract.suite import LAW_OF, LawsAreFinal, verify, verify_mark
 
     checks: list[tuple[pytest.Item, type[Law]]] = []

@@ -1,8 +1,10 @@
 """Law 6: durability and unknown outcomes.
 
 What was acknowledged survives the death of the client and a restart of the server (with the server settings that the
-adapter's page names). Where the store cannot know whether a write happened, it says so (OutcomeUnknown); repeating the
-same call is then always safe (law 2), and the library's own retries rely on nothing else.
+adapter's page names). Where the store cannot know whether a write happened, it says so (`OutcomeUnknown`); repeating
+the same call is then always safe (law 2), and the library's own retries rely on nothing else.
+
+A restart of a server is the adapter's own test, since a URL cannot ask for one.
 """
 
 from __future__ import annotations
@@ -82,6 +84,10 @@ class Durability(Law):
     title = "Durability and unknown outcomes"
 
     def test_what_was_acknowledged_is_there_when_the_store_is_opened_again(self, harness: Harness) -> None:
+        """What was acknowledged is there when the store is opened again. A script of commits, truncations and deletions
+        is done in parts, with the store closed and opened between them; everything is as the reference model has it.
+        Clause `durability`.
+        """
         if not harness.offers(Clause.DURABILITY):
             return
 
@@ -102,6 +108,9 @@ class Durability(Law):
         harness.run(run)
 
     def test_positions_and_versions_go_on_when_the_store_is_opened_again(self, harness: Harness) -> None:
+        """After the store was closed and opened again, no position is given a second time, versions go on, and messages
+        are known. Clause `durability`.
+        """
         if not harness.offers(Clause.DURABILITY):
             return
 
@@ -129,6 +138,9 @@ class Durability(Law):
         harness.run(run)
 
     def test_what_processes_left_is_there(self, harness: Harness) -> None:
+        """What several processes were told, each working through a script of its own, is seen by others at once, and is
+        there after their end. Clauses `processes` and `durability`.
+        """
         if not _both(harness):
             return
 
@@ -153,14 +165,28 @@ class Durability(Law):
         harness.run(run)
 
     def test_what_a_killed_process_was_told_is_there(self, harness: Harness) -> None:
+        """What a process was told survives its death. Processes work through a script of commits and deletions and are
+        killed with SIGKILL, some at a random moment and some as soon as they have acknowledged all of it; some work
+        alone, some at once. What they had acknowledged is there, and besides it at most the one step that was under
+        way. That step is then done again by somebody else: it is answered, and leaves behind, what the reference model
+        says. Clauses `processes` and `durability`.
+        """
         if _both(harness):
             harness.run(_survive, harness, mixed, seconds=5 * harness.profile.seconds)
 
     def test_what_a_killed_process_was_doing_may_be_repeated(self, harness: Harness) -> None:
+        """A commit that was under way when its process was killed may be repeated, and doubles nothing. Processes
+        append to one thread and are killed, most of them just when others see what they have not acknowledged yet; the
+        commit is then repeated by somebody else. Clauses `processes` and `durability`.
+        """
         if _both(harness):
             harness.run(_survive, harness, appending, seconds=5 * harness.profile.seconds)
 
     def test_a_repeated_commit_doubles_nothing_and_answers_the_same(self, harness: Harness) -> None:
+        """A commit of messages that is repeated at once, from another handle, and after others have appended, with and
+        without `if_tail`, gives the first positions and leaves the thread unchanged.
+        """
+
         async def run() -> None:
             first, second = await harness.open(), await harness.open()
             for there in (False, True):
@@ -188,6 +214,10 @@ class Durability(Law):
         harness.run(run)
 
     def test_a_repeated_conditional_put_is_written_once(self, harness: Harness) -> None:
+        """A put with `if_version` that is repeated is refused with `VersionMoved`, and is written once, in the thread
+        and in the resource.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             user = harness.fresh() + "user"
@@ -207,6 +237,8 @@ class Durability(Law):
         harness.run(run)
 
     def test_a_repeated_deletion_or_truncation_is_safe(self, harness: Harness) -> None:
+        """A truncation that is repeated drops no more, and a deletion that is repeated is no error."""
+
         async def run() -> None:
             first, second = await harness.open(), await harness.open()
             thread = Thread(harness.fresh() + "user", "thread")
@@ -225,6 +257,10 @@ class Durability(Law):
         harness.run(run)
 
     def test_a_commit_that_was_interrupted_may_be_repeated(self, harness: Harness) -> None:
+        """A commit that was cancelled after 0, 1, 2 and more turns of the event loop, so that its outcome is unknown,
+        may be repeated, from the same handle and from another. It is done once, and its receipt is true.
+        """
+
         async def run() -> None:
             handle, other = await harness.open(), await harness.open()
             promise = "a commit whose outcome is unknown may be repeated, and is done once"
@@ -245,6 +281,10 @@ class Durability(Law):
         harness.run(run)
 
     def test_an_interrupted_creation_happened_or_not(self, harness: Harness) -> None:
+        """A commit with `if_epoch=""` that was cancelled may be repeated: it creates the thread, or finds it in its own
+        epoch. There is one thread, with one message.
+        """
+
         async def run() -> None:
             handle, other = await harness.open(), await harness.open()
             promise = "a creation whose outcome is unknown may be repeated, and there is one thread"
