@@ -17,11 +17,9 @@ from threadkeep.limits import Limits as Declared
 from threadkeep.memory import Memory
 from threadkeep.messages import Message
 from threadkeep.store import Changes, Put, Record, Resource, Stored, Thread, Window
-from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START
-
-ALL = Window(before=10**6)
 
 LEAST: Final = {
     "id_bytes": 512,
