@@ -80,7 +80,7 @@ def test_refused_wants_the_error_that_was_named(harness: Harness) -> None:
 
 def test_an_exploration_shows_its_smallest_failure(harness: Harness) -> None:
     async def check(count: int) -> None:
-        handle = harness.handles[0] if harness.handles else await harness.open()
+        (handle,) = await harness.reused(1)
         scope = Thread(harness.fresh(), "t")
         for number in range(count):
             await handle.commit(scope, appending(harness, 1, record(f"m{number}")))

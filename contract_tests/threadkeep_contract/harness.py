@@ -23,7 +23,7 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from threadkeep.errors import ThreadkeepError
-from threadkeep.port import Changes, Clause, Record, canonical_json, open_store, scheme_of
+from threadkeep.port import Changes, Clause, Record, Stored, Window, canonical_json, open_store, scheme_of
 from threadkeep_contract.history import History, Recorded, source
 from threadkeep_contract.profiles import DEFAULT, Profile
 
@@ -111,6 +111,12 @@ class Harness:
     def handles(self) -> Sequence[Recorded]:
         """The handles so far, in the order in which they were taken."""
         return self._handles
+
+    async def reused(self, count: int) -> Sequence[Recorded]:
+        """The first handles, so many of them: opened where there are fewer, and shared by examples and rounds."""
+        while len(self._handles) < count:
+            await self.open()
+        return self._handles[:count]
 
     def handle(self) -> Recorded:
         """As `open`, but the store has not been opened yet."""
@@ -315,6 +321,14 @@ class _LoopThread:
 
 
 # Material that many checks use
+
+ALL: Final = Window(before=10**6)
+"""The whole of any thread that a check makes."""
+
+
+def ids_of(records: Sequence[Stored]) -> list[str]:
+    """The ids of records, in their order."""
+    return [stored.id for stored in records]
 
 
 def record(record_id: str, text: str = "") -> Record:

@@ -233,8 +233,9 @@ def _find(law: type[Law], check: str, harness: Harness) -> Finding:
 
 
 def _count(verdict: Verdict) -> str:
-    declined = sum(finding.status == "not offered" for finding in verdict.findings)
-    return f"{len(verdict.findings)}{f', {declined} not offered' if declined else ''}"
+    declined = [finding for finding in verdict.findings if finding.status == "not offered"]
+    count = f"{len(verdict.findings)}"
+    return f"{count}, {len(declined)} not offered" if declined else count
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:

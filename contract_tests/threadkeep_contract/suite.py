@@ -51,9 +51,10 @@ class ContractSuite(*reversed(LAWS)):  # type: ignore[misc] # mypy follows no li
     def harness(self, request: pytest.FixtureRequest) -> Iterator[Harness]:
         """What each check is given; made for it alone."""
         config = request.config
+        profile = config.getoption("contract_profile") or self.profile
         harness = Harness(
             self.url or config.getoption("store_url"),
-            PROFILES[config.getoption("contract_profile") or self.profile],
+            PROFILES[profile],
             config.getoption("contract_seed"),
             check=request.node.originalname,
             database=True,
@@ -79,7 +80,9 @@ def verify(suite: type[ContractSuite]) -> None:
     if inspect.getattr_static(suite, "__test__", True) is not True:
         raise LawsAreFinal(f"{suite.__name__}.__test__ takes {_ALL} out of the run; remove it")
     marks = inspect.getattr_static(suite, "pytestmark", [])
-    for mark in marks if isinstance(marks, list | tuple) else [marks]:
+    if not isinstance(marks, list | tuple):
+        marks = [marks]
+    for mark in marks:
         verify_mark(suite.__name__, getattr(mark, "name", str(mark)), _ALL, "pytestmark")
 
 

@@ -34,13 +34,11 @@ from threadkeep.port import (
     ThreadRow,
     Window,
 )
-from threadkeep_contract.harness import Harness, Law, record
+from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Recorded, source
 from threadkeep_contract.kills import mixed, survivors
 from threadkeep_contract.processes import workers
 from threadkeep_contract.worker import Run, Step
-
-ALL = Window(before=10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,10 @@ def _marked(harness: Harness, at: int, number: int, size: int, text: str = "") -
 def _torn(snapshot: Snapshot, size: int, drops: bool = False) -> str | None:
     """What is wrong with a snapshot of a thread that has only seen commits 1, 2, 3 of `_marked`, in this order."""
     own, common = _versions(snapshot)
-    expected = [f"{number}-{index}" for number in range(own if drops and own else 1, own + 1) for index in range(size)]
+    numbers = range(1, own + 1)
+    if drops:
+        numbers = numbers[-1:]
+    expected = [f"{number}-{index}" for number in numbers for index in range(size)]
     if [stored.id for stored in snapshot.records] != expected:
         return f"{len(snapshot.records)} messages where the thread's document says that {len(expected)} were committed"
     if own != common:

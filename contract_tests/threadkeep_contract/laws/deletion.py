@@ -31,12 +31,10 @@ from threadkeep.port import (
     scan_backend,
 )
 from threadkeep_contract.confusable import PAIRS, Spot
-from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import EVERYTHING, Program, programs
-
-ALL = Window(before=10**6)
 
 NEIGHBOURS: Final = (
     *(("foo", "foobar"), ("foobar", "foo"), ("foo", "fo"), ("a", "a:b"), ("a", "a/b"), ("a%", "abc"), ("a_c", "abc")),
@@ -114,7 +112,7 @@ class Deletion(Law):
         """
 
         async def check(mine: str, other: str) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             room = harness.fresh()
             scope = Thread(room + "r", mine)
             others = [Thread(room + "r", other), Thread(room + "s", mine), Thread(room + "r" + mine, other)]
@@ -137,7 +135,7 @@ class Deletion(Law):
         """
 
         async def check(mine: str, other: str) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             room = harness.fresh()
             threads = [Thread(room + mine, "t"), Thread(room + mine, "u"), Thread(room + mine, other)]
             others = [Thread(room + other, "t"), Thread(room + other, "u"), Thread(room + other, mine)]
@@ -165,7 +163,7 @@ class Deletion(Law):
         """
 
         async def check(mine: Spot, other: Spot) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             room = harness.fresh()
             scope, kept = mine.thread(room), other.thread(room)
             await _full(harness, handle, scope)
@@ -365,7 +363,7 @@ class Deletion(Law):
             return
 
         async def check(erase: bool) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             marks = {
                 name: f"{name}{secrets.token_hex(12)}" for name in ("resource", "thread", "message", "text", "memory")
             }

@@ -16,12 +16,10 @@ import asyncio
 from threadkeep.errors import MessageConflict
 from threadkeep.port import Changes, Clause, Put, Thread, Window
 from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
-from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
-
-ALL = Window(before=10**6)
 
 
 async def _read(handle: Recorded, scope: Thread) -> list[tuple[int, str, str]]:
@@ -163,7 +161,7 @@ class Duplication(Law):
         """
 
         async def check(one: str, other: str) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             scope = Thread(harness.fresh() + "r", "t")
             first, second = record(one, "one"), record(other, "other")
             await handle.commit(scope, appending(harness, START, first))

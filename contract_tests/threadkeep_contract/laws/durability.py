@@ -10,18 +10,15 @@ A restart of a server is the adapter's own test, since a URL cannot ask for one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from threadkeep.errors import OutcomeUnknown, TailMoved, VersionMoved
-from threadkeep.port import Changes, Clause, Guard, Put, Receipt, Resource, Snapshot, Stored, Tail, Thread, Window
-from threadkeep_contract.harness import Harness, Law, record
+from threadkeep.port import Changes, Clause, Guard, Put, Receipt, Resource, Snapshot, Tail, Thread
+from threadkeep_contract.harness import ALL, Harness, Law, ids_of, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.kills import Script, appending, look, look_at_model, mixed, model_after, survivors
 from threadkeep_contract.linearizable import apply, plain
 from threadkeep_contract.processes import workers
 from threadkeep_contract.worker import Run, perform
-
-ALL = Window(before=10_000)
 
 REPETITIONS = 5
 """How often a call whose outcome is unknown is repeated before the check gives up."""
@@ -49,10 +46,6 @@ async def _interrupted(handle: Recorded, thread: Thread, changes: Changes, turns
         await asyncio.sleep(0)
     commit.cancel()
     await asyncio.gather(commit, return_exceptions=True)
-
-
-def _ids(records: Sequence[Stored]) -> list[str]:
-    return [stored.id for stored in records]
 
 
 async def _survive(harness: Harness, script: Script) -> None:
@@ -208,8 +201,12 @@ class Durability(Law):
                     late = await _insist(second, thread, changes)
                     promise = "a commit of messages that is repeated late is answered with the first positions"
                     harness.expect(promise, list(told.positions), list(late.positions))
-                    ids = [*(["old"] if there else []), "new0", "new1", "new2", "later"]
-                    harness.expect(promise, ids, _ids((await first.load(thread, ALL)).records))
+                    old = ["old"] if there else []
+                    harness.expect(
+                        promise,
+                        [*old, "new0", "new1", "new2", "later"],
+                        ids_of((await first.load(thread, ALL)).records),
+                    )
 
         harness.run(run)
 
@@ -247,7 +244,7 @@ class Durability(Law):
             cut = Changes(2, harness.epoch(), drop_after=2)
             for handle in (first, second):
                 await handle.commit(thread, cut)
-                seen = _ids((await handle.load(thread, ALL)).records)
+                seen = ids_of((await handle.load(thread, ALL)).records)
                 harness.expect("a truncation that is repeated drops no more", ["m0", "m1"], seen)
             for handle in (first, second):
                 await handle.delete(thread)
@@ -267,14 +264,16 @@ class Durability(Law):
             for turns in range(2 * harness.profile.rounds):
                 thread = Thread(harness.fresh() + "user", "thread")
                 tail: Tail | None = None
+                old: list[str] = []
                 if turns % 2:
+                    old = ["old"]
                     tail = (await handle.commit(thread, Changes(1, harness.epoch(), (record("old"),)))).tail
                 records = tuple(record(f"new{index}") for index in range(3))
                 changes = Changes(2, harness.epoch(), records, if_tail=tail)
                 await _interrupted(handle, thread, changes, turns // 2)
                 receipt = await _insist(other if turns % 3 else handle, thread, changes)
                 after = await other.load(thread, ALL)
-                harness.expect(promise, [*(["old"] if tail else []), "new0", "new1", "new2"], _ids(after.records))
+                harness.expect(promise, [*old, "new0", "new1", "new2"], ids_of(after.records))
                 places = [stored.position for stored in after.records][-3:]
                 harness.expect(promise, (after.tail, places), (receipt.tail, list(receipt.positions)))
 
@@ -297,7 +296,7 @@ class Durability(Law):
                 except TailMoved as moved:
                     harness.expect(f"{promise}, of this epoch", changes.epoch, moved.epoch)
                 after = await Guard.load(handle, thread, ALL)
-                harness.expect(promise, (changes.epoch, ["new"]), (after.tail.epoch, _ids(after.records)))
+                harness.expect(promise, (changes.epoch, ["new"]), (after.tail.epoch, ids_of(after.records)))
                 rows = await handle.threads(Resource(thread.resource_id))
                 harness.expect(promise, ["thread"], [row.thread_id for row in rows])
 

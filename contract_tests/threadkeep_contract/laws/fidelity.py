@@ -20,12 +20,10 @@ from hypothesis import strategies as st
 from threadkeep.errors import InvalidContent, InvalidId, InvalidInput, LimitExceeded
 from threadkeep.handles import Memory
 from threadkeep.messages import Message, dump, parse_message
-from threadkeep.port import Changes, Doc, Put, Resource, Thread, Window, canonical_json
+from threadkeep.port import Changes, Doc, Put, Resource, Thread
 from threadkeep_contract.confusable import IDS, just_before, lead
-from threadkeep_contract.harness import Harness, Law, appending, raw_record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record
 from threadkeep_contract.machine import START
-
-ALL = Window(before=10**6)
 
 
 def _nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
@@ -167,7 +165,7 @@ class Fidelity(Law):
         """Random JSON comes back letter by letter, from a record and from a document."""
 
         async def check(value: Any) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             body = canonical_json(value, "value")
             scope = Thread(harness.fresh() + "r", "t")
             sent = raw_record("m", body)
@@ -278,7 +276,7 @@ class Fidelity(Law):
         harness.run(check)
 
         async def resources(one: str) -> None:
-            handle = harness.handles[0]
+            (handle,) = await harness.reused(1)
             low = harness.fresh()
             resource_id = lead(one) + low + one[len(lead(one)) :]
             await handle.commit(Resource(resource_id), Changes(at=START, puts=(Put("working_memory", "1"),)))

@@ -65,12 +65,6 @@ def _of_thread(program: Program, spot: int) -> set[int]:
     }
 
 
-async def _handles(harness: Harness) -> Sequence[Recorded]:
-    while len(harness.handles) < 2:
-        await harness.open()
-    return harness.handles[:2]
-
-
 async def interfere(
     harness: Harness, program: Program, parts: Sequence[set[int]], what: str, spare: bool = False
 ) -> None:
@@ -78,7 +72,7 @@ async def interfere(
 
     With `spare`, a part that observed just what the model says it observes alone is not played a second time.
     """
-    handles = await _handles(harness)
+    handles = await harness.reused(2)
     together = await observe(harness, handles, program, set(range(len(program.operations))))
     for part in parts:
         if len(part) == len(program.operations):
@@ -268,7 +262,8 @@ class Isolation(Law):
             await harness.refused(promise, InvalidCursor, alice.threads_page(cursor=cursor, archived=False))
             await harness.refused(promise, InvalidCursor, alice.threads_page(cursor=cursor, metadata={"a": 1}))
             await harness.refused(promise, InvalidCursor, memory.admin.resources_page(cursor=cursor))
-            for forged in ("", "x", (cursor or "")[:-4], (cursor or "") + "AAAA", "W10", "bnVsbA"):
+            good = cursor or ""
+            for forged in ("", "x", good[:-4], f"{good}AAAA", "W10", "bnVsbA"):
                 await harness.refused(
                     "a cursor that was made by hand is refused", InvalidCursor, alice.threads_page(cursor=forged)
                 )

@@ -26,10 +26,8 @@ from threadkeep.errors import (
     VersionMoved,
 )
 from threadkeep.port import MISSING, After, Changes, Guard, Order, Put, Resource, Snapshot, Tail, Thread, Window
-from threadkeep_contract.harness import Harness, Law, record
+from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Recorded, source
-
-ALL = Window(before=10_000)
 
 HUGE: Final = (2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**40)
 """Numbers that are too large for somebody."""
@@ -72,6 +70,18 @@ def _verbs(harness: Harness, thread: Thread) -> dict[str, Verb]:
         "delete": lambda handle: handle.delete(thread),
         "threads": lambda handle: handle.threads(resource),
         "resources": lambda handle: handle.resources(),
+    }
+
+
+def _verbs_with_ids(harness: Harness, thread: Thread, message_id: str) -> dict[str, Verb]:
+    """The verbs that are given ids of messages and names of documents, with an id for all of them."""
+    slot = message_id[:40]
+    puts = (Put(slot, "1"),)
+    return {
+        "load around an id": lambda handle: handle.load(thread, Window(message_id, 2, 2)),
+        "append": lambda handle: handle.commit(
+            thread, Changes(1, harness.epoch(), (record(message_id, slot),), puts, puts)
+        ),
     }
 
 
@@ -439,15 +449,8 @@ class Lifecycle(Law):
             for odd in (*harness.some(ODD, 1 / 3), *longest):
                 user = harness.fresh() + odd[: handle.limits.id_bytes // 8]
                 for thread in (Thread(user, odd), Thread(user, "thread")):
-                    verbs = _verbs(harness, thread)
-                    verbs["load around an id"] = lambda store, t=thread, o=odd: store.load(t, Window(o, 2, 2))  # type: ignore[misc]
-                    verbs["append"] = (
-                        lambda store, t=thread, o=odd: store.commit(  # type: ignore[misc]
-                            t,
-                            Changes(1, harness.epoch(), (record(o, o[:40]),), (Put(o[:40], "1"),), (Put(o[:40], "1"),)),
-                        )
-                    )
-                    for name, verb in {**verbs, **verbs}.items():
+                    verbs = _verbs(harness, thread) | _verbs_with_ids(harness, thread, odd)
+                    for name, verb in verbs.items():
                         await _only_own(harness, f"{name} with ids such as {odd[:20]!r}", verb(handle))
 
         harness.run(run)

@@ -16,12 +16,9 @@ from threadkeep.errors import LimitExceeded
 from threadkeep.handles import Memory
 from threadkeep.messages import Message
 from threadkeep.port import Changes, Put, Record, Resource, Stored, Thread, Window
-from threadkeep.port import Limits as Declared
-from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START
-
-ALL = Window(before=10**6)
 
 LEAST: Final = {
     "id_bytes": 512,

@@ -12,11 +12,9 @@ import asyncio
 
 from threadkeep.port import Changes, Receipt, Stored, Thread, Window
 from threadkeep_contract.confusable import one_thread
-from threadkeep_contract.harness import Harness, Law, appending, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
-
-ALL = Window(before=10**6)
 
 
 def _increasing(harness: Harness, records: list[Stored]) -> None:

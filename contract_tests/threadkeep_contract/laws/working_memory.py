@@ -16,13 +16,11 @@ from hypothesis import strategies as st
 
 from threadkeep.errors import VersionMoved
 from threadkeep.handles import Memory, WorkingMemoryHandle
-from threadkeep.port import Changes, Doc, Put, Receipt, Resource, Scope, Thread, Window
-from threadkeep_contract.harness import Harness, Law, appending, record
+from threadkeep.port import Changes, Doc, Put, Receipt, Resource, Scope, Thread
+from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Kinds, Program, programs
-
-ALL = Window(before=10**6)
 
 RFC_7396: Final[tuple[tuple[Any, Any, Any], ...]] = (
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
@@ -146,7 +144,7 @@ class WorkingMemory(Law):
         """
 
         async def check(scope: Scope) -> None:
-            handles = [await harness.open(), await harness.open()] if not harness.handles else harness.handles
+            handles = await harness.reused(2)
             for version in range(3):
                 outcomes = await asyncio.gather(
                     *[
@@ -206,7 +204,7 @@ class WorkingMemory(Law):
         """
 
         async def check(scope: Scope) -> None:
-            handles = harness.handles or [await harness.open(), await harness.open()]
+            handles = await harness.reused(2)
             writers = 4
             puts = [Put(slot, str(number)) for number in range(writers) for slot in ("info", "working_memory")]
             await asyncio.gather(
@@ -313,7 +311,8 @@ class WorkingMemory(Law):
 
         async def check(case: tuple[Any, list[dict[str, Any]]]) -> None:
             value, given = case
-            holder = Memory(harness.handles[0]).thread(harness.fresh() + "r", "t").working_memory
+            (handle,) = await harness.reused(1)
+            holder = Memory(handle).thread(harness.fresh() + "r", "t").working_memory
             if value is not None:
                 await holder.put(value)
             for patch in given:

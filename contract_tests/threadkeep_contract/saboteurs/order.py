@@ -48,7 +48,7 @@ class PositionFromClock(DictStore):
     seen_in = "LangGraph checkpoint ids, sort keys made of timestamps"
 
     def next_position(self, thread: Thread, row: Row, at: int) -> int:
-        return at + sum(record.at == at for record in self.log(thread))
+        return at + len([record for record in self.log(thread) if record.at == at])
 
 
 class PositionFromWriterMemory(DictStore):

@@ -160,9 +160,9 @@ class CursorFollowsThread(DictStore):
     seen_in = "cursors that hold an id and look its sort key up again"
 
     def page(self, rows: list[Row], after: After | None, limit: int, order: Order) -> list[Row]:
-        for row in rows if after else ():
-            if after and row.thread_id == after.thread_id:
-                after = self.place(row, order)
+        if after is not None:
+            now = {row.thread_id: self.place(row, order) for row in rows}
+            after = now.get(after.thread_id, after)
         return super().page(rows, after, limit, order)
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from threadkeep.errors import Conflict, MessageConflict, TailMoved, VersionMoved
 from threadkeep.port import MISSING, Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
-from threadkeep_contract.harness import Harness, record
+from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.races import Team, committing, told
 from threadkeep_contract.worker import Chain, Open, Outcome, Patch, Run, Step
-
-ALL = Window(before=10_000)
 
 
 def _thread(harness: Harness) -> Thread:
@@ -36,15 +35,16 @@ def _changes(harness: Harness, at: int, writer: int, **conditions: Any) -> Chang
 
 async def _prepare(harness: Harness, handle: Recorded, thread: Thread, turn: int) -> Snapshot:
     """Bring a new thread into one of four states: missing, with messages, emptied, deleted and made again."""
-    if turn % 4 == 1:
-        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
-    elif turn % 4 == 2:
-        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
-        await handle.commit(thread, Changes(2, harness.epoch(), drop_after=0))
-    elif turn % 4 == 3:
-        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"),)))
-        await handle.delete(thread)
-        await handle.commit(thread, Changes(2, harness.epoch(), (record("old2"),)))
+    match ("missing", "with messages", "emptied", "made again")[turn % 4]:
+        case "with messages":
+            await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
+        case "emptied":
+            await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
+            await handle.commit(thread, Changes(2, harness.epoch(), drop_after=0))
+        case "made again":
+            await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"),)))
+            await handle.delete(thread)
+            await handle.commit(thread, Changes(2, harness.epoch(), (record("old2"),)))
     return await handle.load(thread, ALL)
 
 
@@ -104,8 +104,10 @@ async def tail_against_truncation(harness: Harness, handle: Recorded, team: Team
         tail = (await handle.load(thread)).tail
         orders = []
         for writer in range(team.size):
-            drop = {"append": (), "drop_after": 2} if (writer + turn) % 2 else {}
-            orders.append(committing(thread, _changes(harness, 3, writer, if_tail=tail, **drop)))
+            change = _changes(harness, 3, writer, if_tail=tail)
+            if (writer + turn) % 2:
+                change = replace(change, append=(), drop_after=2)
+            orders.append(committing(thread, change))
         outcomes = [outcome for (outcome,) in await team.together(orders)]
         winner = _the_winner(harness, promise, outcomes)
         receipt = _receipt(harness, promise, outcomes[winner])
@@ -139,10 +141,9 @@ async def get_or_create(harness: Harness, handle: Recorded, team: Team) -> None:
     promise = "racing first commits to a thread all succeed, in the epoch of one of them"
     for turn in range(team.rounds):
         thread = _thread(harness)
-        append = {"append": ()} if turn % 2 else {}
-        changes = [
-            _changes(harness, 5 + writer, writer, puts=(), resource_puts=(), **append) for writer in range(team.size)
-        ]
+        changes = [_changes(harness, 5 + writer, writer, puts=(), resource_puts=()) for writer in range(team.size)]
+        if turn % 2:
+            changes = [replace(change, append=()) for change in changes]
         outcomes = [outcome for (outcome,) in await team.together([committing(thread, change) for change in changes])]
         epochs = {_receipt(harness, promise, outcome).tail.epoch for outcome in outcomes}
         after = await handle.load(thread, ALL)
@@ -217,9 +218,9 @@ async def same_message(harness: Harness, handle: Recorded, team: Team) -> None:
             if index != winner:
                 _lost(harness, promise, outcome, MessageConflict("other"))
         newest = (await handle.load(thread, Window(before=2))).records
-        harness.expect(
-            promise, [(f"with{winner}"), bodies[winner].body], [newest[0].id, newest[-1].body] if newest else []
-        )
+        written = [(stored.id, stored.body) for stored in newest]
+        with_it = record(f"with{winner}")
+        harness.expect(promise, [(with_it.id, with_it.body), ("other", bodies[winner].body)], written)
         harness.expect(promise, len(after.records) + 2, len((await handle.load(thread, ALL)).records))
 
 
@@ -301,12 +302,13 @@ async def messages_beside_documents(harness: Harness, handle: Recorded, team: Te
         for number in range(times):
             puts = (Put(f"slot{writer}", json.dumps(number)),)
             append = (record(f"{writer}-{number}"),)
-            kinds: tuple[dict[str, Any], ...] = (
-                {"append": append},
-                {"puts": puts},
-                {"append": append, "resource_puts": puts},
-            )
-            changes = Changes(number, harness.epoch(), **kinds[writer % 3])
+            match writer % 3:
+                case 0:
+                    changes = Changes(number, harness.epoch(), append)
+                case 1:
+                    changes = Changes(number, harness.epoch(), puts=puts)
+                case _:
+                    changes = Changes(number, harness.epoch(), append, resource_puts=puts)
             steps.append(Step("commit", thread, changes))
         orders.append(Run(tuple(steps)))
     for outcomes in await team.together(orders):

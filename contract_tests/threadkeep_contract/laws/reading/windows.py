@@ -9,17 +9,15 @@ from typing import Any
 from hypothesis import strategies as st
 
 from threadkeep.errors import InvalidInput, MessageNotFound
-from threadkeep.handles import Memory
+from threadkeep.handles import Memory, ThreadHandle
 from threadkeep.messages import Message
 from threadkeep.port import Changes, Resource, Stored, Thread, Window
 from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.conversations import check_pairs, conversation
-from threadkeep_contract.harness import Harness, Law, appending, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, ids_of, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
-
-ALL = Window(before=10**6)
 
 
 async def _fill(harness: Harness, handle: Recorded, scope: Thread, count: int) -> list[str]:
@@ -31,8 +29,48 @@ async def _fill(harness: Harness, handle: Recorded, scope: Thread, count: int) -
     return ids
 
 
-def _ids(records: Sequence[Stored]) -> list[str]:
-    return [entry.id for entry in records]
+async def _forward(
+    harness: Harness, reader: Recorded, writer: Recorded, scope: Thread, limit: int, there: list[str]
+) -> list[Stored]:
+    """All pages from the first message on. Between them ten messages are appended, and their ids added to `there`."""
+    seen: list[Stored] = []
+    last = len(there) + 10
+    while True:
+        start = seen[-1].position + 1 if seen else 1
+        page = (await reader.load(scope, Window(start, after=limit))).records
+        if not page:
+            return seen
+        seen += page
+        if len(there) < last:
+            there.append(f"late{len(there)}")
+            await writer.commit(scope, appending(harness, START, record(there[-1])))
+
+
+async def _backward(harness: Harness, reader: Recorded, writer: Recorded, scope: Thread, limit: int) -> list[Stored]:
+    """All pages from the newest message back, with a message appended after each."""
+    seen: list[Stored] = []
+    while True:
+        anchor = seen[0].position if seen else None
+        page = (await reader.load(scope, Window(anchor, before=limit))).records
+        if not page:
+            return seen
+        seen = [*page, *seen]
+        await writer.commit(scope, appending(harness, START, record(f"later{len(seen)}")))
+
+
+async def _through_a_handle(thread: ThreadHandle, newest_first: bool, late: Sequence[str]) -> list[str]:
+    """The ids on all pages of a thread. After each of the first pages one of the late messages is appended."""
+    found: list[str] = []
+    pending = list(late)
+    cursor = None
+    while True:
+        page = await thread.messages_page(limit=5, cursor=cursor, newest_first=newest_first)
+        found += [message.id for message in page.items]
+        cursor = page.cursor
+        if cursor is None:
+            return found
+        if pending:
+            await thread.append(Message.user("late", id=pending.pop(0)))
 
 
 class Windows(Law):
@@ -54,7 +92,7 @@ class Windows(Law):
                 for count in sorted(count for count in counts if count >= 0):
                     found = await handle.load(scope, Window(before=count))
                     expected = ids[max(0, length - count) :]
-                    harness.expect(f"the newest {count} of {length}, oldest first", expected, _ids(found.records))
+                    harness.expect(f"the newest {count} of {length}, oldest first", expected, ids_of(found.records))
 
         harness.run(check)
 
@@ -69,7 +107,7 @@ class Windows(Law):
             for one in made:
                 await handle.commit(scope, appending(harness, START, one))
             found = (await handle.load(scope, ALL)).records
-            harness.expect("every message is there", [one.id for one in made], _ids(found))
+            harness.expect("every message is there", [one.id for one in made], ids_of(found))
             whole = all(entry.body == one.body for entry, one in zip(found, made, strict=True))
             harness.require("every message is whole", whole, "equal bodies", "a body that differs")
             await handle.delete(Resource(scope.resource_id))
@@ -98,16 +136,16 @@ class Windows(Law):
             await handle.commit(scope, appending(harness, START, record("n0"), record("n1"), drop_after=4))
             records = list((await handle.load(scope, ALL)).records)
             positions = [entry.position for entry in records]
-            harness.expect("a thread with a gap", ["m0", "m1", "m2", "m3", "n0", "n1"], _ids(records))
-            anchors = (None, *range(max(positions) + 3), "gone", "m4", *_ids(records))
+            harness.expect("a thread with a gap", ["m0", "m1", "m2", "m3", "n0", "n1"], ids_of(records))
+            anchors = (None, *range(max(positions) + 3), "gone", "m4", *ids_of(records))
             for before, after, anchor in harness.some([*product((0, 1, 3, 10), (0, 1, 3, 10), anchors)], 1 / 3):
                 found = await handle.load(scope, Window(anchor, before, after))
                 if isinstance(anchor, str):
-                    at = _ids(records).index(anchor) if anchor in _ids(records) else None
+                    at = ids_of(records).index(anchor) if anchor in ids_of(records) else None
                 elif anchor is None:
                     at = len(records)
                 else:
-                    at = sum(position < anchor for position in positions)
+                    at = len([position for position in positions if position < anchor])
                 expected = [] if at is None else records[max(0, at - before) : at + after]
                 harness.expect(f"the window ({anchor!r}, {before}, {after})", expected, list(found.records))
 
@@ -123,49 +161,24 @@ class Windows(Law):
             room = harness.fresh()
             for limit in (1, 3, 7):
                 scope = Thread(f"{room}r{limit}", "t")
-                ids = await _fill(harness, one, scope, 20)
-                forward: list[Stored] = []
-                while True:
-                    start = forward[-1].position + 1 if forward else 1
-                    page = (await one.load(scope, Window(start, after=limit))).records
-                    forward += page
-                    if not page:
-                        break
-                    if len(ids) < 30:
-                        ids.append(f"late{len(ids)}")
-                        await two.commit(scope, appending(harness, START, record(ids[-1])))
-                harness.expect("pages forward are the full list", ids, _ids(forward))
-                backward: list[Stored] = []
-                newest = list(ids)
-                while True:
-                    anchor = backward[0].position if backward else None
-                    page = (await one.load(scope, Window(anchor, before=limit))).records
-                    backward[:0] = page
-                    if not page:
-                        break
-                    await two.commit(scope, appending(harness, START, record(f"later{len(backward)}")))
-                harness.expect("pages backward are what was there", newest, _ids(backward))
+                there = await _fill(harness, one, scope, 20)
+                forward = await _forward(harness, one, two, scope, limit, there)
+                harness.expect("pages forward are the full list", there, ids_of(forward))
+                backward = await _backward(harness, one, two, scope, limit)
+                harness.expect("pages backward are what was there", there, ids_of(backward))
 
         harness.run(check)
 
         async def through_handles() -> None:
             memory = Memory(await harness.open())
+            there = [f"m{number}" for number in range(12)]
             for newest_first in (False, True):
                 thread = memory.thread(harness.fresh() + "r", "t")
-                await thread.append(*[Message.user(str(number), id=f"m{number}") for number in range(12)])
-                expected = [f"m{number}" for number in range(12)]
-                found: list[str] = []
-                cursor = None
-                while True:
-                    page = await thread.messages_page(limit=5, cursor=cursor, newest_first=newest_first)
-                    found += [message.id for message in page.items]
-                    cursor = page.cursor
-                    if cursor is None:
-                        break
-                    if len(expected) < 14:
-                        expected.append(f"m{len(expected)}")
-                        await thread.append(Message.user("late", id=expected[-1]))
-                harness.expect("pages joined", expected[11::-1] if newest_first else expected, found)
+                await thread.append(*[Message.user("early", id=message_id) for message_id in there])
+                found = await _through_a_handle(thread, newest_first, ["m12", "m13"])
+                # Who reads backward does not come by what is appended meanwhile.
+                expected = there[::-1] if newest_first else [*there, "m12", "m13"]
+                harness.expect("pages joined", expected, found)
 
         harness.run(through_handles)
 
@@ -223,7 +236,7 @@ class Windows(Law):
         calls = st.lists(st.tuples(st.sampled_from("uacr"), st.integers(0, 2)), min_size=1, max_size=12)
 
         async def check(script: list[tuple[str, int]]) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             thread = Memory(handle).thread(harness.fresh() + "r", "t")
             await thread.append(*conversation(script))
             everything = await thread.messages()
