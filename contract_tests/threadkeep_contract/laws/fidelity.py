@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from threadkeep.errors import InvalidContent, InvalidId, InvalidInput, LimitExceeded
 from threadkeep.handles import Memory
 from threadkeep.messages import Message, dump, parse_message
-from threadkeep.port import Changes, Doc, Put, Resource, Thread
+from threadkeep.port import Changes, Doc, Put, Resource, Thread, canonical_json
 from threadkeep_contract.confusable import IDS, just_before, lead
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record
 from threadkeep_contract.machine import START

@@ -16,6 +16,7 @@ from threadkeep.errors import LimitExceeded
 from threadkeep.handles import Memory
 from threadkeep.messages import Message
 from threadkeep.port import Changes, Put, Record, Resource, Stored, Thread, Window
+from threadkeep.port import Limits as Declared
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START
