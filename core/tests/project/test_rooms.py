@@ -125,7 +125,9 @@ def circles(found: list[Arrow]) -> list[set[str]]:
             further = {far for near in targets for far in reached.get(near, ())} - targets
             targets |= further
             grown = grown or bool(further)
-    tied = {frozenset({name, *(other for other in reached[name] if name in reached.get(other, ()))}) for name in reached}
+    tied = {
+        frozenset({name, *(other for other in reached[name] if name in reached.get(other, ()))}) for name in reached
+    }
     return [set(circle) for circle in tied if len(circle) > 1]
 
 
@@ -170,10 +172,13 @@ def shared(trees: Trees) -> list[str]:
     homes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for file, tree in trees.items():
         room, _, leaf = file.rpartition(".")
+        if not room:
+            # The files beside the rooms are in none.
+            continue
         homes[room, leaf].append(file)
         for name in public_names(tree) - SHARED_NAMES:
             homes[room, name].append(f"{file}.{name}")
-    return [f"{room or 'core'}: {' and '.join(places)}" for (room, _), places in homes.items() if len(places) > 1]
+    return [f"{room}: {' and '.join(places)}" for (room, _), places in homes.items() if len(places) > 1]
 
 
 TREES: Final = read(CORE)
