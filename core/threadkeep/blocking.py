@@ -564,47 +564,58 @@ class Agent:
 
     @property
     def name(self) -> str:
+        """The name under which it speaks: messages that it stores say it."""
         return self._inner.name
 
     @property
     def model(self) -> Model:
+        """The model that was meant."""
         return self._inner.model
 
     @property
     def instructions(self) -> str | None:
+        """What the model is told before the conversation."""
         return self._inner.instructions
 
     @property
+    def tools(self) -> Mapping[str, Tool]:
+        """Its tools by name, without that of its working memory."""
+        return self._inner.tools
+
+    @property
     def max_steps(self) -> int:
+        """The calls of the model in one turn, where a call of `stream` gives no other number."""
         return self._inner.max_steps
 
     @property
     def options(self) -> MemoryOptions:
+        """What the model is shown of the past, where a call of `stream` gives no other options."""
         return self._inner.options
 
     @property
     def processors(self) -> Processors:
+        """What looks at messages before the model sees them and before they are stored."""
         return self._inner.processors
 
     @property
     def title(self) -> TitleMaker | None:
+        """What names threads, None where nothing does."""
         return self._inner.title
 
     @property
     def tool_timeout(self) -> float | None:
+        """Seconds, for tools that have no timeout of their own; None for no bound."""
         return self._inner.tool_timeout
 
     @property
     def on_busy(self) -> OnBusy:
+        """What a request does that finds another run at work, where a call of `stream` says nothing else."""
         return self._inner.on_busy
 
     @property
     def lease_seconds(self) -> float:
+        """How many seconds a run may be silent before others take its thread over."""
         return self._inner.lease_seconds
-
-    @property
-    def tools(self) -> dict[str, Tool]:
-        return self._inner.tools
 
     def stream(
         self,
