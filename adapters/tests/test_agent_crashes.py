@@ -29,6 +29,8 @@ from threadkeep.messages import Message
 from threadkeep.registry import open_store
 from threadkeep.store import Clause, Thread, Window
 
+pytestmark = pytest.mark.slow
+
 TURNS: Final = int(os.environ.get("THREADKEEP_CRASH_TURNS", "12"))
 SEED: Final = int(os.environ.get("THREADKEEP_CRASH_SEED", str(random.SystemRandom().randrange(2**32))))
 THREADS: Final = 3

@@ -25,6 +25,8 @@ from threadkeep.messages import ToolCallPart
 from threadkeep.model import Model, ModelRequest, ScriptedModel
 from threadkeep.providers import ProviderModel
 
+pytestmark = pytest.mark.slow
+
 Use = Callable[[Callable[[Memory, Callable[[str], str]], Awaitable[None]]], None]
 
 STORES = sorted(set(contract.SCHEMES) & set(contract.URLS))

@@ -23,6 +23,8 @@ from threadkeep.registry import open_store
 from threadkeep.store import Put, Resource, Thread, Window
 from threadkeep_adapters.lane import Lane, LaneBusyError
 
+pytestmark = pytest.mark.slow
+
 PUTS = (Put("a", "1"),)
 
 

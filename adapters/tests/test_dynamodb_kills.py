@@ -31,6 +31,8 @@ from threadkeep.store import MISSING, Changes, Receipt, Record, Resource, Thread
 from threadkeep_adapters.dynamodb import client
 from threadkeep_adapters.dynamodb.client import session_of
 
+pytestmark = pytest.mark.slow
+
 
 def watch() -> None:
     """In the process of `Victims`: count the requests of every child."""

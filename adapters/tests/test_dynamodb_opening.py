@@ -34,6 +34,8 @@ from threadkeep.store import Changes, Put, Record, Resource, Thread
 from threadkeep_adapters.dynamodb.layout import SCHEMA_KEY
 from threadkeep_adapters.dynamodb.table import KEYS
 
+pytestmark = pytest.mark.slow
+
 BARE = """
 import asyncio, sys
 from threadkeep.registry import open_store

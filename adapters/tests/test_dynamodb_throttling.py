@@ -29,6 +29,8 @@ from threadkeep.guard import Guard
 from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Record, Resource, Thread, Window
 
+pytestmark = pytest.mark.slow
+
 ALL = Window(before=1000)
 MANY = 100
 

@@ -23,6 +23,8 @@ from threadkeep.guard import Guard
 from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Record, Thread, Window
 
+pytestmark = pytest.mark.slow
+
 _MONGO: Final = "serverSelectionTimeoutMS=5000&socketTimeoutMS=5000"
 _REDIS: Final = "timeout=10&connect_timeout=5"
 

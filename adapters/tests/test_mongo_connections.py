@@ -21,6 +21,8 @@ from threadkeep.registry import open_store
 from threadkeep.store import Changes, Put, Resource, Thread
 from threadkeep_adapters.mongo import connections
 
+pytestmark = pytest.mark.slow
+
 MONITORS: Final = 2
 """Connections beside the pool, by which PyMongo watches a server: one, and one more where it streams."""
 

@@ -23,6 +23,8 @@ from threadkeep.store import Changes, Put, Record, Resource, Scope, Snapshot, Ta
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.requests import Requests
 
+pytestmark = pytest.mark.slow
+
 ALL: Final = Window(before=9)
 Act = Callable[[Guard], Awaitable[object]]
 

@@ -20,6 +20,8 @@ from threadkeep.guard import Guard
 from threadkeep.registry import open_store
 from threadkeep.store import Put
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Server:
