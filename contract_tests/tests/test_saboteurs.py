@@ -61,6 +61,7 @@ def url_of(name: str, tmp_path: Path) -> str:
     return f"saboteur://{name}{tmp_path}/store.db" if issubclass(kind, FileStore) else f"saboteur://{name}/judged"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_found_is_enough")
 @pytest.mark.parametrize("fault", SABOTEURS)
 def test_every_saboteur_is_rejected_by_its_law(fault: str, tmp_path: Path) -> None:
@@ -80,6 +81,7 @@ def test_every_saboteur_is_rejected_by_its_law(fault: str, tmp_path: Path) -> No
     pytest.fail(f"law {law.number} keeps {fault!r}; checks without a verdict: {crashes}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("name", SOUND)
 def test_the_sound_stores_are_accepted(name: str, number: int, tmp_path: Path) -> None:

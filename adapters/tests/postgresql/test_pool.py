@@ -18,6 +18,8 @@ from servers import Server
 from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from threadkeep.port import Guard, Put, open_store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Server:

@@ -235,6 +235,7 @@ def test_damage_inside_the_file_is_reported_as_such(tmp_path: Path) -> None:
         use(url_of(tmp_path / "t.db"), append("n"))
 
 
+@pytest.mark.slow
 def test_processes_that_set_up_the_same_file_at_once_all_succeed(tmp_path: Path) -> None:
     for attempt in range(2):
         path = tmp_path / f"{attempt}.db"

@@ -162,6 +162,7 @@ def _rows(path: Path) -> int:
     return int(count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_replay_that_was_killed_is_completed_by_running_it_again(workers: int, tmp_path: Path) -> None:
     copies = [{**each, "thread_id": f"{each['thread_id']}.{copy}"} for copy in range(8) for each in conversations()[:6]]
