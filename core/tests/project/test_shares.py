@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).parent.parent.parent / "conftest.py"
+CONFTEST = Path(__file__).parents[3] / "conftest.py"
 
 PROJECT = """
 import pytest
@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(project: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", *options]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:asyncio", "-v", *options]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 
