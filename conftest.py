@@ -1,9 +1,17 @@
-"""What holds for all tests: `--no-skips`, with which a test that does not run is a failure, and Hypothesis' profile."""
+"""What holds for all tests: `--no-skips`, with which a test that does not run is a failure; `--share`, with which slow
+tests run in part; and Hypothesis' profile.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 import signal
-from collections.abc import Generator
+import subprocess
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,8 +27,106 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _NOT_RUN = "{} did not run ({}), and with --no-skips everything has to"
 
 
+SHARES = 4
+"""Into how many shares the slow tests are dealt, unless `--share` says it. All shares together are all tests."""
+_DESELECTED = "threadkeep_deselected"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped or expected to fail is a failure")
+    parser.addoption(
+        "--share",
+        metavar="K[/N]",
+        help=f"of the tests marked slow, run share K (0 to N - 1) of N (default: {SHARES}); "
+        "`commit` for K lets the commit choose it",
+    )
+    parser.addoption("--share-all", action="store_true", help="deal out all tests, as if each were marked slow")
+
+
+def share_of(nodeid: str, shares: int) -> int:
+    """The share, 0 to `shares` - 1, that a test is in. It is the same on every machine and in every run."""
+    return int.from_bytes(hashlib.sha256(nodeid.encode()).digest()[:8]) % shares
+
+
+def share_of_commit(folder: Path, shares: int) -> tuple[int, str]:
+    """The share that the commit of a folder chooses, and the reason in words. Where there is no commit it is 0."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return 0, f"there is no commit to choose it: {error}"
+    commit = asked.stdout.strip()
+    return int(commit, 16) % shares, f"chosen by commit {commit[:12]}"
+
+
+def chosen_share(config: pytest.Config) -> tuple[int, int, str] | None:
+    """What `--share` says: which share, of how many, and who chose it. None without it."""
+    given = config.getoption("--share")
+    if given is None:
+        return None
+    parts = re.fullmatch(r"(commit|\d+)(?:/(\d+))?", given)
+    shares = int(parts[2] or SHARES) if parts else 0
+    if parts and shares > 0:
+        if parts[1] == "commit":
+            share, reason = share_of_commit(config.rootpath, shares)
+            return share, shares, reason
+        if int(parts[1]) < shares:
+            return int(parts[1]), shares, "given"
+    raise pytest.UsageError(
+        f"--share={given}: write K or K/N, with K from 0 to N - 1, or commit for K; N is {SHARES} else"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    chosen = chosen_share(config)
+    if chosen is None:
+        return None
+    share, shares, reason = chosen
+    dealt = "all tests" if config.getoption("--share-all") else "the slow tests"
+    return f"share {share} of {shares} of {dealt} ({reason}); tests of the other shares are deselected"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = chosen_share(config)
+    if chosen is None:
+        return
+    share, shares, _ = chosen
+    everything = config.getoption("--share-all")
+    kept: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        is_dealt = everything or item.get_closest_marker("slow") is not None
+        (others if is_dealt and share_of(item.nodeid, shares) != share else kept).append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = kept
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """A worker of pytest-xdist notes what is deselected, since nobody else reports it."""
+    output = getattr(items[0].config, "workeroutput", None) if items else None
+    if output is not None:
+        output.setdefault(_DESELECTED, []).extend(item.nodeid for item in items)
+
+
+@dataclass
+class _Deselected:
+    """In the place of a test that another process deselected: what counts these looks at their attributes."""
+
+    nodeid: str
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """All workers of pytest-xdist deselect the same, and pytest's last line counts it as without them.
+
+    `node` is one of them that has ended; pytest-xdist declares no types.
+    """
+    deselected = getattr(node, "workeroutput", {}).get(_DESELECTED)
+    reporter = node.config.pluginmanager.get_plugin("terminalreporter")
+    if deselected and reporter is not None:
+        reporter.stats["deselected"] = [_Deselected(nodeid) for nodeid in deselected]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """Write the reference pages in docs/ from the code: `python scripts/generate_docs.py [--check]`.
 
-Errors, limits, hooks and commands are described where they are defined; these pages carry that over.
+Errors, limits, hooks, commands, laws and the options of stores are described where they are defined; these pages carry
+that over.
 """
 
 from __future__ import annotations
@@ -9,17 +10,23 @@ import ast
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 import click
+from docs_of_options import PAGES as PAGES_WITH_OPTIONS
+from docs_of_options import with_options
 
 from threadkeep import cli, errors
 from threadkeep.port import canonical, hooks, limits
+from threadkeep_contract import laws, saboteurs
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 WIDTH: Final = 110
@@ -33,13 +40,11 @@ def attribute_docs(source: str, name: str) -> dict[str, str]:
         body = next(node.body for node in body if isinstance(node, ast.ClassDef) and node.name == name)
     found = {}
     for node, after in pairwise(body):
-        target = (
-            node.target
-            if isinstance(node, ast.AnnAssign)
-            else node.targets[0]
-            if isinstance(node, ast.Assign)
-            else None
-        )
+        match node:
+            case ast.AnnAssign(target=target) | ast.Assign(targets=[target]):
+                pass
+            case _:
+                continue
         if isinstance(target, ast.Name) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             found[target.id] = inspect.cleandoc(str(after.value.value))
     return found
@@ -129,26 +134,79 @@ def help_text(command: click.Command, name: str, parent: click.Context | None) -
         return command.get_help(ctx)
 
 
-PAGES: Final[dict[str, tuple[Callable[[], Iterator[str]], ModuleType]]] = {
-    "errors.md": (errors_page, errors),
-    "limits.md": (limits_page, limits),
-    "hooks.md": (hooks_page, hooks),
-    "commands.md": (commands_page, cli),
+LAW_PAGES: Final = {number: f"{number:02}-{laws.NAMES[number - 1].replace('_', '-')}.md" for number in laws.NUMBERS}
+"""Number -> page of each law, in docs/laws."""
+
+
+def law_modules(number: int) -> tuple[ModuleType, ModuleType]:
+    """The module of a law, and that of its saboteurs."""
+    name = laws.NAMES[number - 1]
+    return import_module(f"{laws.__name__}.{name}"), import_module(f"{saboteurs.__name__}.{name}")
+
+
+def law_page(number: int) -> Iterator[str]:
+    """A page of docs/laws: the prose, the checks, and the saboteurs that the law must catch."""
+    law = laws.law(number)
+    module, broken = law_modules(number)
+    title, _, prose = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
+    if title != f"Law {number}: {law.title.lower()}.":
+        raise SystemExit(f"the docstring of {module.__name__} does not begin with the law's number and title")
+    yield f"# {title.removesuffix('.')}"
+    yield linked(prose, number)
+    yield "## What is checked"
+    checks = [(name, getattr(law, name).__doc__) for name in laws.checks(law)]
+    yield "\n".join(linked(bullet(name, text), number) for name, text in checks)
+    yield "## How stores break it"
+    yield "Each of these is a store that the suite has to reject by this law."
+    yield "\n".join(
+        bullet(kind.fault, f"{kind.__doc__} Seen in: {kind.seen_in}.") for kind in saboteurs.of_module(broken)
+    )
+
+
+def linked(text: str, own: int) -> str:
+    """The text, with each mention of another law as a link to its page."""
+
+    def link(found: re.Match[str]) -> str:
+        number = int(found.group(1))
+        return found.group() if number == own else f"[{found.group()}]({LAW_PAGES[number]})"
+
+    return re.sub(r"\blaw (\d+)\b", link, text)
+
+
+def bullet(name: str, text: str | None) -> str:
+    """An entry of a list in Markdown, from a docstring of one paragraph."""
+    if not text or "\n\n" in text.strip():
+        raise SystemExit(f"the docstring of {name} is not one paragraph")
+    lines = textwrap.wrap(" ".join(text.split()), 116, break_long_words=False, break_on_hyphens=False)
+    if any(re.match(r"([-+*#]|\d+[.)])( |$)|>", line) for line in lines):
+        raise SystemExit(f"a line of {name} would begin with a mark of Markdown: say it in other words")
+    return "\n  ".join([f"- `{name}`:", *lines])
+
+
+PAGES: Final[dict[str, tuple[Callable[[], Iterator[str]], tuple[ModuleType, ...]]]] = {
+    "errors.md": (errors_page, (errors,)),
+    "limits.md": (limits_page, (limits,)),
+    "hooks.md": (hooks_page, (hooks,)),
+    "commands.md": (commands_page, (cli,)),
+    **{f"laws/{LAW_PAGES[number]}": (partial(law_page, number), law_modules(number)) for number in laws.NUMBERS},
 }
-"""Each page, what writes it, and the module that it is written from."""
+"""Each page, what writes it, and the modules that it is written from."""
 
 
 def page_text(name: str) -> str:
     """The page as it should be."""
-    write, module = PAGES[name]
-    note = f"<!-- Written by scripts/generate_docs.py from {module.__name__}; change that. -->"
+    if name in PAGES_WITH_OPTIONS:
+        return with_options(name, (DOCS / name).read_text(encoding="utf-8"))
+    write, modules = PAGES[name]
+    sources = " and ".join(module.__name__ for module in modules)
+    note = f"<!-- Written by scripts/generate_docs.py from {sources}; change that. -->"
     first, *rest = write()
     return "\n\n".join([first, note, *rest]) + "\n"
 
 
 def main() -> None:
     """Write the pages; with --check, exit with an error where one is not what would be written."""
-    for name in PAGES:
+    for name in (*PAGES, *PAGES_WITH_OPTIONS):
         text = page_text(name)
         if "--check" not in sys.argv[1:]:
             (DOCS / name).write_text(text, encoding="utf-8")

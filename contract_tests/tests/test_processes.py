@@ -303,7 +303,8 @@ def test_workers_that_race_are_forked_by_two_servers_and_share_nothing(url: str)
             forked = [worker._process for worker in team if isinstance(worker._process, ForkedProcess)]
             assert len(forked) == 3
             parents = [process._server.process.pid for process in forked]
-            assert parents[0] == parents[2] != parents[1]
+            assert parents[0] == parents[2]
+            assert parents[0] != parents[1]
             await asyncio.gather(*(worker.outcomes_of(Run((Step("load", THREAD),))) for worker in team))
             everyone = [*(process.pid for process in forked), *parents[:2]]
             handles = [_handles(pid) for pid in everyone]
@@ -348,7 +349,8 @@ def test_a_changed_environment_gets_another_fork_server(
         assert isinstance(before._process, ForkedProcess)
         assert isinstance(meanwhile._process, subprocess.Popen)
         assert isinstance(after._process, ForkedProcess)
-        assert before._process._server is own is not after._process._server
+        assert before._process._server is own
+        assert after._process._server is not own
         assert own.process.returncode == 0
         after._process._server.end()
 

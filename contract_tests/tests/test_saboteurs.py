@@ -29,9 +29,10 @@ from threadkeep.port import (
     register,
     scan_backend,
 )
-from threadkeep_contract.harness import PROFILES, Harness, LawBroken
-from threadkeep_contract.laws import HOMES, checks
+from threadkeep_contract.harness import Harness, LawBroken
+from threadkeep_contract.laws import NAMES, NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
+from threadkeep_contract.profiles import PROFILES
 from threadkeep_contract.report import judge
 from threadkeep_contract.saboteurs import SABOTEURS, SOUND, FileStore, Saboteur
 
@@ -60,6 +61,7 @@ def url_of(name: str, tmp_path: Path) -> str:
     return f"saboteur://{name}{tmp_path}/store.db" if issubclass(kind, FileStore) else f"saboteur://{name}/judged"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_found_is_enough")
 @pytest.mark.parametrize("fault", SABOTEURS)
 def test_every_saboteur_is_rejected_by_its_law(fault: str, tmp_path: Path) -> None:
@@ -79,7 +81,8 @@ def test_every_saboteur_is_rejected_by_its_law(fault: str, tmp_path: Path) -> No
     pytest.fail(f"law {law.number} keeps {fault!r}; checks without a verdict: {crashes}")
 
 
-@pytest.mark.parametrize("number", HOMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("name", SOUND)
 def test_the_sound_stores_are_accepted(name: str, number: int, tmp_path: Path) -> None:
     report = judge(url_of(name, tmp_path), laws=[number], profile="quick", seed=SEED)
@@ -88,7 +91,7 @@ def test_the_sound_stores_are_accepted(name: str, number: int, tmp_path: Path) -
 
 def test_every_law_has_at_least_two_saboteurs() -> None:
     count = Counter(kind.caught_by for kind in SABOTEURS.values())
-    assert set(count) == set(HOMES)
+    assert set(count) == set(NUMBERS)
     assert min(count.values()) >= 2
 
 
@@ -96,7 +99,12 @@ def test_every_law_has_at_least_two_saboteurs() -> None:
 def test_every_saboteur_says_what_is_broken_and_where_it_was_seen(kind: type[Saboteur]) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", kind.fault)
     assert kind.seen_in
-    assert kind.__doc__
+    assert re.fullmatch(r"[A-Z`].* .*[.)]", " ".join((kind.__doc__ or "").split()))
+
+
+@pytest.mark.parametrize("kind", SABOTEURS.values(), ids=SABOTEURS)
+def test_every_saboteur_stands_in_the_module_of_its_law(kind: type[Saboteur]) -> None:
+    assert kind.__module__ == f"{plugin.__name__}.{NAMES[kind.caught_by - 1]}"
 
 
 # URLs

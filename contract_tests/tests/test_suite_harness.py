@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from threadkeep.errors import StoreError, TailMoved
 from threadkeep.port import Changes, Clause, Tail, Thread, Window
-from threadkeep_contract.harness import PROFILES, Harness, LawBroken, appending, record
+from threadkeep_contract.harness import Harness, LawBroken, appending, record
 from threadkeep_contract.history import Call, History
+from threadkeep_contract.profiles import PROFILES
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_refused_wants_the_error_that_was_named(harness: Harness) -> None:
 
 def test_an_exploration_shows_its_smallest_failure(harness: Harness) -> None:
     async def check(count: int) -> None:
-        handle = harness.handles[0] if harness.handles else await harness.open()
+        (handle,) = await harness.reused(1)
         scope = Thread(harness.fresh(), "t")
         for number in range(count):
             await handle.commit(scope, appending(harness, 1, record(f"m{number}")))

@@ -10,8 +10,9 @@ import pytest
 
 from threadkeep.errors import MessageConflict
 from threadkeep.port import Changes, Put, Record, Resource, Snapshot, Tail, Thread, Window
-from threadkeep_contract.harness import PROFILES, Harness, appending, record
+from threadkeep_contract.harness import Harness, appending, record
 from threadkeep_contract.history import source
+from threadkeep_contract.profiles import PROFILES
 
 
 @pytest.fixture

@@ -118,7 +118,9 @@ def test_programs_reach_every_outcome() -> None:
         for number, text in imagine(program, range(len(program.operations))).items():
             kind = type(program.operations[number]).__name__
             name = text.partition("(")[0]
-            seen[f"{kind} {name}" if name in ("TailMoved", "MessageConflict", "VersionMoved") else kind] += 1
+            if name in ("TailMoved", "MessageConflict", "VersionMoved"):
+                kind = f"{kind} {name}"
+            seen[kind] += 1
 
     play()
     share = {outcome: count / seen.total() for outcome, count in seen.items()}

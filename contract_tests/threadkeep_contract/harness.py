@@ -12,9 +12,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -24,53 +23,12 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from threadkeep.errors import ThreadkeepError
-from threadkeep.port import Changes, Clause, Record, canonical_json, open_store, scheme_of
+from threadkeep.port import Changes, Clause, Record, Stored, Window, canonical_json, open_store, scheme_of
 from threadkeep_contract.history import History, Recorded, source
+from threadkeep_contract.profiles import DEFAULT, Profile
 
 T = TypeVar("T")
 E = TypeVar("E", bound=ThreadkeepError)
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """How much is tried. Every number of the suite that depends on the time one has is here."""
-
-    name: str
-    examples: int
-    """Examples of each exploration; a check may ask for a share of it."""
-    steps: int
-    """Operations in one example, at most."""
-    rounds: int
-    """Rounds of a race between tasks."""
-    tasks: int
-    """Tasks that race at once."""
-    processes: int
-    """Worker processes that race at once."""
-    process_rounds: int
-    """Rounds of a race between processes."""
-    kills: int
-    """Worker processes that are killed in one check."""
-    length: int
-    """Messages in a long thread."""
-    bystanders: int
-    """Other threads and resources whose presence must not show."""
-    seconds: float
-    """Time limit of one `Harness.run`; a store that takes longer hangs."""
-    shrink_seconds: float
-    """How long a failing example is made smaller."""
-    share: int
-    """Of the catalogue of confusable scopes every how manieth is tried; see `Harness.some`."""
-
-
-PROFILES: Final[Mapping[str, Profile]] = {
-    profile.name: profile
-    for profile in (
-        Profile("brief", 5, 12, 2, 4, 3, 2, 1, 120, 20, 60, 5, 27),
-        Profile("quick", 20, 20, 5, 8, 3, 5, 2, 200, 40, 60, 5, 3),
-        Profile("default", 80, 30, 20, 16, 3, 20, 8, 500, 200, 60, 10, 1),
-        Profile("deep", 1500, 60, 200, 32, 6, 200, 300, 5000, 2000, 300, 120, 1),
-    )
-}
 
 
 class LawBroken(AssertionError):
@@ -89,9 +47,9 @@ class LawBroken(AssertionError):
 
 
 class Law:
-    """One law of the contract: its number, its title, and its promises, each a method `test_...(self, harness)`.
+    """One law of the contract: its number, its title, and its checks, each a method `test_...(self, harness)`.
 
-    The module and the class open with the law in prose.
+    The docstrings of the law's module and of its checks are the law's page in docs/laws.
     """
 
     number: ClassVar[int]
@@ -104,7 +62,7 @@ class Harness:
     def __init__(
         self,
         url: str,
-        profile: Profile = PROFILES["default"],
+        profile: Profile = DEFAULT,
         seed: int = 0,
         *,
         check: str = "",
@@ -153,6 +111,12 @@ class Harness:
     def handles(self) -> Sequence[Recorded]:
         """The handles so far, in the order in which they were taken."""
         return self._handles
+
+    async def reused(self, count: int) -> Sequence[Recorded]:
+        """The first handles, so many of them: opened where there are fewer, and shared by examples and rounds."""
+        while len(self._handles) < count:
+            await self.open()
+        return self._handles[:count]
 
     def handle(self) -> Recorded:
         """As `open`, but the store has not been opened yet."""
@@ -357,6 +321,14 @@ class _LoopThread:
 
 
 # Material that many checks use
+
+ALL: Final = Window(before=10**6)
+"""The whole of any thread that a check makes."""
+
+
+def ids_of(records: Sequence[Stored]) -> list[str]:
+    """The ids of records, in their order."""
+    return [stored.id for stored in records]
 
 
 def record(record_id: str, text: str = "") -> Record:

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from threadkeep.port import Changes, Guard, Put, Resource, Thread, Window
-from threadkeep_contract.harness import Harness, record
+from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread
+from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import source
 from threadkeep_contract.linearizable import apply, plain
 from threadkeep_contract.model import Model
@@ -33,9 +33,6 @@ FEW: Final = 40
 
 LONGEST: Final = 0.15
 """Seconds that a victim is left to live, at most, after its first acknowledged step."""
-
-_ALL: Final = Window(before=100_000)
-
 
 Script = Callable[[str], tuple[Step, ...]]
 """From a resource id to what a victim does there."""
@@ -61,15 +58,19 @@ def _step(resource: Resource, number: int) -> Step:
     thread = Thread(resource.resource_id, f"thread{turn}")
     text = json.dumps(number)
     puts, common = (Put("work", text), Put("info", text)), (Put("work", text),)
-    count, size = ((80, 100), (3, 10), (2, 10), (30, 2_000))[kind] if kind < 4 else (0, 0)
-    records = tuple(record(f"{number}-{index}", "x" * size) for index in range(count))
+
+    def records(count: int, size: int) -> tuple[Record, ...]:
+        return tuple(record(f"{number}-{index}", "x" * size) for index in range(count))
+
     match kind:
-        case 0 | 3:
-            changes = Changes(number + 1, f"epoch{turn}", records, puts, common)
+        case 0:
+            changes = Changes(number + 1, f"epoch{turn}", records(80, 100), puts, common)
         case 1:
-            changes = Changes(number + 1, f"epoch{turn}", records)
+            changes = Changes(number + 1, f"epoch{turn}", records(3, 10))
         case 2:
-            changes = Changes(number + 1, f"epoch{turn}", records, puts, drop_after=81)
+            changes = Changes(number + 1, f"epoch{turn}", records(2, 10), puts, drop_after=81)
+        case 3:
+            changes = Changes(number + 1, f"epoch{turn}", records(30, 2_000), puts, common)
         case 4:
             return Step("commit", resource, Changes(number + 1, puts=puts))
         case _:
@@ -94,14 +95,14 @@ class Survivor:
 async def look(handle: Guard, user: str) -> object:
     """All that can be seen of a resource, as one value, without a note in the history."""
     rows = await Guard.threads(handle, Resource(user), None, 1000, "created", ())
-    threads = [(row.thread_id, plain(await Guard.load(handle, Thread(user, row.thread_id), _ALL))) for row in rows]
+    threads = [(row.thread_id, plain(await Guard.load(handle, Thread(user, row.thread_id), ALL))) for row in rows]
     return (plain(await Guard.load(handle, Resource(user))), threads)
 
 
 def look_at_model(model: Model, user: str) -> object:
     """The same of the reference model."""
     rows = model.threads(Resource(user), None, 1000)
-    threads = [(row.thread_id, plain(model.load(Thread(user, row.thread_id), _ALL))) for row in rows]
+    threads = [(row.thread_id, plain(model.load(Thread(user, row.thread_id), ALL))) for row in rows]
     return (plain(model.load(Resource(user))), threads)
 
 
@@ -130,10 +131,13 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
     for first in range(0, harness.profile.kills, team):
         numbers = range(first, min(first + team, harness.profile.kills))
         users = [harness.fresh() + "user" for _ in numbers]
-        scripts = [
-            script(user)[: chance.randrange(1, FEW) if script is mixed and number % 3 == 2 else None]
-            for number, user in zip(numbers, users, strict=True)
-        ]
+        scripts = []
+        for number, user in zip(numbers, users, strict=True):
+            steps = script(user)
+            # Every third one is given so little to do that it is killed when it has done all.
+            if script is mixed and number % 3 == 2:
+                steps = steps[: chance.randrange(1, FEW)]
+            scripts.append(steps)
         async with workers(harness.url, len(numbers)) as victims:
             kills = []
             for number, user, victim, steps in zip(numbers, users, victims, scripts, strict=True):

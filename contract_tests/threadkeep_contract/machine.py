@@ -261,7 +261,7 @@ async def compare(harness: Harness, program: Program) -> None:
 
     At the end, everything that the program could have touched is read and compared once more.
     """
-    handles = [await harness.open(), await harness.open()] if not harness.handles else harness.handles[:2]
+    handles = await harness.reused(2)
     player, model = Player(program.pool, harness.fresh()), Model()
     for number, operation in enumerate(program.operations):
         await play(harness, handles, player, number, operation, model)

@@ -19,11 +19,14 @@ _ATTRIBUTE: Final = "_threadkeep_contract"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    # Imported here, as all of the suite: the module needs nothing but the standard library.
+    from threadkeep_contract.profiles import PROFILES
+
     group = parser.getgroup("threadkeep contract")
     group.addoption("--store-url", default=None, help="the store that threadkeep_contract's own suite judges")
     group.addoption(
         "--contract-profile",
-        choices=["brief", "quick", "default", "deep"],
+        choices=list(PROFILES),
         default=None,
         help="how much a contract suite tries (default: what the suite says in `profile`)",
     )
@@ -51,7 +54,7 @@ def _verify(config: pytest.Config, suite: Any, items: list[pytest.Item]) -> None
     """Refuse a suite that cannot judge, or not by all the laws; let go of tests that are no checks."""
     from threadkeep.errors import ThreadkeepError
     from threadkeep.port import open_store
-    from threadkeep_contract.harness import PROFILES
+    from threadkeep_contract.profiles import PROFILES
     from threadkeep_contract.suite import LAW_OF, LawsAreFinal, verify, verify_mark
 
     checks: list[tuple[pytest.Item, type[Law]]] = []
@@ -106,7 +109,7 @@ def pytest_runtest_makereport(
         "law": law.number,
         "title": law.title,
         "profile": item.config.getoption("contract_profile") or suite.profile,
-        "checks": sum(found is law for found in LAW_OF.values()),
+        "checks": list(LAW_OF.values()).count(law),
         "declined": dict(harness.declined) if harness is not None else {},
     }
     report.user_properties = [*report.user_properties, (_PROPERTY, note)]
@@ -124,22 +127,26 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         judged = sorted(item for item in laws.items() if item[0][0] == suite)
         terminalreporter.section(f"the contract: {suite} (profile {judged[0][1][0][1]['profile']})")
         for (_, number), found in judged:
-            note = found[0][1]
-            run = {report.nodeid for report, _ in found}
-            broken = sorted({report.nodeid for report, _ in found if report.failed})
-            declining = {report.nodeid for report, note in found if note["declined"]} - set(broken)
-            checks = (
-                f"{len(run)} checks" if len(run) == note["checks"] else f"{len(run)} of {note['checks']} checks run"
-            )
-            verdict = f"kept ({checks}{f', {len(declining)} not offered' if declining else ''})"
-            if broken:
-                verdict = f"BROKEN by {len(broken)} of {len(run)} checks"
-            elif run == declining:
-                verdict = "NOT OFFERED"
-            colour = {"red": True} if broken else {"yellow": True} if run == declining else {"green": True}
-            terminalreporter.write_line(f"law {number:2} {note['title']}: {verdict}", **colour)
-            for nodeid in broken:
-                terminalreporter.write_line(f"       {nodeid}", red=True)
-            declined = {what: reason for _, note in found for what, reason in note["declined"].items()}
-            for what, reason in sorted(declined.items()):
-                terminalreporter.write_line(f"       NOT OFFERED: {what} ({reason})", yellow=True, bold=True)
+            _write_law(terminalreporter, number, found)
+
+
+def _write_law(terminalreporter: Any, number: int, found: list[tuple[Any, dict[str, Any]]]) -> None:
+    """The verdict on a law, from the reports of its checks and their notes."""
+    note = found[0][1]
+    run = {report.nodeid for report, _ in found}
+    broken = sorted({report.nodeid for report, _ in found if report.failed})
+    declining = {report.nodeid for report, note in found if note["declined"]} - set(broken)
+    if broken:
+        verdict, colour = f"BROKEN by {len(broken)} of {len(run)} checks", "red"
+    elif run == declining:
+        verdict, colour = "NOT OFFERED", "yellow"
+    else:
+        checks = f"{len(run)} checks" if len(run) == note["checks"] else f"{len(run)} of {note['checks']} checks run"
+        not_offered = f", {len(declining)} not offered" if declining else ""
+        verdict, colour = f"kept ({checks}{not_offered})", "green"
+    terminalreporter.write_line(f"law {number:2} {note['title']}: {verdict}", **{colour: True})
+    for nodeid in broken:
+        terminalreporter.write_line(f"       {nodeid}", red=True)
+    declined = {what: reason for _, note in found for what, reason in note["declined"].items()}
+    for what, reason in sorted(declined.items()):
+        terminalreporter.write_line(f"       NOT OFFERED: {what} ({reason})", yellow=True, bold=True)

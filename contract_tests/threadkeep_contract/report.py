@@ -17,9 +17,10 @@ from rich.table import Table
 
 from threadkeep.errors import InvalidInput
 from threadkeep.port import open_store
-from threadkeep_contract.harness import PROFILES, Harness, Law, LawBroken
-from threadkeep_contract.laws import HOMES, checks
+from threadkeep_contract.harness import Harness, Law, LawBroken
+from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
+from threadkeep_contract.profiles import DEFAULT, PROFILES
 
 Status: TypeAlias = Literal["kept", "broken", "not offered"]
 
@@ -146,7 +147,7 @@ Progress: TypeAlias = Callable[[int, int, type[Law], str], None]
 def judge(
     url: str,
     laws: Iterable[int] | None = None,
-    profile: str = "default",
+    profile: str = DEFAULT.name,
     seed: int = 0,
     *,
     database: bool = False,
@@ -162,10 +163,10 @@ def judge(
     """
     if profile not in PROFILES:
         raise InvalidInput(f"there is no profile {profile!r}; take one of {', '.join(PROFILES)}")
-    numbers = sorted(HOMES if laws is None else set(laws))
+    numbers = sorted(NUMBERS if laws is None else set(laws))
     for number in numbers:
-        if number not in HOMES:
-            raise InvalidInput(f"there is no law {number}; laws count from 1 to {max(HOMES)}")
+        if number not in NUMBERS:
+            raise InvalidInput(f"there is no law {number}; laws count from 1 to {len(NUMBERS)}")
     _probe(url)
     plan = [(law, check) for law in map(law_of, numbers) for check in checks(law)]
     findings: dict[int, list[Finding]] = {number: [] for number in numbers}
@@ -232,8 +233,9 @@ def _find(law: type[Law], check: str, harness: Harness) -> Finding:
 
 
 def _count(verdict: Verdict) -> str:
-    declined = sum(finding.status == "not offered" for finding in verdict.findings)
-    return f"{len(verdict.findings)}{f', {declined} not offered' if declined else ''}"
+    declined = [finding for finding in verdict.findings if finding.status == "not offered"]
+    count = f"{len(verdict.findings)}"
+    return f"{count}, {len(declined)} not offered" if declined else count
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:

@@ -205,7 +205,8 @@ async def _patch(guard: Guard, scope: Thread | Resource, slot: str, key: str, tr
     """Add one key to the JSON object in a document, as often as it takes."""
 
     def change(seen: Snapshot) -> Changes:
-        found = (seen.docs if isinstance(scope, Thread) else seen.resource_docs).get(slot)
+        docs = seen.docs if isinstance(scope, Thread) else seen.resource_docs
+        found = docs.get(slot)
         body = {**json.loads(found.body if found and found.body else "{}"), key: True}
         put = Put(slot, json.dumps(body), found.version if found else 0)
         return Changes(now(), f"epoch-{key}" if isinstance(scope, Thread) else "", puts=(put,))

@@ -34,11 +34,12 @@ from threadkeep.port import (
     Window,
     open_store,
 )
-from threadkeep_contract.harness import PROFILES, Harness, record
+from threadkeep_contract.harness import Harness, record
 from threadkeep_contract.history import History, Recorded, source
 from threadkeep_contract.machine import START, Outcome, Player, Step, compare_resources, outcome
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import EVERYTHING, List, Load, Operation, Program, programs
+from threadkeep_contract.profiles import PROFILES
 
 HANDLES: Final = 2
 """Handles of each store, as operations number them."""

@@ -47,6 +47,7 @@ class DynamoDB(Kind):
     package = "default-jre-headless"
     # A server that stands in for the real one and is many times slower: a default profile takes as long as all others'.
     profile = "quick"
+    slow = True
 
     def find(self) -> Path | None:
         jars = built("dynamodb-local")

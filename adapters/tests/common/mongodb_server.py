@@ -56,6 +56,7 @@ class _Scanning(_Mongo):
 
     # The default profile makes about 60,000 calls, and every one of them makes such a server scan.
     profile = "quick"
+    slow = True
     buckets: ClassVar[int] = 64
     """Over how many collections a store spreads its commits, so that each is short."""
 

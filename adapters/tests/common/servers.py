@@ -68,6 +68,8 @@ class Kind(ABC):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     profile: ClassVar[str] = "default"
     """How much of the contract is tried on it, unless `--contract-profile` says it."""
+    slow: ClassVar[bool] = False
+    """Whether its suite of the contract is marked slow."""
 
     @abstractmethod
     def find(self) -> Path | None:

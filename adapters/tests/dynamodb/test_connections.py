@@ -21,6 +21,8 @@ from threadkeep.errors import OutcomeUnknown, StoreClosed, StoreError, StoreUnav
 from threadkeep.port import Guard, Put, Resource, Thread, Window, open_store
 from threadkeep_adapters.lane import Lane, LaneBusyError
 
+pytestmark = pytest.mark.slow
+
 PUTS = (Put("a", "1"),)
 
 

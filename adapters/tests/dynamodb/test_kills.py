@@ -30,6 +30,8 @@ from threadkeep.port import MISSING, Changes, Guard, Receipt, Record, Resource, 
 from threadkeep_adapters.dynamodb import connections
 from threadkeep_adapters.dynamodb.connections import session_of
 
+pytestmark = pytest.mark.slow
+
 
 def watch() -> None:
     """In the process of `Victims`: count the requests of every child."""

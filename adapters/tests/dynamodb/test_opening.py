@@ -25,6 +25,8 @@ from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, open_
 from threadkeep_adapters.dynamodb.layout import SCHEMA_KEY
 from threadkeep_adapters.dynamodb.schema import KEYS
 
+pytestmark = pytest.mark.slow
+
 BARE = """
 import asyncio, sys
 from threadkeep.port import open_store

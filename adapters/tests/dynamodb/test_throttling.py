@@ -27,6 +27,8 @@ from servers import Server
 from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
 
+pytestmark = pytest.mark.slow
+
 ALL = Window(before=1000)
 MANY = 100
 

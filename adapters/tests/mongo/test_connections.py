@@ -19,6 +19,8 @@ from threadkeep.errors import OutcomeUnknown, StoreUnavailable
 from threadkeep.port import Changes, Guard, Put, Resource, Thread, open_store
 from threadkeep_adapters.mongo import connections
 
+pytestmark = pytest.mark.slow
+
 MONITORS: Final = 2
 """Connections beside the pool, by which PyMongo watches a server: one, and one more where it streams."""
 

@@ -21,6 +21,8 @@ from threadkeep.port import Changes, Guard, Put, Record, Resource, Scope, Snapsh
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.requests import Requests
 
+pytestmark = pytest.mark.slow
+
 ALL: Final = Window(before=9)
 Act = Callable[[Guard], Awaitable[object]]
 

@@ -18,6 +18,8 @@ from pymongo.monitoring import (
     register,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Requests(CommandListener):
     """Tells of each request before it is sent."""

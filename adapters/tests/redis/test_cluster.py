@@ -25,6 +25,8 @@ from threadkeep_adapters.redis.layout import ResourceKeys
 from threadkeep_adapters.redis.store import RedisStore
 from threadkeep_contract.confusable import PAIRS
 
+pytestmark = pytest.mark.slow
+
 INDEX = b"threadkeep:resources"
 
 

@@ -83,6 +83,7 @@ def write_for_ever(url: str, name: str, told: str) -> None:
         asyncio.run(run(lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["?timeout=60", "?timeout=60&synchronous=normal"])
 def test_what_was_acknowledged_survives_sigkill_and_nothing_is_torn(tmp_path: Path, options: str) -> None:
     path = tmp_path / "t.db"

@@ -28,6 +28,8 @@ from threadkeep.agent.turn import TURN
 from threadkeep.messages import Message
 from threadkeep.port import Clause, Thread, Window, open_store
 
+pytestmark = pytest.mark.slow
+
 TURNS: Final = int(os.environ.get("THREADKEEP_CRASH_TURNS", "12"))
 SEED: Final = int(os.environ.get("THREADKEEP_CRASH_SEED", str(random.SystemRandom().randrange(2**32))))
 THREADS: Final = 3

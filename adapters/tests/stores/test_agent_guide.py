@@ -24,6 +24,8 @@ from threadkeep.errors import ReadOnly, ThreadNotFound
 from threadkeep.messages import ToolCallPart
 from threadkeep.models import Model, ModelRequest, ProviderModel, ScriptedModel
 
+pytestmark = pytest.mark.slow
+
 Use = Callable[[Callable[[Memory, Callable[[str], str]], Awaitable[None]]], None]
 
 STORES = sorted(set(store_urls.SCHEMES) & set(store_urls.URLS))

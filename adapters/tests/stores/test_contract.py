@@ -29,7 +29,8 @@ def suite_of(judged: str) -> type[ContractSuite]:
     url = URLS[judged](Path(_folder.name))
     name = f"Test{judged.title().replace(' ', '')}"
     profile = KINDS[judged].profile if judged in KINDS else ContractSuite.profile
-    return type(name, (ContractSuite,), {"url": url, "judged": judged, "profile": profile, "__module__": __name__})
+    suite = type(name, (ContractSuite,), {"url": url, "judged": judged, "profile": profile, "__module__": __name__})
+    return pytest.mark.slow(suite) if judged in KINDS and KINDS[judged].slow else suite
 
 
 globals().update(

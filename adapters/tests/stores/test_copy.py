@@ -26,6 +26,8 @@ from threadkeep import Memory
 from threadkeep.cli import main
 from threadkeep.port import Clause
 
+pytestmark = pytest.mark.slow
+
 KILLS: Final = 4
 """Copies that are killed in the middle, for each store."""
 

@@ -25,6 +25,8 @@ from threadkeep_contract.confusable import Spot
 from threadkeep_contract.harness import LawBroken
 from threadkeep_contract.operations import Load, Program
 
+pytestmark = pytest.mark.slow
+
 SECONDS: Final = 30.0
 """How long scripts are played on all stores."""
 

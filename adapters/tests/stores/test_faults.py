@@ -21,6 +21,8 @@ from servers import Kind, Server
 from threadkeep.errors import StoreError
 from threadkeep.port import Changes, Guard, Put, Record, Thread, Window, open_store
 
+pytestmark = pytest.mark.slow
+
 _MONGO: Final = "serverSelectionTimeoutMS=5000&socketTimeoutMS=5000"
 _REDIS: Final = "timeout=10&connect_timeout=5"
 

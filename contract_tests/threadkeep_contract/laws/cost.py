@@ -2,6 +2,11 @@
 
 Each store declares how many round trips `load` and `commit` take; the suite counts them. One each is the aim. Every
 cost is independent of the number of other threads and resources, and, but for full reads, of the length of the thread.
+
+A store counts in its `meter`, at the place where it calls its driver: `trips` are requests sent and awaited (for an
+embedded database, transactions), `rows` are the records, documents and threads that crossed between the adapter and the
+backend. Four rows more than asked for are allowed: the thread's own, its counters, one looked at ahead. Time is not
+measured here.
 """
 
 from __future__ import annotations
@@ -101,6 +106,12 @@ class Cost(Law):
     title = "Cost"
 
     def test_a_load_takes_the_round_trips_declared(self, harness: Harness) -> None:
+        """A load takes exactly the round trips declared, in a thread of 1, of 10 and of many messages (500 in the
+        default profile), for every kind of window, with and without working memory. A load of a resource or of a
+        missing thread takes at least one and no more than that. A store may declare more for loads of anything but the
+        newest messages (`most_load`); these then take at least one round trip and no more than that.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             load, most = handle.costs.load, handle.costs.most_load
@@ -123,6 +134,12 @@ class Cost(Law):
         harness.run(run)
 
     def test_a_commit_takes_the_round_trips_declared(self, harness: Harness) -> None:
+        """A commit by a caller that has just seen the thread takes exactly the round trips declared: for one message,
+        for 50, for the most that the store declares, for documents of the thread and of the resource, and for an empty
+        commit. A store may declare another number for the first commit to a thread (`first_commit`), and more for a
+        commit of more than 50 messages (`most_commit`), which then takes at least one and no more than that.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             costs, full = handle.costs, f"{handle.limits.commit_messages} messages"
@@ -143,6 +160,8 @@ class Cost(Law):
         harness.run(run)
 
     def test_a_repeated_commit_costs_the_same_for_few_messages_and_for_many(self, harness: Harness) -> None:
+        """A commit that is repeated takes as many round trips for 50 messages as for one."""
+
         async def run() -> None:
             handle = await harness.open()
             spent = []
@@ -157,6 +176,10 @@ class Cost(Law):
         harness.run(run)
 
     def test_the_newest_messages_cost_the_same_in_a_long_thread(self, harness: Harness) -> None:
+        """A load of the newest five messages, with working memory, takes the same round trips and moves the same rows
+        in a long thread as in a short one.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             spent = []
@@ -173,6 +196,8 @@ class Cost(Law):
         harness.run(run)
 
     def test_a_window_costs_the_same_anywhere_in_a_long_thread(self, harness: Harness) -> None:
+        """A window anywhere in a long thread, by position and by id, moves no more than what is in it."""
+
         async def run() -> None:
             handle = await harness.open()
             length = harness.profile.length
@@ -187,6 +212,8 @@ class Cost(Law):
         harness.run(run)
 
     def test_a_commit_costs_the_same_in_a_long_thread(self, harness: Harness) -> None:
+        """A commit costs the same in a long thread as in a short one, also by a caller that has not seen the thread."""
+
         async def run() -> None:
             handle = await harness.open()
             spent: list[dict[str, Spent]] = []
@@ -205,6 +232,10 @@ class Cost(Law):
         harness.run(run)
 
     def test_other_threads_and_resources_cost_nothing(self, harness: Harness) -> None:
+        """A load, a commit, a commit that creates a thread, and a deletion cost the same alone and beside many other
+        threads of the same and of other resources.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             thread = await _thread(harness, handle, SHORT)
@@ -233,6 +264,10 @@ class Cost(Law):
         harness.run(run)
 
     def test_a_page_of_a_list_costs_what_is_on_it(self, harness: Harness) -> None:
+        """A page of a list moves what is on it, wherever in the list it is, in as many round trips as a list of one
+        page takes, and costs the same beside many threads of others.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             small, large = (harness.fresh() + "user" for _ in range(2))

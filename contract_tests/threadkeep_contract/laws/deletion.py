@@ -1,10 +1,10 @@
-"""Law 10, deletion.
+"""Law 10: deletion.
 
 Deleting a thread removes its messages, working memory, ids and indexes, and nothing else; erasing a resource removes
-everything of that resource, and a raw scan of the backend finds no trace of its id or contents. Deleting is
-idempotent. A thread created again under the same id starts empty, in a new epoch, at version and position 1, and a late
-writer that still holds the old thread's tail cannot write into it. Truncating a thread (dropping the messages after
-one) is a commit like any other; the ids dropped are free again.
+everything of that resource, and a raw scan of the backend finds no trace of its id or contents. Deleting is idempotent.
+A thread created again under the same id starts empty, in a new epoch, at version and position 1, and a late writer that
+still holds the old thread's tail cannot write into it. Truncating a thread (dropping the messages after one) is a
+commit like any other; the ids dropped are free again.
 """
 
 from __future__ import annotations
@@ -31,12 +31,10 @@ from threadkeep.port import (
     scan_backend,
 )
 from threadkeep_contract.confusable import PAIRS, Spot
-from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import EVERYTHING, Program, programs
-
-ALL = Window(before=10**6)
 
 NEIGHBOURS: Final = (
     *(("foo", "foobar"), ("foobar", "foo"), ("foo", "fo"), ("a", "a:b"), ("a", "a/b"), ("a%", "abc"), ("a_c", "abc")),
@@ -82,7 +80,9 @@ class Deletion(Law):
     title = "Deletion"
 
     def test_a_deleted_thread_is_missing(self, harness: Harness) -> None:
-        """No records, ids, documents or row; its resource's documents stay; a resource of nothing is not listed."""
+        """A deleted thread looks like one that never was, through every handle, in windows by id and in lists of both
+        orders. Its resource's documents stay, and a resource that has nothing left is not listed.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -107,10 +107,12 @@ class Deletion(Law):
         harness.run(check)
 
     def test_deleting_a_thread_leaves_all_others(self, harness: Harness) -> None:
-        """Neighbours whose ids begin alike or match as patterns, in the same resource, and the same id elsewhere."""
+        """Deleting a thread leaves its neighbours whole: threads whose ids begin alike, match as patterns, or differ in
+        case or normal form, in the same resource, and the same id in others.
+        """
 
         async def check(mine: str, other: str) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             room = harness.fresh()
             scope = Thread(room + "r", mine)
             others = [Thread(room + "r", other), Thread(room + "s", mine), Thread(room + "r" + mine, other)]
@@ -128,10 +130,12 @@ class Deletion(Law):
             harness.run(check, mine, other)
 
     def test_erasing_a_resource_leaves_all_others(self, harness: Harness) -> None:
-        """Everything of it goes: threads, documents, its place in lists; neighbours stay whole."""
+        """Erasing a resource removes its threads, its documents and its place in the list of resources, and leaves
+        resources whole whose ids begin alike, match as patterns, or differ in case or normal form.
+        """
 
         async def check(mine: str, other: str) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             room = harness.fresh()
             threads = [Thread(room + mine, "t"), Thread(room + mine, "u"), Thread(room + mine, other)]
             others = [Thread(room + other, "t"), Thread(room + other, "u"), Thread(room + other, mine)]
@@ -154,10 +158,12 @@ class Deletion(Law):
             harness.run(check, mine, other)
 
     def test_deleting_confusable_scopes(self, harness: Harness) -> None:
-        """Of every pair of the catalogue, deleting one leaves the other, thread by thread and resource by resource."""
+        """Of two scopes that a careless store takes for one, deleting or erasing one leaves the other. Half of the
+        catalogue of law 1 is tried.
+        """
 
         async def check(mine: Spot, other: Spot) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             room = harness.fresh()
             scope, kept = mine.thread(room), other.thread(room)
             await _full(harness, handle, scope)
@@ -175,7 +181,9 @@ class Deletion(Law):
             harness.run(check, pair.second, pair.first)
 
     def test_large_scopes_are_deleted_whole(self, harness: Harness) -> None:
-        """More threads, and more messages, than one batch of a backend takes; and a truncation of as many."""
+        """Threads, and resources, that are larger than a batch of a backend are deleted whole, and so is what a
+        truncation drops. Every id is free afterwards.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -210,7 +218,7 @@ class Deletion(Law):
         harness.run(check)
 
     def test_deleting_is_idempotent(self, harness: Harness) -> None:
-        """What is not there can be deleted, again and again, and creates nothing."""
+        """Deleting what is not there, again and again, is no error and creates nothing."""
 
         async def check() -> None:
             handle = await harness.open()
@@ -230,7 +238,9 @@ class Deletion(Law):
         harness.run(check)
 
     def test_a_thread_created_again_starts_empty(self, harness: Harness) -> None:
-        """In a new epoch, at position 1 and version 1, with its own times, and with every old id free."""
+        """A thread that is created again, after a deletion and after an erasure, starts in a new epoch, with times of
+        its own, at position 1 and at version 1, and with every old id free.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -260,7 +270,9 @@ class Deletion(Law):
         harness.run(check)
 
     def test_a_late_writer_cannot_write_into_the_new_thread(self, harness: Harness) -> None:
-        """With the old tail or the old epoch, whatever the position is: TailMoved with the tail now."""
+        """A late writer, with the tail or the epoch of a deleted thread, gets `TailMoved` with the tail that is, also
+        where the new thread has as many messages. A cursor of the old thread is `InvalidCursor` in the new one.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -296,7 +308,9 @@ class Deletion(Law):
         harness.run(check)
 
     def test_truncating_is_a_commit_like_any_other(self, harness: Harness) -> None:
-        """It moves the tail, frees the ids, keeps what is below, and obeys `if_tail`."""
+        """A truncation moves the tail, frees the ids, keeps what is below, counts as activity and obeys `if_tail`. It
+        may stand beside an append in one commit, and drops nothing where there is nothing above.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -338,7 +352,10 @@ class Deletion(Law):
         harness.run(check)
 
     def test_no_trace_is_left(self, harness: Harness) -> None:
-        """A raw scan of the backend finds a resource's ids and contents before it is erased, and none of them after."""
+        """A raw scan of the backend finds no trace of what was deleted. It is made through the plugin's hook
+        `scan_backend`, and has to find ids and contents before the deletion, or else it is blind. Where there is no
+        such hook, the report says NOT OFFERED.
+        """
         if scan_backend(harness.url) is None:
             harness.decline(
                 "raw scan", "the plugin has no scan_backend hook, so traces were looked for by reading only"
@@ -346,7 +363,7 @@ class Deletion(Law):
             return
 
         async def check(erase: bool) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             marks = {
                 name: f"{name}{secrets.token_hex(12)}" for name in ("resource", "thread", "message", "text", "memory")
             }
@@ -369,7 +386,7 @@ class Deletion(Law):
         harness.run(check, True)
 
     def test_programs_with_deletions_answer_as_the_model(self, harness: Harness) -> None:
-        """Random deletions, erasures and truncations between everything else."""
+        """Random deletions, erasures and truncations between everything else are answered as by the reference model."""
 
         async def check(program: Program) -> None:
             await compare(harness, program)

@@ -1,10 +1,12 @@
-"""Law 2, no duplication.
+"""Law 2: no duplication.
 
 A message id is unique in its thread. Appending a message that is there already, equal, is a no-op that returns its
 first position: in the same call, later, from another process, after a crash, mixed with new ones. The same id with
-another body is MessageConflict, and nothing of that append is written. Two messages with different ids are two
-messages, however equal their contents are: two turns that say the same thing are both kept. The same id in two
-threads is two unrelated messages.
+another body is `MessageConflict`, and nothing of that append is written. Two messages with different ids are two
+messages, however equal their contents are: two turns that say the same thing are both kept. The same id in two threads
+is two unrelated messages.
+
+Repetition from other processes is checked under law 5, and repetition after kills under law 6.
 """
 
 from __future__ import annotations
@@ -14,12 +16,10 @@ import asyncio
 from threadkeep.errors import MessageConflict
 from threadkeep.port import Changes, Clause, Put, Thread, Window
 from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
-from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
-
-ALL = Window(before=10**6)
 
 
 async def _read(handle: Recorded, scope: Thread) -> list[tuple[int, str, str]]:
@@ -34,7 +34,9 @@ class Duplication(Law):
     title = "No duplication"
 
     def test_a_repeated_append_is_a_no_op(self, harness: Harness) -> None:
-        """Equal again: the first positions come back, nothing is added; alone, mixed with new ones, in one call."""
+        """Messages that are appended again, equal, get their first positions, and nothing is added. They are repeated
+        whole, mixed with new messages, in another order, twice in one call and through another handle.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -59,7 +61,9 @@ class Duplication(Law):
         harness.run(check)
 
     def test_a_repeat_succeeds_though_the_tail_has_moved(self, harness: Harness) -> None:
-        """The repetition of a commit that happened gives its receipt, though its `if_tail` is not the tail any more."""
+        """The repetition of a commit that happened is answered with its receipt, though its `if_tail` is no longer the
+        tail.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -78,7 +82,9 @@ class Duplication(Law):
         harness.run(check)
 
     def test_another_body_is_a_conflict_and_nothing_is_written(self, harness: Harness) -> None:
-        """MessageConflict names the id; neither the records beside it nor the documents nor the times change."""
+        """The same id with another body, first, last or in the middle of an append, is a `MessageConflict` that names
+        the id. Records, documents and times are as before.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -105,7 +111,9 @@ class Duplication(Law):
         harness.run(check)
 
     def test_equal_contents_are_two_messages(self, harness: Harness) -> None:
-        """People say "yes" twice: equal texts, and even equal bodies, under two ids are both kept."""
+        """People say "yes" twice: messages with equal texts, and even with equal bodies, under different ids are all
+        kept.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -122,7 +130,9 @@ class Duplication(Law):
         harness.run(check)
 
     def test_the_same_id_in_two_threads_is_two_messages(self, harness: Harness) -> None:
-        """In two threads of one resource, and in two resources: no conflict, no overwriting, no moving."""
+        """One message id in two threads of a resource, and in two resources, is as many messages: none overwrites,
+        moves or conflicts with another, and dropping or deleting one leaves the others.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -146,10 +156,12 @@ class Duplication(Law):
         harness.run(check)
 
     def test_confusable_ids_are_two_messages(self, harness: Harness) -> None:
-        """Message ids are compared code point by code point: each of a pair is found, repeated and kept by itself."""
+        """Two message ids that a careless store takes for one are two messages in one thread. Of each pair of the
+        catalogue, both are kept, and each is found and repeated by its own id.
+        """
 
         async def check(one: str, other: str) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             scope = Thread(harness.fresh() + "r", "t")
             first, second = record(one, "one"), record(other, "other")
             await handle.commit(scope, appending(harness, START, first))
@@ -171,7 +183,9 @@ class Duplication(Law):
             harness.run(check, one, other)
 
     def test_the_same_append_from_many_tasks_is_stored_once(self, harness: Harness) -> None:
-        """Tasks on two handles append the same messages at once; each gets the same positions."""
+        """Messages that many tasks on two handles append at the same time are stored once, and each task gets the same
+        positions.
+        """
 
         async def check() -> None:
             handles = [await harness.open(), await harness.open()]
@@ -193,7 +207,9 @@ class Duplication(Law):
         harness.run(check)
 
     def test_a_repeat_after_reopening_is_a_no_op(self, harness: Harness) -> None:
-        """As after a crash of the client: a handle that was opened later knows the messages too."""
+        """Messages are known after the store was closed and opened again, as after a crash of the client: the
+        repetition gets the first positions, and nothing is added. Clause `durability`.
+        """
         if not harness.offers(Clause.DURABILITY):
             return
 
@@ -212,7 +228,9 @@ class Duplication(Law):
         harness.run(check)
 
     def test_programs_of_appends_answer_as_the_model(self, harness: Harness) -> None:
-        """Random appends of few ids, equal and unequal, some of them confusable, through two handles."""
+        """Random appends of few ids, with equal and unequal bodies and some of them confusable, through two handles,
+        are answered as by the reference model.
+        """
 
         async def check(program: Program) -> None:
             await compare(harness, program)

@@ -1,25 +1,24 @@
 """Law 6: durability and unknown outcomes.
 
 What was acknowledged survives the death of the client and a restart of the server (with the server settings that the
-adapter's page names). Where the store cannot know whether a write happened, it says so (OutcomeUnknown); repeating the
-same call is then always safe (law 2), and the library's own retries rely on nothing else.
+adapter's page names). Where the store cannot know whether a write happened, it says so (`OutcomeUnknown`); repeating
+the same call is then always safe (law 2), and the library's own retries rely on nothing else.
+
+A restart of a server is the adapter's own test, since a URL cannot ask for one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from threadkeep.errors import OutcomeUnknown, TailMoved, VersionMoved
-from threadkeep.port import Changes, Clause, Guard, Put, Receipt, Resource, Snapshot, Stored, Tail, Thread, Window
-from threadkeep_contract.harness import Harness, Law, record
+from threadkeep.port import Changes, Clause, Guard, Put, Receipt, Resource, Snapshot, Tail, Thread
+from threadkeep_contract.harness import ALL, Harness, Law, ids_of, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.kills import Script, appending, look, look_at_model, mixed, model_after, survivors
 from threadkeep_contract.linearizable import apply, plain
 from threadkeep_contract.processes import workers
 from threadkeep_contract.worker import Run, perform
-
-ALL = Window(before=10_000)
 
 REPETITIONS = 5
 """How often a call whose outcome is unknown is repeated before the check gives up."""
@@ -47,10 +46,6 @@ async def _interrupted(handle: Recorded, thread: Thread, changes: Changes, turns
         await asyncio.sleep(0)
     commit.cancel()
     await asyncio.gather(commit, return_exceptions=True)
-
-
-def _ids(records: Sequence[Stored]) -> list[str]:
-    return [stored.id for stored in records]
 
 
 async def _survive(harness: Harness, script: Script) -> None:
@@ -82,6 +77,10 @@ class Durability(Law):
     title = "Durability and unknown outcomes"
 
     def test_what_was_acknowledged_is_there_when_the_store_is_opened_again(self, harness: Harness) -> None:
+        """What was acknowledged is there when the store is opened again. A script of commits, truncations and deletions
+        is done in parts, with the store closed and opened between them; everything is as the reference model has it.
+        Clause `durability`.
+        """
         if not harness.offers(Clause.DURABILITY):
             return
 
@@ -102,6 +101,9 @@ class Durability(Law):
         harness.run(run)
 
     def test_positions_and_versions_go_on_when_the_store_is_opened_again(self, harness: Harness) -> None:
+        """After the store was closed and opened again, no position is given a second time, versions go on, and messages
+        are known. Clause `durability`.
+        """
         if not harness.offers(Clause.DURABILITY):
             return
 
@@ -129,6 +131,9 @@ class Durability(Law):
         harness.run(run)
 
     def test_what_processes_left_is_there(self, harness: Harness) -> None:
+        """What several processes were told, each working through a script of its own, is seen by others at once, and is
+        there after their end. Clauses `processes` and `durability`.
+        """
         if not _both(harness):
             return
 
@@ -153,14 +158,28 @@ class Durability(Law):
         harness.run(run)
 
     def test_what_a_killed_process_was_told_is_there(self, harness: Harness) -> None:
+        """What a process was told survives its death. Processes work through a script of commits and deletions and are
+        killed with SIGKILL, some at a random moment and some as soon as they have acknowledged all of it; some work
+        alone, some at once. What they had acknowledged is there, and besides it at most the one step that was under
+        way. That step is then done again by somebody else: it is answered, and leaves behind, what the reference model
+        says. Clauses `processes` and `durability`.
+        """
         if _both(harness):
             harness.run(_survive, harness, mixed, seconds=5 * harness.profile.seconds)
 
     def test_what_a_killed_process_was_doing_may_be_repeated(self, harness: Harness) -> None:
+        """A commit that was under way when its process was killed may be repeated, and doubles nothing. Processes
+        append to one thread and are killed, most of them just when others see what they have not acknowledged yet; the
+        commit is then repeated by somebody else. Clauses `processes` and `durability`.
+        """
         if _both(harness):
             harness.run(_survive, harness, appending, seconds=5 * harness.profile.seconds)
 
     def test_a_repeated_commit_doubles_nothing_and_answers_the_same(self, harness: Harness) -> None:
+        """A commit of messages that is repeated at once, from another handle, and after others have appended, with and
+        without `if_tail`, gives the first positions and leaves the thread unchanged.
+        """
+
         async def run() -> None:
             first, second = await harness.open(), await harness.open()
             for there in (False, True):
@@ -182,12 +201,20 @@ class Durability(Law):
                     late = await _insist(second, thread, changes)
                     promise = "a commit of messages that is repeated late is answered with the first positions"
                     harness.expect(promise, list(told.positions), list(late.positions))
-                    ids = [*(["old"] if there else []), "new0", "new1", "new2", "later"]
-                    harness.expect(promise, ids, _ids((await first.load(thread, ALL)).records))
+                    old = ["old"] if there else []
+                    harness.expect(
+                        promise,
+                        [*old, "new0", "new1", "new2", "later"],
+                        ids_of((await first.load(thread, ALL)).records),
+                    )
 
         harness.run(run)
 
     def test_a_repeated_conditional_put_is_written_once(self, harness: Harness) -> None:
+        """A put with `if_version` that is repeated is refused with `VersionMoved`, and is written once, in the thread
+        and in the resource.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             user = harness.fresh() + "user"
@@ -207,6 +234,8 @@ class Durability(Law):
         harness.run(run)
 
     def test_a_repeated_deletion_or_truncation_is_safe(self, harness: Harness) -> None:
+        """A truncation that is repeated drops no more, and a deletion that is repeated is no error."""
+
         async def run() -> None:
             first, second = await harness.open(), await harness.open()
             thread = Thread(harness.fresh() + "user", "thread")
@@ -215,7 +244,7 @@ class Durability(Law):
             cut = Changes(2, harness.epoch(), drop_after=2)
             for handle in (first, second):
                 await handle.commit(thread, cut)
-                seen = _ids((await handle.load(thread, ALL)).records)
+                seen = ids_of((await handle.load(thread, ALL)).records)
                 harness.expect("a truncation that is repeated drops no more", ["m0", "m1"], seen)
             for handle in (first, second):
                 await handle.delete(thread)
@@ -225,26 +254,36 @@ class Durability(Law):
         harness.run(run)
 
     def test_a_commit_that_was_interrupted_may_be_repeated(self, harness: Harness) -> None:
+        """A commit that was cancelled after 0, 1, 2 and more turns of the event loop, so that its outcome is unknown,
+        may be repeated, from the same handle and from another. It is done once, and its receipt is true.
+        """
+
         async def run() -> None:
             handle, other = await harness.open(), await harness.open()
             promise = "a commit whose outcome is unknown may be repeated, and is done once"
             for turns in range(2 * harness.profile.rounds):
                 thread = Thread(harness.fresh() + "user", "thread")
                 tail: Tail | None = None
+                old: list[str] = []
                 if turns % 2:
+                    old = ["old"]
                     tail = (await handle.commit(thread, Changes(1, harness.epoch(), (record("old"),)))).tail
                 records = tuple(record(f"new{index}") for index in range(3))
                 changes = Changes(2, harness.epoch(), records, if_tail=tail)
                 await _interrupted(handle, thread, changes, turns // 2)
                 receipt = await _insist(other if turns % 3 else handle, thread, changes)
                 after = await other.load(thread, ALL)
-                harness.expect(promise, [*(["old"] if tail else []), "new0", "new1", "new2"], _ids(after.records))
+                harness.expect(promise, [*old, "new0", "new1", "new2"], ids_of(after.records))
                 places = [stored.position for stored in after.records][-3:]
                 harness.expect(promise, (after.tail, places), (receipt.tail, list(receipt.positions)))
 
         harness.run(run)
 
     def test_an_interrupted_creation_happened_or_not(self, harness: Harness) -> None:
+        """A commit with `if_epoch=""` that was cancelled may be repeated: it creates the thread, or finds it in its own
+        epoch. There is one thread, with one message.
+        """
+
         async def run() -> None:
             handle, other = await harness.open(), await harness.open()
             promise = "a creation whose outcome is unknown may be repeated, and there is one thread"
@@ -257,7 +296,7 @@ class Durability(Law):
                 except TailMoved as moved:
                     harness.expect(f"{promise}, of this epoch", changes.epoch, moved.epoch)
                 after = await Guard.load(handle, thread, ALL)
-                harness.expect(promise, (changes.epoch, ["new"]), (after.tail.epoch, _ids(after.records)))
+                harness.expect(promise, (changes.epoch, ["new"]), (after.tail.epoch, ids_of(after.records)))
                 rows = await handle.threads(Resource(thread.resource_id))
                 harness.expect(promise, ["thread"], [row.thread_id for row in rows])
 

@@ -1,4 +1,4 @@
-"""Law 7, fidelity.
+"""Law 7: fidelity.
 
 What comes back is what went in: every part kind, unknown part kinds, metadata, order of parts, empty strings, empty
 lists, NUL characters, astral Unicode, integers beyond 2^53, floats to the last bit, nested JSON 100 deep, key names
@@ -20,12 +20,10 @@ from hypothesis import strategies as st
 from threadkeep.errors import InvalidContent, InvalidId, InvalidInput, LimitExceeded
 from threadkeep.handles import Memory
 from threadkeep.messages import Message, dump, parse_message
-from threadkeep.port import Changes, Doc, Put, Resource, Thread, Window, canonical_json
+from threadkeep.port import Changes, Doc, Put, Resource, Thread, canonical_json
 from threadkeep_contract.confusable import IDS, just_before, lead
-from threadkeep_contract.harness import Harness, Law, appending, raw_record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record
 from threadkeep_contract.machine import START
-
-ALL = Window(before=10**6)
 
 
 def _nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
@@ -109,7 +107,9 @@ class Fidelity(Law):
     title = "Fidelity"
 
     def test_bodies_come_back_letter_by_letter(self, harness: Harness) -> None:
-        """Records and documents of every value that is known to be changed somewhere: text, digest and id."""
+        """Records come back letter by letter: text, digest and id. A catalogue of values that one database or another
+        changes is written as the bodies of records and read through another handle.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -129,7 +129,9 @@ class Fidelity(Law):
         harness.run(check)
 
     def test_documents_come_back_letter_by_letter(self, harness: Harness) -> None:
-        """The same values as documents of a thread and of a resource, and in lists of threads."""
+        """Documents come back letter by letter. The same values are put into a thread and into its resource, and are
+        read in loads and in lists of threads. A removed document is None, at its next version.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -160,10 +162,10 @@ class Fidelity(Law):
         harness.run(check)
 
     def test_random_values_come_back(self, harness: Harness) -> None:
-        """Random JSON in a record and in a document."""
+        """Random JSON comes back letter by letter, from a record and from a document."""
 
         async def check(value: Any) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
+            (handle,) = await harness.reused(1)
             body = canonical_json(value, "value")
             scope = Thread(harness.fresh() + "r", "t")
             sent = raw_record("m", body)
@@ -175,7 +177,10 @@ class Fidelity(Law):
         harness.explore(JSON, check)
 
     def test_messages_come_back_equal(self, harness: Harness) -> None:
-        """Through the handles: every part kind, unknown kinds and fields, roles, names, metadata, instants."""
+        """Messages come back equal through the handles, with the order of keys and the kinds of numbers. They have
+        every kind of part, kinds and fields that nobody knows, odd roles, names and metadata, and instants from year 1
+        to 9999 in several time zones.
+        """
 
         async def check() -> None:
             memory = Memory(await harness.open())
@@ -227,7 +232,9 @@ class Fidelity(Law):
         harness.run(check)
 
     def test_working_memory_and_metadata_come_back_equal(self, harness: Harness) -> None:
-        """Through the handles: working memory of both scopes, title and metadata."""
+        """Working memory of both scopes, a title and metadata come back equal through the handles, with the order of
+        keys and the kinds of numbers.
+        """
 
         async def check() -> None:
             memory = Memory(await harness.open())
@@ -246,7 +253,9 @@ class Fidelity(Law):
         harness.run(check)
 
     def test_ids_come_back_letter_by_letter(self, harness: Harness) -> None:
-        """In records, in lists of threads and in the list of resources, for ids of the catalogue."""
+        """Ids come back letter by letter from records, from lists of threads and from the list of resources. All ids of
+        the catalogue of law 1 are tried, or a share of them in the shorter profiles.
+        """
         pairs = harness.some(IDS, 1 / 3)
 
         async def check() -> None:
@@ -267,7 +276,7 @@ class Fidelity(Law):
         harness.run(check)
 
         async def resources(one: str) -> None:
-            handle = harness.handles[0]
+            (handle,) = await harness.reused(1)
             low = harness.fresh()
             resource_id = lead(one) + low + one[len(lead(one)) :]
             await handle.commit(Resource(resource_id), Changes(at=START, puts=(Put("working_memory", "1"),)))
@@ -280,7 +289,9 @@ class Fidelity(Law):
                 harness.run(resources, one)
 
     def test_times_are_kept_to_the_microsecond(self, harness: Harness) -> None:
-        """The time of each commit, of the thread's creation and of its last activity, and that an edit resets none."""
+        """The times of commits, of a thread's creation and of its last activity are kept to the microsecond, in loads
+        and in lists, and an edit does not reset the creation.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -298,7 +309,9 @@ class Fidelity(Law):
         harness.run(check)
 
     def test_what_cannot_be_stored_is_refused(self, harness: Harness) -> None:
-        """Refused by name, before anything is written: the thread is not even created."""
+        """What is not JSON, ids that cannot be encoded or are too long, and nesting without end are refused by name,
+        through the handles and at the store. Nothing is written: the thread is not even created.
+        """
 
         async def check() -> None:
             handle = await harness.open()

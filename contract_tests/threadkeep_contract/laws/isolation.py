@@ -1,14 +1,16 @@
-"""Law 1, isolation (non-interference).
+"""Law 1: isolation.
 
-Run any interleaving of operations over many scopes. What each scope observes (results, errors, lists, cursors,
-counts) is exactly what it would have observed had only its own operations run.
+Run any interleaving of operations over many scopes. What each scope observes (results, errors, lists, cursors, counts)
+is exactly what it would have observed had only its own operations run. A scope is the pair (resource_id, thread_id);
+resource working memory belongs to the resource.
 
-`thread_id` is unique within its resource, no further: two resources with the same thread id have two threads, and
-neither can tell that the other exists. A foreign thread looks like a missing one, to the letter. No verb takes a
-thread without its resource; there is no optional resource, and no default one. Ids are opaque, compared code point by
-code point: no trimming, case folding, normalising, number parsing, separator splitting or pattern has a meaning. A
-cursor works in the scope and query that it came from, and is refused with InvalidCursor elsewhere. Administration
-across resources is an object that has to be asked for by name.
+- `thread_id` is unique within its resource, no further. Two resources with the same thread id have two threads, and
+  neither can tell that the other exists. A foreign thread looks like a missing one, to the letter.
+- No verb takes a thread without its resource. There is no optional resource, and no default one.
+- Ids are opaque, compared code point by code point: no trimming, case folding, normalising, number parsing, separator
+  splitting, and no pattern of any kind.
+- A cursor works in the scope and query that it came from, and is refused with `InvalidCursor` elsewhere.
+- Administration across resources is an object of its own, `memory.admin`, which has to be asked for by name.
 """
 
 from __future__ import annotations
@@ -63,12 +65,6 @@ def _of_thread(program: Program, spot: int) -> set[int]:
     }
 
 
-async def _handles(harness: Harness) -> Sequence[Recorded]:
-    while len(harness.handles) < 2:
-        await harness.open()
-    return harness.handles[:2]
-
-
 async def interfere(
     harness: Harness, program: Program, parts: Sequence[set[int]], what: str, spare: bool = False
 ) -> None:
@@ -76,7 +72,7 @@ async def interfere(
 
     With `spare`, a part that observed just what the model says it observes alone is not played a second time.
     """
-    handles = await _handles(harness)
+    handles = await harness.reused(2)
     together = await observe(harness, handles, program, set(range(len(program.operations))))
     for part in parts:
         if len(part) == len(program.operations):
@@ -133,7 +129,14 @@ class Isolation(Law):
     title = "Isolation"
 
     def test_confusable_scopes_do_not_meet(self, harness: Harness) -> None:
-        """Every pair of the catalogue, through every verb: together each observes what it observes alone."""
+        """Each of two scopes that a careless store takes for one observes what it observes alone. A catalogue of
+        several hundred pairs is tried: ids joined by any of many separators, escaped or not, in the scope and between
+        thread and message; derived keys (`x` and `x:messages`); letter case, trimming, numbers, normal forms, encodings
+        with loss, prefixes, LIKE, globs, regular expressions, operators and paths, marks that do not show, ids that are
+        cut, blank ids. Each pair goes through every verb, interleaved. What each scope observed is compared with what
+        the reference model says it observes alone, and where that differs, with what it does observe alone in another
+        clean room.
+        """
         for pair in harness.some(PAIRS):
             harness.history.clear()
             program = _meeting((pair.first, pair.second))
@@ -144,7 +147,11 @@ class Isolation(Law):
             harness.run(interfere, harness, program, parts, f"each of two scopes ({pair.carelessness})", True)
 
     def test_a_resource_observes_only_its_own_operations(self, harness: Harness) -> None:
-        """Interleavings over several resources and their threads, and each resource's own part alone."""
+        """A resource observes only its own operations. Random interleavings run over small pools of confusable scopes.
+        Then each resource's part is played again alone, on the same store, and every observation is compared: results,
+        lists, and errors with their texts. Epochs and the clean room's prefix are left out of the comparison. Contents
+        name their clean room, so that what leaks out of an earlier room is seen as well.
+        """
 
         async def check(program: Program) -> None:
             resources = sorted({spot.resource_id for spot in program.pool})
@@ -154,7 +161,9 @@ class Isolation(Law):
         harness.explore(programs(EVERYTHING, harness.profile.steps), check)
 
     def test_a_thread_observes_only_its_own_operations(self, harness: Harness) -> None:
-        """Interleavings over threads, of one resource too, and each thread's own part alone."""
+        """A thread observes only the operations on itself and on its resource's documents. Random interleavings run
+        over confusable threads, also of one resource, and each thread's part is played again alone and compared.
+        """
 
         async def check(program: Program) -> None:
             parts = [_of_thread(program, spot) for spot in range(len(program.pool))]
@@ -163,7 +172,9 @@ class Isolation(Law):
         harness.explore(programs(EVERYTHING, harness.profile.steps), check)
 
     def test_a_foreign_thread_looks_like_a_missing_one(self, harness: Harness) -> None:
-        """Loads, refusals and their texts are equal for another resource's thread and for one that never was."""
+        """Another resource's thread looks like a thread that never was: loads, refused commits with the texts of their
+        errors, and the handle's `ThreadNotFound` are equal for both.
+        """
 
         async def look(handle: Recorded, scope: Thread) -> list[Any]:
             changes: list[Changes] = [
@@ -203,7 +214,9 @@ class Isolation(Law):
         harness.run(check)
 
     def test_there_is_no_default_resource(self, harness: Harness) -> None:
-        """Every verb refuses a scope whose resource id or thread id is missing, empty or no string."""
+        """Every verb refuses, with `InvalidId`, a scope whose resource id or thread id is missing, empty or no string,
+        and writes nothing.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -223,7 +236,10 @@ class Isolation(Law):
         harness.run(check)
 
     def test_cursors_are_refused_elsewhere(self, harness: Harness) -> None:
-        """A cursor of one resource's list is InvalidCursor in another's, in another query, and changed by hand."""
+        """A cursor of one resource's list of threads works in that list alone. It is given to another resource, to
+        another order, to other filters and to the list of resources, and cursors are forged by hand: each is refused
+        with `InvalidCursor`.
+        """
 
         async def check() -> None:
             memory = Memory(await harness.open())
@@ -246,7 +262,8 @@ class Isolation(Law):
             await harness.refused(promise, InvalidCursor, alice.threads_page(cursor=cursor, archived=False))
             await harness.refused(promise, InvalidCursor, alice.threads_page(cursor=cursor, metadata={"a": 1}))
             await harness.refused(promise, InvalidCursor, memory.admin.resources_page(cursor=cursor))
-            for forged in ("", "x", (cursor or "")[:-4], (cursor or "") + "AAAA", "W10", "bnVsbA"):
+            good = cursor or ""
+            for forged in ("", "x", good[:-4], f"{good}AAAA", "W10", "bnVsbA"):
                 await harness.refused(
                     "a cursor that was made by hand is refused", InvalidCursor, alice.threads_page(cursor=forged)
                 )

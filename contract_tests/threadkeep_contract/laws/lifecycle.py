@@ -1,8 +1,11 @@
 """Law 12: errors and lifecycle.
 
 Only the library's own errors leave a store; the driver's error is the cause. Whether to retry is a property of the
-error. Opening is safe to repeat and to race; closing is safe to repeat; using a closed store is StoreClosed. A store
-serves several event loops and threads over its life, and a verb that is cancelled leaves it usable.
+error. Opening is safe to repeat and to race; closing is safe to repeat; using a closed store is `StoreClosed`. A store
+serves several event loops and threads over its life, and a verb that is cancelled leaves it usable. A store made by a
+newer version of the library is refused with a clear error and left untouched.
+
+The refusal of a newer schema is the adapter's own test, since a URL cannot ask for one.
 """
 
 from __future__ import annotations
@@ -23,10 +26,8 @@ from threadkeep.errors import (
     VersionMoved,
 )
 from threadkeep.port import MISSING, After, Changes, Guard, Order, Put, Resource, Snapshot, Tail, Thread, Window
-from threadkeep_contract.harness import Harness, Law, record
+from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Recorded, source
-
-ALL = Window(before=10_000)
 
 HUGE: Final = (2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**40)
 """Numbers that are too large for somebody."""
@@ -69,6 +70,18 @@ def _verbs(harness: Harness, thread: Thread) -> dict[str, Verb]:
         "delete": lambda handle: handle.delete(thread),
         "threads": lambda handle: handle.threads(resource),
         "resources": lambda handle: handle.resources(),
+    }
+
+
+def _verbs_with_ids(harness: Harness, thread: Thread, message_id: str) -> dict[str, Verb]:
+    """The verbs that are given ids of messages and names of documents, with an id for all of them."""
+    slot = message_id[:40]
+    puts = (Put(slot, "1"),)
+    return {
+        "load around an id": lambda handle: handle.load(thread, Window(message_id, 2, 2)),
+        "append": lambda handle: handle.commit(
+            thread, Changes(1, harness.epoch(), (record(message_id, slot),), puts, puts)
+        ),
     }
 
 
@@ -136,6 +149,10 @@ class Lifecycle(Law):
     title = "Errors and lifecycle"
 
     def test_a_closed_store_says_so_and_others_go_on(self, harness: Harness) -> None:
+        """Every verb on a closed store, and on one that was closed before it was ever opened, is `StoreClosed` and does
+        nothing. Other handles on the same URL go on.
+        """
+
         async def run() -> None:
             first, second = await harness.open(), await harness.open()
             thread = await _three(harness, first)
@@ -152,6 +169,10 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_closing_may_be_repeated_and_raced(self, harness: Harness) -> None:
+        """Closing may be repeated, and many tasks may close one handle at the same time. Other handles see all that was
+        there.
+        """
+
         async def run() -> None:
             watcher = await harness.open()
             handle = await harness.open()
@@ -166,6 +187,10 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_opening_may_be_repeated_and_raced(self, harness: Harness) -> None:
+        """Opening may be repeated and raced, on one handle, by tasks whose first calls open it, and by new handles.
+        What is stored stays, and everybody finds it.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             thread = await _three(harness, handle)
@@ -187,6 +212,10 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_calls_that_run_while_the_store_closes_end_well(self, harness: Harness) -> None:
+        """Calls that run while their store is closed each give their result or an error of threadkeep. A load is whole
+        and never an empty history, and what was acknowledged is there.
+        """
+
         async def run() -> None:
             watcher = await harness.open()
             promise = "a call that runs while its store closes gives its result or an error of threadkeep"
@@ -223,6 +252,11 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_a_cancelled_call_leaves_the_store_usable(self, harness: Harness) -> None:
+        """A store is usable after calls were cancelled. Loads, commits, lists and deletions are cancelled after 0, 1, 2
+        and more turns of the event loop. Every cancelled commit was done once or not at all; it may still be done after
+        the cancellation, as a request that is on its way to a server may.
+        """
+
         async def run() -> None:
             handle, watcher = await harness.open(), await harness.open()
             thread = await _three(harness, handle)
@@ -259,6 +293,10 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_many_cancelled_calls_at_once_leave_the_store_usable(self, harness: Harness) -> None:
+        """Of many calls that run at once, all but one are cancelled: that one is answered, and the store is usable
+        afterwards.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             thread = await _three(harness, handle)
@@ -277,6 +315,8 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_many_calls_at_once_are_all_served(self, harness: Harness) -> None:
+        """Very many calls that run at once are all served."""
+
         async def run() -> None:
             handle = await harness.open()
             thread = await _three(harness, handle)
@@ -294,6 +334,9 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_one_store_serves_several_event_loops(self, harness: Harness) -> None:
+        """One handle serves several event loops, one after the other and several threads' at the same time, and may be
+        opened by any of them.
+        """
         handle = harness.run(harness.open)
         thread = harness.run(_three, harness, handle)
         promise = "a store serves event loops one after the other, and several at once"
@@ -317,6 +360,8 @@ class Lifecycle(Law):
         harness.expect(promise, ([19], 19), (opened_elsewhere, harness.run(_count, born, thread)))
 
     def test_each_refusal_says_what_to_do(self, harness: Harness) -> None:
+        """Each refusal says by its `action` what to do next, and that a mere repetition is of no use."""
+
         async def run() -> None:
             handle = await harness.open()
             thread = await _three(harness, handle)
@@ -335,6 +380,10 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_numbers_too_large_for_a_database_are_numbers(self, harness: Harness) -> None:
+        """Numbers that are too large for a database (2^63 and up, and below its negative) are numbers like any other in
+        windows, conditions and places in a list, or are refused with `InvalidInput`.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             thread = await _three(harness, handle)
@@ -390,26 +439,27 @@ class Lifecycle(Law):
         harness.run(run)
 
     def test_nothing_but_errors_of_threadkeep_leaves_a_store(self, harness: Harness) -> None:
+        """Nothing but errors of threadkeep leaves a store. Every verb is called with ids that somebody takes for
+        something else: NUL, quotes, wildcards, operators, the longest ids.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             longest = ("x" * handle.limits.id_bytes, "\U0001f9f5" * (handle.limits.id_bytes // 4))
             for odd in (*harness.some(ODD, 1 / 3), *longest):
                 user = harness.fresh() + odd[: handle.limits.id_bytes // 8]
                 for thread in (Thread(user, odd), Thread(user, "thread")):
-                    verbs = _verbs(harness, thread)
-                    verbs["load around an id"] = lambda store, t=thread, o=odd: store.load(t, Window(o, 2, 2))  # type: ignore[misc]
-                    verbs["append"] = (
-                        lambda store, t=thread, o=odd: store.commit(  # type: ignore[misc]
-                            t,
-                            Changes(1, harness.epoch(), (record(o, o[:40]),), (Put(o[:40], "1"),), (Put(o[:40], "1"),)),
-                        )
-                    )
-                    for name, verb in {**verbs, **verbs}.items():
+                    verbs = _verbs(harness, thread) | _verbs_with_ids(harness, thread, odd)
+                    for name, verb in verbs.items():
                         await _only_own(harness, f"{name} with ids such as {odd[:20]!r}", verb(handle))
 
         harness.run(run)
 
     def test_nonsense_is_refused_as_such(self, harness: Harness) -> None:
+        """Ids that are none, such as None, an empty text, bytes or a lone surrogate, are refused by every verb with
+        `InvalidId` or `LimitExceeded`, and nothing is changed.
+        """
+
         async def run() -> None:
             handle = await harness.open()
             thread = await _three(harness, handle)

@@ -1,8 +1,9 @@
-"""Law 11, limits.
+"""Law 11: limits.
 
 Each store declares its limits; the least that any store may declare: ids of 512 UTF-8 bytes each, a message of 1 MiB,
-100 messages or 2 MiB a commit, working memory of 256 KiB, thread metadata of 64 KiB. At the limit it works. Above it:
-LimitExceeded naming the limit, the allowed and the given size, and nothing written.
+100 messages or 2 MiB a commit, working memory of 256 KiB, thread metadata of 64 KiB, a title of 4 KiB. At the limit it
+works. Above it: `LimitExceeded` naming the limit, the allowed and the given size, and nothing written. Sizes are bytes
+of UTF-8, not characters.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from threadkeep.handles import Memory
 from threadkeep.messages import Message
 from threadkeep.port import Changes, Put, Record, Resource, Stored, Thread, Window
 from threadkeep.port import Limits as Declared
-from threadkeep_contract.harness import Harness, Law, appending, raw_record, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START
-
-ALL = Window(before=10**6)
 
 LEAST: Final = {
     "id_bytes": 512,
@@ -54,7 +53,7 @@ class Limits(Law):
     title = "Limits"
 
     def test_the_declared_limits_are_no_less_than_the_least(self, harness: Harness) -> None:
-        """Every limit is declared, as an integer, and large enough."""
+        """Every limit is declared, and is no less than the least that any store may declare."""
 
         async def check() -> None:
             limits = (await harness.open()).limits
@@ -67,7 +66,9 @@ class Limits(Law):
         harness.run(check)
 
     def test_ids_work_at_the_limit(self, harness: Harness) -> None:
-        """Resource, thread and message ids of the most bytes, in one and in several bytes a character, at once."""
+        """Resource, thread and message ids of the most bytes together work, of one to four bytes a character, with NUL
+        and with `%`. They are written, found, listed, deleted, and told apart though they differ in one character.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -94,7 +95,9 @@ class Limits(Law):
         harness.run(check)
 
     def test_sizes_work_at_the_limit(self, harness: Harness) -> None:
-        """The largest message, document, number of messages and commit come back whole."""
+        """The largest message and the largest document, in several encodings, a commit of the most messages, and the
+        largest commits of few and of many messages come back whole.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -152,7 +155,9 @@ class Limits(Law):
             )
 
     def test_above_the_limit_nothing_is_written(self, harness: Harness) -> None:
-        """LimitExceeded names limit, allowed and given; the thread is as before, or still missing."""
+        """One byte, or one message, above each limit, the error names the limit, the allowed and the given size, and
+        the thread is as before or still missing.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -214,7 +219,9 @@ class Limits(Law):
         harness.run(check)
 
     def test_limits_through_the_handles(self, harness: Harness) -> None:
-        """Message, title, metadata and working memory: at the limit kept, one byte above refused, in bytes of UTF-8."""
+        """Title, metadata, working memory and messages are kept at their limit through the handles and refused one byte
+        above it, measured in bytes of UTF-8.
+        """
 
         async def check() -> None:
             memory = Memory(await harness.open())

@@ -1,9 +1,9 @@
-"""Law 3, order.
+"""Law 3: order.
 
-The store gives each message a position: an integer, strictly increasing in its thread, never given twice in one
-epoch, not even after truncation. Order never comes from a clock: equal, missing or backward timestamps change
-nothing. Messages of one append are adjacent and in the order given. A reader that has seen position p never later
-finds a new message below p.
+The store gives each message a position: an integer, strictly increasing in its thread, never given twice in one epoch,
+not even after truncation. Order never comes from a clock: equal, missing or backward timestamps change nothing.
+Messages of one append are adjacent and in the order given. A reader that has seen position p never later finds a new
+message below p.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import asyncio
 
 from threadkeep.port import Changes, Receipt, Stored, Thread, Window
 from threadkeep_contract.confusable import one_thread
-from threadkeep_contract.harness import Harness, Law, appending, record
+from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
-
-ALL = Window(before=10**6)
 
 
 def _increasing(harness: Harness, records: list[Stored]) -> None:
@@ -36,7 +34,9 @@ class Order(Law):
     title = "Order"
 
     def test_order_never_comes_from_a_clock(self, harness: Harness) -> None:
-        """Commits whose times are equal, go back or jump keep the order in which they were made."""
+        """Commits whose times are equal, go back or jump keep the order in which they were made, with ids that sort
+        otherwise. The whole thread, its newest three messages and its tail are looked at.
+        """
 
         async def check() -> None:
             handles = [await harness.open(), await harness.open()]
@@ -61,7 +61,9 @@ class Order(Law):
         harness.run(check)
 
     def test_one_append_is_adjacent_and_in_order(self, harness: Harness) -> None:
-        """Tasks append batches at once; each batch lies together, in the order given, whatever its ids are."""
+        """The messages of one append lie together, in the order given. Tasks on two handles append batches at the same
+        time; each batch is adjacent, whatever its ids are, and at the positions that its receipt gives.
+        """
 
         async def check() -> None:
             handles = [await harness.open(), await harness.open()]
@@ -90,7 +92,9 @@ class Order(Law):
         harness.run(check)
 
     def test_positions_are_never_given_twice(self, harness: Harness) -> None:
-        """After truncations, of some, of the newest, of all, in the same commit as an append or alone."""
+        """Every position is larger than all that were given before in its epoch. This is tried after truncations of
+        one, some and all messages, alone and in the same commit as an append.
+        """
 
         async def check() -> None:
             handles = [await harness.open(), await harness.open()]
@@ -129,7 +133,7 @@ class Order(Law):
         harness.run(check)
 
     def test_what_stays_keeps_its_position(self, harness: Harness) -> None:
-        """Neither appends nor truncations renumber or reorder what was there before."""
+        """What stays in a thread keeps its position, time and body when messages are appended or dropped behind it."""
 
         async def check() -> None:
             handle = await harness.open()
@@ -146,7 +150,9 @@ class Order(Law):
         harness.run(check)
 
     def test_a_reader_finds_nothing_new_below_what_it_saw(self, harness: Harness) -> None:
-        """Readers that follow a thread while tasks write to it have, at the end, exactly what is there."""
+        """A reader that follows a thread by position misses nothing. Two readers follow while tasks write, with clocks
+        that go back; at the end each has exactly what is there, in order.
+        """
 
         async def check() -> None:
             handles = [await harness.open(), await harness.open()]
@@ -182,7 +188,9 @@ class Order(Law):
             harness.run(check)
 
     def test_programs_of_appends_and_drops_answer_as_the_model(self, harness: Harness) -> None:
-        """Random appends and truncations with wild clocks, through two handles."""
+        """Random appends and truncations with wild clocks, through two handles, are answered as by the reference
+        model.
+        """
 
         async def check(program: Program) -> None:
             await compare(harness, program)

@@ -1,8 +1,10 @@
-"""Law 9, working memory.
+"""Law 9: working memory.
 
 A record of its own, in the thread scope (default) or the resource scope; never inside thread metadata. Every write
-gives a new version; `if_version` is compare-and-set; a JSON merge patch is applied atomically. N disjoint patches
-from N processes are all there afterwards.
+gives a new version; `if_version` is compare-and-set; a JSON merge patch is applied atomically. N disjoint patches from
+N processes are all there afterwards.
+
+Documents that several processes change at once are checked under law 5.
 """
 
 from __future__ import annotations
@@ -14,13 +16,11 @@ from hypothesis import strategies as st
 
 from threadkeep.errors import VersionMoved
 from threadkeep.handles import Memory, WorkingMemoryHandle
-from threadkeep.port import Changes, Doc, Put, Receipt, Resource, Scope, Thread, Window
-from threadkeep_contract.harness import Harness, Law, appending, record
+from threadkeep.port import Changes, Doc, Put, Receipt, Resource, Scope, Thread
+from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Kinds, Program, programs
-
-ALL = Window(before=10**6)
 
 RFC_7396: Final[tuple[tuple[Any, Any, Any], ...]] = (
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
@@ -57,7 +57,9 @@ class WorkingMemory(Law):
     title = "Working memory"
 
     def test_every_write_gives_a_new_version(self, harness: Harness) -> None:
-        """From 1 up, one at a time, also for an equal body, for a removal, and for a put after it; slot by slot."""
+        """Every write gives a document its next version, from 1 up and slot by slot: also a write of an equal body, a
+        removal, and a put after a removal, in both scopes.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -76,7 +78,10 @@ class WorkingMemory(Law):
         harness.run(check)
 
     def test_if_version_is_compare_and_set(self, harness: Harness) -> None:
-        """Written only at that version, 0 for none; else VersionMoved names slot and version; nothing is written."""
+        """A put with `if_version` is written at that version alone, 0 standing for no document. At every other version
+        it is a `VersionMoved` that names the slot and its version, and nothing is written. A removed document is not
+        one that was never there.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -106,7 +111,9 @@ class WorkingMemory(Law):
         harness.run(check)
 
     def test_a_refused_put_takes_its_commit_along(self, harness: Harness) -> None:
-        """One condition of several fails: no message, no other document, no thread, no time is written."""
+        """A commit of several parts of which one condition fails writes none of them: no message, no document of either
+        scope, no thread, no time.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -132,10 +139,12 @@ class WorkingMemory(Law):
         harness.run(check)
 
     def test_of_many_writers_at_one_version_one_wins(self, harness: Harness) -> None:
-        """Tasks on two handles race with the same `if_version`, in both scopes."""
+        """Of many tasks on two handles that put with one `if_version` exactly one wins, and the others get the new
+        version, in both scopes.
+        """
 
         async def check(scope: Scope) -> None:
-            handles = [await harness.open(), await harness.open()] if not harness.handles else harness.handles
+            handles = await harness.reused(2)
             for version in range(3):
                 outcomes = await asyncio.gather(
                     *[
@@ -162,7 +171,9 @@ class WorkingMemory(Law):
             harness.run(check, Resource(room + "s"))
 
     def test_unconditional_puts_are_all_counted(self, harness: Harness) -> None:
-        """N writers x M puts without a condition: the version is N*M, each version was given once."""
+        """N writers that put M times each without a condition leave version N*M, and each version was given once, in
+        both scopes.
+        """
 
         async def check() -> None:
             handles = [await harness.open(), await harness.open()]
@@ -188,10 +199,12 @@ class WorkingMemory(Law):
         harness.run(check)
 
     def test_writers_of_two_documents_do_not_undo_each_other(self, harness: Harness) -> None:
-        """Tasks put two slots of one scope at once, in both scopes: each slot has its own last body and version."""
+        """Tasks that put two documents of one scope at the same time do not undo each other: each document has the
+        versions of its own writers, in both scopes.
+        """
 
         async def check(scope: Scope) -> None:
-            handles = harness.handles or [await harness.open(), await harness.open()]
+            handles = await harness.reused(2)
             writers = 4
             puts = [Put(slot, str(number)) for number in range(writers) for slot in ("info", "working_memory")]
             await asyncio.gather(
@@ -211,7 +224,9 @@ class WorkingMemory(Law):
             harness.run(check, Resource(room + "s"))
 
     def test_scopes_do_not_share_documents(self, harness: Harness) -> None:
-        """A thread's document is not its resource's, not its neighbour's, not its info, and outlives messages."""
+        """A thread's document is not its resource's, not its neighbour's and not its info. Documents outlive the
+        messages, and those of a resource outlive its threads. A missing thread shows its resource's documents.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -250,7 +265,9 @@ class WorkingMemory(Law):
         harness.run(check)
 
     def test_working_memory_is_not_metadata(self, harness: Harness) -> None:
-        """Through the handles: neither shows in the other, and writing one leaves the version of the other."""
+        """Working memory, title and metadata do not show in each other, and writing one does not move the version of
+        another. This is tried through the handles.
+        """
 
         async def check() -> None:
             resource = Memory(await harness.open()).resource(harness.fresh() + "r")
@@ -273,7 +290,9 @@ class WorkingMemory(Law):
         harness.run(check)
 
     def test_a_merge_patch_does_what_the_rfc_says(self, harness: Harness) -> None:
-        """The cases of RFC 7396, and random patches against a plain description of it, in both scopes."""
+        """A merge patch does what RFC 7396 says. The RFC's own cases are tried in both scopes, and random patches are
+        compared with the pseudocode of the RFC.
+        """
 
         async def cases() -> None:
             resource = Memory(await harness.open()).resource(harness.fresh() + "r")
@@ -292,7 +311,8 @@ class WorkingMemory(Law):
 
         async def check(case: tuple[Any, list[dict[str, Any]]]) -> None:
             value, given = case
-            holder = Memory(harness.handles[0]).thread(harness.fresh() + "r", "t").working_memory
+            (handle,) = await harness.reused(1)
+            holder = Memory(handle).thread(harness.fresh() + "r", "t").working_memory
             if value is not None:
                 await holder.put(value)
             for patch in given:
@@ -303,7 +323,9 @@ class WorkingMemory(Law):
         harness.explore(st.tuples(documents, st.lists(patches, min_size=1, max_size=3)), check, share=0.5)
 
     def test_disjoint_patches_are_all_there(self, harness: Harness) -> None:
-        """N tasks on two handles patch a key each, several times; the end holds all of them, at version N*M."""
+        """Many tasks on two handles patch a key each, several times: at the end all keys are there, and every patch
+        gave a version, in both scopes.
+        """
 
         async def check() -> None:
             memories = [Memory(await harness.open()), Memory(await harness.open())]
@@ -330,7 +352,9 @@ class WorkingMemory(Law):
         harness.run(check)
 
     def test_programs_of_puts_answer_as_the_model(self, harness: Harness) -> None:
-        """Random puts with and without conditions, in threads and resources, beside appends and deletions."""
+        """Random puts with and without conditions, in threads and resources, beside appends and deletions, are answered
+        as by the reference model.
+        """
 
         async def check(program: Program) -> None:
             await compare(harness, program)

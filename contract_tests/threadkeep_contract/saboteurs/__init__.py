@@ -9,60 +9,38 @@ for those that keep a file (`FileStore`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
 from threadkeep.port import Store, hookimpl
-from threadkeep_contract.saboteurs import (
-    atomicity,
-    concurrency,
-    cost,
-    deletion,
-    duplication,
-    durability,
-    fidelity,
-    isolation,
-    lifecycle,
-    limits,
-    order,
-    reading,
-    working_memory,
-)
+from threadkeep_contract.laws import NAMES
 from threadkeep_contract.saboteurs.base import DictStore, Saboteur
 from threadkeep_contract.saboteurs.file import FileStore
 
 __all__ = ["SABOTEURS", "SOUND", "DictStore", "FileStore", "Saboteur", "open_store", "scan_backend"]
 
 
-def _collect(*modules: ModuleType) -> dict[str, type[Saboteur]]:
+def of_module(module: ModuleType) -> Iterator[type[Saboteur]]:
+    """The saboteurs that a module defines, in the order in which they are written."""
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Saboteur) and "fault" in vars(value):
+            yield value
+
+
+def _collect() -> dict[str, type[Saboteur]]:
     found: dict[str, type[Saboteur]] = {}
-    for module in modules:
-        for value in vars(module).values():
-            if not (isinstance(value, type) and issubclass(value, Saboteur) and "fault" in vars(value)):
-                continue
-            if found.setdefault(value.fault, value) is not value:
-                raise TypeError(f"two saboteurs have the fault {value.fault!r}: each needs a name of its own")
+    for name in NAMES:
+        for kind in of_module(import_module(f"{__name__}.{name}")):
+            if found.setdefault(kind.fault, kind) is not kind:
+                raise TypeError(f"two saboteurs have the fault {kind.fault!r}: each needs a name of its own")
     return found
 
 
-SABOTEURS: Final[dict[str, type[Saboteur]]] = _collect(
-    isolation,
-    duplication,
-    order,
-    atomicity,
-    concurrency,
-    durability,
-    fidelity,
-    reading,
-    working_memory,
-    deletion,
-    limits,
-    lifecycle,
-    cost,
-)
-"""Every saboteur by its fault."""
+SABOTEURS: Final[dict[str, type[Saboteur]]] = _collect()
+"""Every saboteur by its fault; those of law 1 first. Each law has a module of them, called as the law's own."""
 
 SOUND: Final[dict[str, type[Saboteur]]] = {"sound-dict": DictStore, "sound-file": FileStore}
 """The unbroken stores that the saboteurs are made of, by the name that stands for the fault in their URLs."""

@@ -201,7 +201,9 @@ class DictStore(Saboteur):
 
     def tail(self, thread: Thread) -> Tail:
         row, log = self.row(thread), self.log(thread)
-        return MISSING if row is None else Tail(row.epoch, log[-1].position if log else 0)
+        if row is None:
+            return MISSING
+        return Tail(row.epoch, log[-1].position if log else 0)
 
     def read(self, scope: Scope, window: Window) -> Snapshot:
         resource_docs = dict(self.docs(Resource(scope.resource_id)))
@@ -226,7 +228,7 @@ class DictStore(Saboteur):
             case None:
                 return len(log)
             case int(position):
-                return sum(record.position < position for record in log)
+                return len([record for record in log if record.position < position])
             case str(record_id):
                 return next((index for index, record in enumerate(log) if record.id == record_id), None)
 

@@ -266,11 +266,13 @@ class LockOfOneProcess(FileStore):
 
 
 class LockNamedByHash(FileStore):
-    """As before, under a lock that all processes know, but by a number that `hash()` makes another in each of them."""
+    """What decides about a commit is read before the transaction that writes it, under a lock that all processes know,
+    but by a number that `hash()` makes another in each of them.
+    """
 
     fault = "lock-named-by-hash"
     caught_by = 5
-    seen_in = "advisory locks of a database, whose number is Python's hash() of an id"
+    seen_in = "advisory locks of a database, whose number is Python's `hash()` of an id"
 
     def take(self, lock: Path) -> bool:
         with suppress(FileExistsError):

@@ -77,7 +77,7 @@ class ListReadsAllThreads(DictStore):
 
     fault = "list-reads-all-threads"
     caught_by = 13
-    seen_in = "LlamaIndex Redis: KEYS * over the whole database"
+    seen_in = "LlamaIndex Redis: `KEYS *` over the whole database"
 
     def listed(self, resource: Resource, order: Order) -> list[Row]:
         self.meter.rows += len(self.rows())

@@ -17,7 +17,7 @@ class DeleteLeavesRecords(DictStore):
 
     fault = "delete-leaves-records"
     caught_by = 10
-    seen_in = "stores without cascading deletes: several"
+    seen_in = "stores without cascading deletes"
 
     def remove_thread(self, thread: Thread) -> None:
         self.values.pop(self.row_key(thread), None)
@@ -29,7 +29,7 @@ class DeleteLeavesDocuments(DictStore):
 
     fault = "delete-leaves-documents"
     caught_by = 10
-    seen_in = "several: working memory comes back"
+    seen_in = "several stores, whose working memory comes back"
 
     def remove_thread(self, thread: Thread) -> None:
         self.values.pop(self.row_key(thread), None)
@@ -41,7 +41,7 @@ class DeleteLeavesIds(DictStore):
 
     fault = "delete-leaves-ids"
     caught_by = 10
-    seen_in = "several: indexes outlive the messages"
+    seen_in = "several stores, whose indexes outlive the messages"
 
     def add(self, thread: Thread, row: Row, record: Record, at: int) -> int:
         seen: set[str] = self.values.setdefault(("seen", *self.ids(thread)), set())
@@ -60,7 +60,7 @@ class DroppedIdsNotFree(DictStore):
 
     fault = "dropped-ids-not-free"
     caught_by = 10
-    seen_in = "several: indexes outlive the messages"
+    seen_in = "several stores, whose indexes outlive the messages"
 
     def add(self, thread: Thread, row: Row, record: Record, at: int) -> int:
         dropped: dict[str, int] = self.values.get(("dropped", *self.ids(thread)), {})
@@ -122,7 +122,7 @@ class EraseLeavesResourceDocuments(DictStore):
 
     fault = "erase-leaves-resource-documents"
     caught_by = 10
-    seen_in = "several: working memory comes back"
+    seen_in = "several stores, whose working memory comes back"
 
     def remove_resource(self, resource: Resource) -> None:
         for row in self.listed(resource, "created"):
@@ -160,7 +160,7 @@ class DeletedKeptAside(DictStore):
 
     fault = "deleted-kept-aside"
     caught_by = 10
-    seen_in = "soft deletes with a deleted_at column"
+    seen_in = "soft deletes with a `deleted_at` column; backup tables, logs, free pages of a file"
 
     def remove_thread(self, thread: Thread) -> None:
         aside = self.values.setdefault(("aside",), [])
@@ -214,7 +214,7 @@ class TruncationTakesOneMore(DictStore):
 
     fault = "truncation-takes-one-more"
     caught_by = 10
-    seen_in = "boundaries compared with >= where > is meant"
+    seen_in = "boundaries compared with `>=` where `>` is meant"
 
     def drop(self, thread: Thread, position: int) -> None:
         super().drop(thread, position - 1)

@@ -50,8 +50,10 @@ class AcknowledgedBeforeWritten(FileStore):
             yield connection
 
     def write_down(self) -> None:
+        if self._connection is None:
+            return
         with self.waiting_lock:
-            for scope, changes in self.waiting.pop(self.path, []) if self._connection else ():
+            for scope, changes in self.waiting.pop(self.path, []):
                 with suppress(ThreadkeepError), super().transaction("IMMEDIATE") as connection:
                     self.check(connection, scope, changes)
                     self.write(connection, scope, changes)

@@ -150,7 +150,7 @@ class DollarKeysDropped(ValuesChanged):
 
 
 class DottedKeysNested(ValuesChanged):
-    """The key `a.b` becomes a `b` in an `a`."""
+    """A member with the key `a.b` becomes a member `b` of an object `a`."""
 
     fault = "dotted-keys-nested"
     caught_by = 7

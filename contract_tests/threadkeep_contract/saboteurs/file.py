@@ -124,10 +124,11 @@ class FileStore(Saboteur):
     async def delete(self, scope: Scope) -> None:
         self.meter.trips += 1
         await asyncio.sleep(0)
+        where: str = "resource_id = ?"
+        key: tuple[str, ...] = (scope.resource_id,)
+        if isinstance(scope, Thread):
+            where, key = _OF_THREAD, _key(scope)
         with self.transaction("IMMEDIATE") as connection:
-            where, key = (
-                (_OF_THREAD, _key(scope)) if isinstance(scope, Thread) else ("resource_id = ?", _key(scope)[:1])
-            )
             for table in ("threads", "records", "docs"):
                 connection.execute(f"DELETE FROM {table} WHERE {where}", key)
         with self.lock:
@@ -139,12 +140,15 @@ class FileStore(Saboteur):
     ) -> Sequence[ThreadRow]:
         self.meter.trips += 1
         await asyncio.sleep(0)
-        way, beyond = ("", ">") if order == "created" else (" DESC", "<")
+        if order == "created":
+            way, beyond = "ASC", ">"
+        else:
+            way, beyond = "DESC", "<"
         edge = f"AND ({order}, thread_id) {beyond} (?, ?)" if after else ""
         with self.transaction("DEFERRED") as connection:
             rows = connection.execute(
                 f"SELECT thread_id, created, active FROM threads WHERE resource_id = ? {edge}"
-                f" ORDER BY {order}{way}, thread_id{way} LIMIT ?",
+                f" ORDER BY {order} {way}, thread_id {way} LIMIT ?",
                 (resource.resource_id, *(after or ()), limit),
             ).fetchall()
             self.meter.rows += len(rows)

@@ -24,7 +24,7 @@ class OwnerMissingFromKey(DictStore):
 
 
 class OwnerMissingOnRecords(DictStore):
-    """The thread's row is kept per resource, its records are found by the thread id alone."""
+    """The thread's row is kept per resource, but its records are found by the thread id alone."""
 
     fault = "owner-missing-on-records"
     caught_by = 1
@@ -35,7 +35,7 @@ class OwnerMissingOnRecords(DictStore):
 
 
 class OwnerMissingOnDocuments(DictStore):
-    """The thread's row and records are kept per resource, its documents are found by the thread id alone."""
+    """The thread's row and records are kept per resource, but its documents are found by the thread id alone."""
 
     fault = "owner-missing-on-documents"
     caught_by = 1
@@ -80,7 +80,7 @@ class JoinedKeys(DictStore):
 
 
 class KeysJoinedWithColon(JoinedKeys):
-    """`a` + `b:c` and `a:b` + `c` have one key."""
+    """The ids of a key are joined with a colon: `a` with `b:c`, and `a:b` with `c`, have one key."""
 
     fault = "keys-joined-with-colon"
     caught_by = 1
@@ -89,7 +89,7 @@ class KeysJoinedWithColon(JoinedKeys):
 
 
 class KeysJoinedWithSlash(JoinedKeys):
-    """`a` + `b/c` and `a/b` + `c` have one key."""
+    """The ids of a key are joined with a slash: `a` with `b/c`, and `a/b` with `c`, have one key."""
 
     fault = "keys-joined-with-slash"
     caught_by = 1
@@ -98,7 +98,7 @@ class KeysJoinedWithSlash(JoinedKeys):
 
 
 class KeysJoinedWithHash(JoinedKeys):
-    """`a` + `b#c` and `a#b` + `c` have one key."""
+    """The ids of a key are joined with a hash sign: `a` with `b#c`, and `a#b` with `c`, have one key."""
 
     fault = "keys-joined-with-hash"
     caught_by = 1
@@ -107,7 +107,7 @@ class KeysJoinedWithHash(JoinedKeys):
 
 
 class KeysJoinedWithPipe(JoinedKeys):
-    """`a` + `b|c` and `a|b` + `c` have one key."""
+    """The ids of a key are joined with a pipe: `a` with `b|c`, and `a|b` with `c`, have one key."""
 
     fault = "keys-joined-with-pipe"
     caught_by = 1
@@ -116,16 +116,16 @@ class KeysJoinedWithPipe(JoinedKeys):
 
 
 class KeysJoinedWithUnitSeparator(JoinedKeys):
-    """`a` + `b\\x1fc` and `a\\x1fb` + `c` have one key."""
+    """The ids of a key are joined with U+001F, on the assumption that no id contains it."""
 
     fault = "keys-joined-with-unit-separator"
     caught_by = 1
-    seen_in = "composite keys joined with a control character that was thought never to be in an id"
+    seen_in = "composite keys joined with a control character"
     separator = "\x1f"
 
 
 class KeysJoinedWithDot(JoinedKeys):
-    """A dot in an id is a step in a path, as in `threads.a.b`: `a` + `b.c` and `a.b` + `c` are one."""
+    """A dot in an id is a step in a path, as in `threads.a.b`: `a` with `b.c`, and `a.b` with `c`, have one key."""
 
     fault = "keys-joined-with-dot"
     caught_by = 1
@@ -175,7 +175,7 @@ class PatternMatchInLists(DictStore):
 
     fault = "pattern-match-in-lists"
     caught_by = 1
-    seen_in = "LlamaIndex Redis: KEYS with a pattern"
+    seen_in = "LlamaIndex Redis: `KEYS` with a pattern"
 
     def listed(self, resource: Resource, order: Order) -> list[Row]:
         if not set(resource.resource_id) & set("*?["):
@@ -205,7 +205,7 @@ class RegexInLookup(DictStore):
 
     fault = "regex-in-lookup"
     caught_by = 1
-    seen_in = "MongoDB queries with $regex"
+    seen_in = "MongoDB queries with `$regex`"
 
     def ids(self, scope: Scope) -> Key:
         if isinstance(scope, Thread) and "." in scope.thread_id:

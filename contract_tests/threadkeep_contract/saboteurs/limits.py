@@ -72,7 +72,7 @@ class LongIdsRefused(DictStore):
 
     fault = "long-ids-refused"
     caught_by = 11
-    seen_in = "VARCHAR(255) keys"
+    seen_in = "VARCHAR(255) keys; indexes whose entries are too small for three long ids"
 
     def check_records(self, thread: Thread, changes: Changes) -> None:
         super().check_records(thread, changes)
@@ -99,7 +99,7 @@ class RefusedAtLimit(DictStore):
 
     fault = "refused-at-the-limit"
     caught_by = 11
-    seen_in = "sizes compared with >= where > is meant"
+    seen_in = "sizes compared with `>=` where `>` is meant"
 
     def check_records(self, thread: Thread, changes: Changes) -> None:
         super().check_records(thread, changes)

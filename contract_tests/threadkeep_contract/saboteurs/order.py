@@ -48,7 +48,7 @@ class PositionFromClock(DictStore):
     seen_in = "LangGraph checkpoint ids, sort keys made of timestamps"
 
     def next_position(self, thread: Thread, row: Row, at: int) -> int:
-        return at + sum(record.at == at for record in self.log(thread))
+        return at + len([record for record in self.log(thread) if record.at == at])
 
 
 class PositionFromWriterMemory(DictStore):
@@ -73,7 +73,7 @@ class PositionReusedAfterTruncation(DictStore):
 
     fault = "position-reused-after-truncation"
     caught_by = 3
-    seen_in = "any max + 1 scheme"
+    seen_in = "every scheme that takes the maximum plus one"
 
     def next_position(self, thread: Thread, row: Row, at: int) -> int:
         log = self.log(thread)
@@ -85,7 +85,7 @@ class PositionsRenumbered(DictStore):
 
     fault = "positions-renumbered"
     caught_by = 3
-    seen_in = "list indexes and ROW_NUMBER() taken for positions"
+    seen_in = "list indexes and `ROW_NUMBER()` taken for positions"
 
     def window(self, thread: Thread, log: list[Stored], window: Window) -> list[Stored]:
         number = {record.id: index for index, record in enumerate(log, 1)}

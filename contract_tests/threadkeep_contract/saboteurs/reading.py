@@ -43,7 +43,7 @@ class WindowRepeatsItsAnchor(DictStore):
 
     fault = "window-repeats-its-anchor"
     caught_by = 8
-    seen_in = "cursors compared with <= where < is meant"
+    seen_in = "cursors compared with `<=` where `<` is meant"
 
     def window(self, thread: Thread, log: list[Stored], window: Window) -> list[Stored]:
         if window.anchor is not None and window.before and not window.after:
@@ -57,7 +57,7 @@ class WindowSkipsItsAnchor(DictStore):
 
     fault = "window-skips-its-anchor"
     caught_by = 8
-    seen_in = "cursors compared with > where >= is meant"
+    seen_in = "cursors compared with `>` where `>=` is meant"
 
     def window(self, thread: Thread, log: list[Stored], window: Window) -> list[Stored]:
         cut = self.cut(log, window.anchor)
@@ -141,11 +141,11 @@ class TiedThreadsSkipped(DictStore):
 
 
 class PageRepeatsCursor(DictStore):
-    """A page of threads begins with the last thread of the page before. (Not one of a single row: that never ends.)"""
+    """A page of threads begins with the last thread of the page before, unless a page has one row."""
 
     fault = "page-repeats-its-cursor"
     caught_by = 8
-    seen_in = "cursors compared with >= where > is meant"
+    seen_in = "cursors compared with `>=` where `>` is meant"
 
     def page(self, rows: list[Row], after: After | None, limit: int, order: Order) -> list[Row]:
         last = [row for row in rows if limit > 1 and self.place(row, order) == after]
@@ -160,9 +160,9 @@ class CursorFollowsThread(DictStore):
     seen_in = "cursors that hold an id and look its sort key up again"
 
     def page(self, rows: list[Row], after: After | None, limit: int, order: Order) -> list[Row]:
-        for row in rows if after else ():
-            if after and row.thread_id == after.thread_id:
-                after = self.place(row, order)
+        if after is not None:
+            now = {row.thread_id: self.place(row, order) for row in rows}
+            after = now.get(after.thread_id, after)
         return super().page(rows, after, limit, order)
 
 
@@ -194,7 +194,7 @@ class ActivityGoesBack(DictStore):
 
     fault = "activity-goes-back"
     caught_by = 8
-    seen_in = "updated_at = the client's now"
+    seen_in = "`updated_at` set to the client's now"
 
     def touch(self, thread: Thread, changes: Changes) -> Row:
         row = super().touch(thread, changes)
@@ -207,7 +207,7 @@ class DocumentsAreNoActivity(DictStore):
 
     fault = "documents-are-no-activity"
     caught_by = 8
-    seen_in = "updated_at set by inserts of messages only"
+    seen_in = "`updated_at` set by inserts of messages only"
 
     def touch(self, thread: Thread, changes: Changes) -> Row:
         row = self.row(thread)

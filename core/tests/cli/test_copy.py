@@ -290,6 +290,7 @@ def _rows(path: Path) -> int:
     return int(count)
 
 
+@pytest.mark.slow
 def test_a_copy_whose_process_is_killed_again_and_again_is_completed_by_running_it_again(tmp_path: Path) -> None:
     source = _url(tmp_path, "from")
     count = _in(source, lambda memory: _fill_conversations(memory, copies=12))

@@ -149,6 +149,7 @@ def _rows(path: Path) -> int:
     return int(count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_replay_that_was_killed_is_completed_by_running_it_again(workers: int, tmp_path: Path) -> None:
     copies = [{**each, "thread_id": f"{each['thread_id']}.{copy}"} for copy in range(8) for each in conversations()[:6]]
@@ -203,7 +204,7 @@ def test_a_worker_process_that_dies_is_an_error_that_says_what_to_do(
     (plugin / "deadly.py").write_text(
         "import multiprocessing, os\n"
         "from threadkeep.port.hooks import hookimpl\n"
-        "from threadkeep_adapters.sql import sqlite\n"
+        "from threadkeep_adapters.sqlite import store as sqlite\n"
         "@hookimpl\n"
         "def open_store(url):\n"
         "    if multiprocessing.parent_process() is not None:\n"

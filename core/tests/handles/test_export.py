@@ -11,7 +11,7 @@ from fixtures import Before
 
 from threadkeep import Memory, Message
 from threadkeep.errors import ThreadNotFound
-from threadkeep.handles.thread import HISTORY_PAGE
+from threadkeep.handles.reading import HISTORY_PAGE
 from threadkeep.messages import parse_message
 
 

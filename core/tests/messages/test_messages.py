@@ -26,12 +26,12 @@ from threadkeep.messages import (
     ToolCallPart,
     ToolResultPart,
     UnknownPart,
-    as_messages,
     decode,
     dump,
     encode,
     parse_message,
 )
+from threadkeep.messages.model import as_messages
 from threadkeep.port import MAX_DEPTH, Limits, Record, Stored, from_micros, new_id, to_micros
 
 LIMITS = Limits()

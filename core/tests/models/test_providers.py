@@ -326,7 +326,7 @@ def test_a_provider_whose_package_is_missing_is_named_with_what_brings_it(
 def test_a_providers_package_is_loaded_when_a_model_of_its_is_used() -> None:
     script = (
         "import os, sys, threadkeep, threadkeep.agent, threadkeep.cli\n"
-        "from threadkeep.models.model import as_model\n"
+        "from threadkeep.models import as_model\n"
         "assert 'pydantic_ai' not in sys.modules\n"
         "as_model('test')\n"
         "assert not {'openai', 'anthropic'} & sys.modules.keys()\n"

@@ -17,6 +17,8 @@ from threadkeep import cli, errors
 from threadkeep.agent import MemoryOptions
 from threadkeep.agent import hooks as agent_hooks
 from threadkeep.port import hooks, installed_schemes, limits, store
+from threadkeep_contract.laws import NUMBERS
+from threadkeep_contract.profiles import PROFILES
 from threadkeep_contract.suite import LAWS
 
 ROOT = Path(__file__).parents[3]
@@ -81,7 +83,24 @@ def test_every_law_has_its_page_with_its_title() -> None:
     for law in LAWS:
         (page,) = (DOCS / "laws").glob(f"{law.number:02}-*.md")
         assert headings(page)[0].lower() == f"law {law.number}: {law.title.lower()}", page.name
-    assert [law.number for law in LAWS] == list(range(1, 14))
+    assert [law.number for law in LAWS] == list(NUMBERS)
+    assert len(list((DOCS / "laws").iterdir())) == len(LAWS), "a page of no law"
+
+
+def test_every_profile_of_the_contract_is_in_the_authors_page() -> None:
+    text = (DOCS / "write-a-store.md").read_text(encoding="utf-8")
+    assert [name for name in PROFILES if f"`{name}`" not in text] == []
+
+
+def test_a_page_that_says_how_many_laws_there_are_says_the_right_number() -> None:
+    words = {"eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15}
+    said = [
+        (name_of(page), words[word])
+        for page in PAGES
+        for word in re.findall(rf"\b({'|'.join(words)})\s+laws\b", page.read_text(encoding="utf-8"))
+    ]
+    assert "README.md" in dict(said)
+    assert [(name, count) for name, count in said if count != len(LAWS)] == []
 
 
 def test_every_store_has_its_page_and_is_in_the_readme() -> None:
@@ -107,7 +126,7 @@ def test_every_verb_of_the_port_is_in_the_authors_page() -> None:
 
 def test_reference_pages_are_what_the_code_says() -> None:
     generate = script("generate_docs")
-    for name in generate.PAGES:
+    for name in (*generate.PAGES, *generate.PAGES_WITH_OPTIONS):
         assert (DOCS / name).read_text(encoding="utf-8") == generate.page_text(name), (
             "run python scripts/generate_docs.py"
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,7 @@ from threadkeep.agent.processors import Processors
 from threadkeep.agent.recall import check_tools
 from threadkeep.agent.request import OnDiverged, read_request
 from threadkeep.agent.run import Run
+from threadkeep.agent.settings import AgentSettings
 from threadkeep.agent.titles import TitleLike, TitleMaker, as_title_maker
 from threadkeep.errors import InvalidInput
 from threadkeep.handles.memory import Memory
@@ -26,7 +27,6 @@ from threadkeep.messages.reconcile import Ids
 from threadkeep.models.choose import ModelLike, as_model
 from threadkeep.models.model import Model
 from threadkeep.models.tools import Tool, tool
-from threadkeep.port.checks import is_number
 from threadkeep.port.ids import check_id
 from threadkeep.port.store import Tail
 
@@ -85,28 +85,80 @@ class Agent:
         on_busy: OnBusy = "queue",
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        if tool_timeout is not None and not (is_number(tool_timeout) and tool_timeout > 0):
-            raise InvalidInput(f"tool_timeout is a number of seconds above 0, or None, not {tool_timeout!r}")
-        if on_busy not in get_args(OnBusy):
-            raise InvalidInput(f"on_busy is 'queue', 'reject' or 'interleave', not {on_busy!r}")
-        if not is_number(lease_seconds) or lease_seconds <= 0:
-            raise InvalidInput(f"lease_seconds is a number of seconds above 0, not {lease_seconds!r}")
-        self.name = name
-        self.model: Model = as_model(model)
-        self.memory = memory
-        self.instructions = instructions
-        self.max_steps = max_steps
-        self.options: MemoryOptions = as_options(options)
-        self.processors: Processors = Processors(processors)
-        self.title: TitleMaker | None = None if title is None else as_title_maker(title)
-        self.tool_timeout = tool_timeout
-        self.on_busy = on_busy
-        self.lease_seconds = lease_seconds
         ready = [each if isinstance(each, Tool) else tool(each) for each in tools]
-        self.tools: dict[str, Tool] = {each.name: each for each in ready}
-        if len(self.tools) < len(ready):
+        named = {each.name: each for each in ready}
+        if len(named) < len(ready):
             raise InvalidInput(f"two tools of agent {name!r} have the same name: {[each.name for each in ready]}")
-        check_tools(self, self.options)
+        self.memory = memory
+        self._settings = AgentSettings(
+            name=name,
+            model=as_model(model),
+            instructions=instructions,
+            tools=named,
+            max_steps=max_steps,
+            options=as_options(options),
+            processors=Processors(processors),
+            title=None if title is None else as_title_maker(title),
+            tool_timeout=tool_timeout,
+            on_busy=on_busy,
+            lease_seconds=lease_seconds,
+        )
+        check_tools(self._settings, self._settings.options)
+
+    @property
+    def name(self) -> str:
+        """The name under which it speaks: messages that it stores say it."""
+        return self._settings.name
+
+    @property
+    def model(self) -> Model:
+        """The model that was meant."""
+        return self._settings.model
+
+    @property
+    def instructions(self) -> str | None:
+        """What the model is told before the conversation."""
+        return self._settings.instructions
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """Its tools by name, without that of its working memory."""
+        return self._settings.tools
+
+    @property
+    def max_steps(self) -> int:
+        """The calls of the model in one turn, where a call of `stream` gives no other number."""
+        return self._settings.max_steps
+
+    @property
+    def options(self) -> MemoryOptions:
+        """What the model is shown of the past, where a call of `stream` gives no other options."""
+        return self._settings.options
+
+    @property
+    def processors(self) -> Processors:
+        """What looks at messages before the model sees them and before they are stored."""
+        return self._settings.processors
+
+    @property
+    def title(self) -> TitleMaker | None:
+        """What names threads, None where nothing does."""
+        return self._settings.title
+
+    @property
+    def tool_timeout(self) -> float | None:
+        """Seconds, for tools that have no timeout of their own; None for no bound."""
+        return self._settings.tool_timeout
+
+    @property
+    def on_busy(self) -> OnBusy:
+        """What a request does that finds another run at work, where a call of `stream` says nothing else."""
+        return self._settings.on_busy
+
+    @property
+    def lease_seconds(self) -> float:
+        """How many seconds a run may be silent before others take its thread over."""
+        return self._settings.lease_seconds
 
     def stream(
         self,
@@ -147,6 +199,7 @@ class Agent:
         taken the thread over, with all that was committed until then kept. What was said of an answer that fails or
         is cancelled is stored and marked with "failed" or "cancelled" in its `metadata["interrupted"]`.
         """
+        settings = self._settings
         thread = self.memory.thread(resource_id, thread_id)
         request = read_request(
             input,
@@ -156,11 +209,11 @@ class Agent:
             on_diverged=on_diverged,
             regenerate=regenerate,
             fork_id=None if fork_id is None else check_id("fork_id", fork_id, self.memory.store.limits),
-            on_busy=self.on_busy if on_busy is None else on_busy,
-            max_steps=self.max_steps if max_steps is None else max_steps,
-            options=self.options if options is None else as_options(options),
+            on_busy=settings.on_busy if on_busy is None else on_busy,
+            max_steps=settings.max_steps if max_steps is None else max_steps,
+            options=settings.options if options is None else as_options(options),
         )
-        return Run(self, thread, request).events()
+        return Run(settings, self.memory, thread, request).events()
 
     async def generate(
         self,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from threadkeep.agent.events import Event, ToolAnswered, ToolCalled
 from threadkeep.messages.model import ToolCallPart, ToolResultPart
@@ -15,7 +15,7 @@ from threadkeep.telemetry import RunSpan
 
 Waits: TypeAlias = Literal["approval", "client_tools"]
 
-logger = logging.getLogger("threadkeep.agent")
+_log: Final = logging.getLogger("threadkeep.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _asks(chosen: Tool, call: ToolCallPart) -> bool:
     try:
         return bool(chosen.needs_approval(arguments))
     except Exception as error:  # noqa: BLE001 - it is the user's code and may raise anything
-        logger.warning("needs_approval of tool %r failed, so that its call needs approval: %s", chosen.name, error)
+        _log.warning("needs_approval of tool %r failed, so that its call needs approval: %s", chosen.name, error)
         return True
 
 

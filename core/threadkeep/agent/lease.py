@@ -32,7 +32,7 @@ Standing: TypeAlias = Literal["running", "stop", "max_steps", "approval", "clien
 """What a turn is at: there is something to do for it, it is answered, or what it waits for."""
 Status: TypeAlias = Standing | Literal["cancelled", "failed"]
 
-logger = logging.getLogger("threadkeep.agent")
+_log: Final = logging.getLogger("threadkeep.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ class Lease:
                     await self._beat(record)
                     pause = 0.0
                 except StoreError as error:
-                    logger.warning("a run could not renew its hold on a thread: %s", error)
+                    _log.warning("a run could not renew its hold on a thread: %s", error)
                     pause = self.seconds / 10
                 except (TailMoved, VersionMoved):
                     self._lost = "another run has taken its thread over, or the thread was deleted"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from threadkeep.agent.context import instructions_with, own_messages, shown
 from threadkeep.agent.events import TitleChanged, TitleFailed
 from threadkeep.agent.hooks import RunContext
 from threadkeep.agent.options import LAST, MemoryOptions
-from threadkeep.agent.processors import Processors
+from threadkeep.agent.settings import AgentSettings
 from threadkeep.agent.titles import TitleMaker, Titling, failed, give_title
+from threadkeep.agent.turn import Turn
 from threadkeep.agent.working_memory import TOOL_NAME, RunMemory
 from threadkeep.errors import InvalidInput, ProcessorFailed
 from threadkeep.handles.thread import ThreadHandle
@@ -18,33 +18,30 @@ from threadkeep.messages.model import Message
 from threadkeep.models.model import ModelRequest
 from threadkeep.models.tools import Tool
 
-if TYPE_CHECKING:
-    from threadkeep.agent.agent import Agent
-    from threadkeep.agent.turn import Turn
 
-
-def check_tools(agent: Agent, options: MemoryOptions) -> None:
+def check_tools(settings: AgentSettings, options: MemoryOptions) -> None:
     """Raises InvalidInput where a tool of the agent has the name of that of its working memory."""
-    if options.working_memory is not None and TOOL_NAME in agent.tools:
+    if options.working_memory is not None and TOOL_NAME in settings.tools:
         raise InvalidInput(
-            f"agent {agent.name!r} has a tool {TOOL_NAME!r}, which is the name of the one that changes working memory"
+            f"agent {settings.name!r} has a tool {TOOL_NAME!r}, "
+            "which is the name of the one that changes working memory"
         )
 
 
 class Recall:
     """What one run recalls and notes. Raises InvalidInput for options that its agent cannot have."""
 
-    def __init__(self, agent: Agent, options: MemoryOptions) -> None:
+    def __init__(self, settings: AgentSettings, options: MemoryOptions) -> None:
         self.options = options
-        self._agent = agent
-        self._processors: Processors = agent.processors
-        self._maker: TitleMaker | None = None if options.read_only else agent.title
+        self._settings = settings
+        self._processors = settings.processors
+        self._maker: TitleMaker | None = None if options.read_only else settings.title
         self._memory = None
         if options.working_memory is not None and options.recall:
             self._memory = RunMemory(options, options.working_memory)
         self._titling: Titling | None = None
-        check_tools(agent, options)
-        self.tools: dict[str, Tool] = dict(agent.tools)
+        check_tools(settings, options)
+        self.tools: dict[str, Tool] = dict(settings.tools)
         if self._memory is not None and not options.read_only:
             self.tools[TOOL_NAME] = self._memory.tool()
 
@@ -69,7 +66,9 @@ class Recall:
         """The next call of the model in a turn. Raises ProcessorFailed."""
         memory = None if self._memory is None else self._memory.instructions()
         messages = await self._processors.before_model(shown(turn, self.options), self._context(thread))
-        return ModelRequest(instructions_with(self._agent.instructions, memory), messages, tuple(self.tools.values()))
+        return ModelRequest(
+            instructions_with(self._settings.instructions, memory), messages, tuple(self.tools.values())
+        )
 
     def title_news(self) -> list[TitleChanged | TitleFailed]:
         """What has become of the title, once, as soon as it is known."""
@@ -82,7 +81,7 @@ class Recall:
             await self._titling.wait()
 
     def _context(self, thread: ThreadHandle) -> RunContext:
-        return RunContext(self._agent.name, thread.resource_id, thread.thread_id)
+        return RunContext(self._settings.name, thread.resource_id, thread.thread_id)
 
     async def _give_title(
         self, maker: TitleMaker, turn: Turn, thread: ThreadHandle

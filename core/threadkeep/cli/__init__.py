@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "copy": "Bring a resource, or the whole store, into another store.",
     "erase": "Remove a thread, or everything of a resource.",
     "replay": "Send recorded conversations through an agent into a store.",
-    "contract": "Judge a store by the thirteen laws of the contract.",
+    "contract": "Judge a store by the laws of the contract.",
 }
 """Each command and its line in the list of commands, in that order; `cli/NAME.py` holds it as `command`."""
 

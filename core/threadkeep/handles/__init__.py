@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from threadkeep.handles.memory import Admin, Memory, ResourceHandle
+from threadkeep.handles.access import Access
+from threadkeep.handles.admin import Admin
+from threadkeep.handles.memory import Memory
+from threadkeep.handles.resource import ResourceHandle
 from threadkeep.handles.thread import ThreadHandle
-from threadkeep.handles.views import Page, ThreadInfo, ThreadSnapshot
+from threadkeep.handles.views import Page, ThreadInfo, ThreadSnapshot, WorkingMemory
 from threadkeep.handles.working_memory import MemoryScope, WorkingMemoryHandle
+from threadkeep.handles.writes import KEEP, HistoryReceipt
 
 __all__ = [
+    "KEEP",
+    "Access",
     "Admin",
+    "HistoryReceipt",
     "Memory",
     "MemoryScope",
     "Page",
@@ -16,5 +23,6 @@ __all__ = [
     "ThreadHandle",
     "ThreadInfo",
     "ThreadSnapshot",
+    "WorkingMemory",
     "WorkingMemoryHandle",
 ]

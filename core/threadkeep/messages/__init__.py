@@ -20,7 +20,6 @@ from threadkeep.messages.model import (
     ToolCallPart,
     ToolResultPart,
     UnknownPart,
-    as_messages,
     parse_message,
 )
 from threadkeep.messages.reconcile import Ids
@@ -41,7 +40,6 @@ __all__ = [
     "ToolCallPart",
     "ToolResultPart",
     "UnknownPart",
-    "as_messages",
     "batches",
     "decode",
     "dump",

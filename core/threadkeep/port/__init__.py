@@ -9,7 +9,7 @@ from threadkeep.port.canonical import MAX_DEPTH, MAX_INT_DIGITS, canonical_json,
 from threadkeep.port.checks import MAX_COUNT, MAX_PAGE, MAX_POSITION, MAX_TIME, MIN_TIME
 from threadkeep.port.conditions import Versioned, check_thread, next_versions
 from threadkeep.port.guard import Guard
-from threadkeep.port.hooks import GROUP, hookimpl, hookspec
+from threadkeep.port.hooks import hookimpl
 from threadkeep.port.ids import check_id, new_id
 from threadkeep.port.keys import escape, flat_key, hash_tag
 from threadkeep.port.limits import KIB, MIB, Limits, check_size
@@ -51,7 +51,6 @@ from threadkeep.port.times import from_micros, to_micros
 
 __all__ = [
     "DEFAULT_URL",
-    "GROUP",
     "KIB",
     "MAX_COUNT",
     "MAX_DEPTH",
@@ -95,7 +94,6 @@ __all__ = [
     "from_micros",
     "hash_tag",
     "hookimpl",
-    "hookspec",
     "installed_schemes",
     "load_plugin",
     "new_id",

@@ -1,27 +1,18 @@
-"""Law 5: concurrency.
-
-Operations on one thread are linearizable, from many tasks, many store instances, many processes. `if_tail` appends
-only if the tail, epoch and position, is still the one given; of many racing writers with the same tail exactly one
-wins and the others get TailMoved with the new tail, having written nothing. A truncation moves the tail too. Without
-`if_tail`, N writers x M appends leave exactly N*M batches, each writer's in its own order. First use is safe in a race:
-two writers creating the same thread, or the schema itself, both succeed.
-"""
+"""What contenders race for in the checks of law 5, and what has to come of it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from threadkeep.errors import Conflict, MessageConflict, TailMoved, VersionMoved
 from threadkeep.port import MISSING, Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
-from threadkeep_contract.harness import Harness, Law, record
+from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.linearizable import check_histories
-from threadkeep_contract.races import Team, by_processes, by_tasks, committing, told
+from threadkeep_contract.races import Team, committing, told
 from threadkeep_contract.worker import Chain, Open, Outcome, Patch, Run, Step
-
-ALL = Window(before=10_000)
 
 
 def _thread(harness: Harness) -> Thread:
@@ -44,15 +35,16 @@ def _changes(harness: Harness, at: int, writer: int, **conditions: Any) -> Chang
 
 async def _prepare(harness: Harness, handle: Recorded, thread: Thread, turn: int) -> Snapshot:
     """Bring a new thread into one of four states: missing, with messages, emptied, deleted and made again."""
-    if turn % 4 == 1:
-        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
-    elif turn % 4 == 2:
-        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
-        await handle.commit(thread, Changes(2, harness.epoch(), drop_after=0))
-    elif turn % 4 == 3:
-        await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"),)))
-        await handle.delete(thread)
-        await handle.commit(thread, Changes(2, harness.epoch(), (record("old2"),)))
+    match ("missing", "with messages", "emptied", "made again")[turn % 4]:
+        case "with messages":
+            await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
+        case "emptied":
+            await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"), record("old1"))))
+            await handle.commit(thread, Changes(2, harness.epoch(), drop_after=0))
+        case "made again":
+            await handle.commit(thread, Changes(1, harness.epoch(), (record("old0"),)))
+            await handle.delete(thread)
+            await handle.commit(thread, Changes(2, harness.epoch(), (record("old2"),)))
     return await handle.load(thread, ALL)
 
 
@@ -70,7 +62,7 @@ def _receipt(harness: Harness, promise: str, outcome: Outcome) -> Receipt:
     return outcome.receipt
 
 
-async def _one_tail(harness: Harness, handle: Recorded, team: Team) -> None:
+async def one_tail(harness: Harness, handle: Recorded, team: Team) -> None:
     """Many commits on one tail."""
     promise = "of racing commits with one if_tail exactly one wins, and the others write nothing"
     for turn in range(team.rounds):
@@ -103,7 +95,7 @@ def _lost(harness: Harness, promise: str, outcome: Outcome, error: Conflict) -> 
     )
 
 
-async def _tail_against_truncation(harness: Harness, handle: Recorded, team: Team) -> None:
+async def tail_against_truncation(harness: Harness, handle: Recorded, team: Team) -> None:
     """Truncations and appends on one tail: a truncation moves the tail, also where it is the only one to do so."""
     promise = "of racing truncations and appends with one if_tail exactly one wins"
     for turn in range(team.rounds):
@@ -112,8 +104,10 @@ async def _tail_against_truncation(harness: Harness, handle: Recorded, team: Tea
         tail = (await handle.load(thread)).tail
         orders = []
         for writer in range(team.size):
-            drop = {"append": (), "drop_after": 2} if (writer + turn) % 2 else {}
-            orders.append(committing(thread, _changes(harness, 3, writer, if_tail=tail, **drop)))
+            change = _changes(harness, 3, writer, if_tail=tail)
+            if (writer + turn) % 2:
+                change = replace(change, append=(), drop_after=2)
+            orders.append(committing(thread, change))
         outcomes = [outcome for (outcome,) in await team.together(orders)]
         winner = _the_winner(harness, promise, outcomes)
         receipt = _receipt(harness, promise, outcomes[winner])
@@ -125,7 +119,7 @@ async def _tail_against_truncation(harness: Harness, handle: Recorded, team: Tea
         harness.expect(promise, expected, [stored.id for stored in (await handle.load(thread, ALL)).records])
 
 
-async def _create(harness: Harness, handle: Recorded, team: Team) -> None:
+async def create(harness: Harness, handle: Recorded, team: Team) -> None:
     """Many creations of one thread that must not be there."""
     promise = 'of racing commits with if_epoch="" exactly one creates the thread'
     for _ in range(team.rounds):
@@ -142,15 +136,14 @@ async def _create(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, (changes[winner].epoch, 5 + winner), (after.tail.epoch, after.created))
 
 
-async def _get_or_create(harness: Harness, handle: Recorded, team: Team) -> None:
+async def get_or_create(harness: Harness, handle: Recorded, team: Team) -> None:
     """Many first commits to one thread, all of which may create it."""
     promise = "racing first commits to a thread all succeed, in the epoch of one of them"
     for turn in range(team.rounds):
         thread = _thread(harness)
-        append = {"append": ()} if turn % 2 else {}
-        changes = [
-            _changes(harness, 5 + writer, writer, puts=(), resource_puts=(), **append) for writer in range(team.size)
-        ]
+        changes = [_changes(harness, 5 + writer, writer, puts=(), resource_puts=()) for writer in range(team.size)]
+        if turn % 2:
+            changes = [replace(change, append=()) for change in changes]
         outcomes = [outcome for (outcome,) in await team.together([committing(thread, change) for change in changes])]
         epochs = {_receipt(harness, promise, outcome).tail.epoch for outcome in outcomes}
         after = await handle.load(thread, ALL)
@@ -165,7 +158,7 @@ async def _get_or_create(harness: Harness, handle: Recorded, team: Team) -> None
         harness.expect(f"{promise}, and it is listed once", ["thread"], [row.thread_id for row in rows])
 
 
-async def _appends(harness: Harness, handle: Recorded, team: Team) -> None:
+async def appends(harness: Harness, handle: Recorded, team: Team) -> None:
     """N writers, M commits each, without conditions."""
     promise = "N writers x M appends leave exactly N*M batches, each whole and in its writer's order"
     thread = _thread(harness)
@@ -198,7 +191,7 @@ async def _appends(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, sorted(batches), batches)
 
 
-async def _same_message(harness: Harness, handle: Recorded, team: Team) -> None:
+async def same_message(harness: Harness, handle: Recorded, team: Team) -> None:
     """One message, appended by all at once; and one id with as many bodies."""
     for turn in range(team.rounds):
         thread = _thread(harness)
@@ -225,13 +218,13 @@ async def _same_message(harness: Harness, handle: Recorded, team: Team) -> None:
             if index != winner:
                 _lost(harness, promise, outcome, MessageConflict("other"))
         newest = (await handle.load(thread, Window(before=2))).records
-        harness.expect(
-            promise, [(f"with{winner}"), bodies[winner].body], [newest[0].id, newest[-1].body] if newest else []
-        )
+        written = [(stored.id, stored.body) for stored in newest]
+        with_it = record(f"with{winner}")
+        harness.expect(promise, [(with_it.id, with_it.body), ("other", bodies[winner].body)], written)
         harness.expect(promise, len(after.records) + 2, len((await handle.load(thread, ALL)).records))
 
 
-async def _one_version(harness: Harness, handle: Recorded, team: Team) -> None:
+async def one_version(harness: Harness, handle: Recorded, team: Team) -> None:
     """Many puts on one version, of a thread's and of a resource's document."""
     promise = "of racing puts with one if_version exactly one wins, and the others write nothing"
     thread = _thread(harness)
@@ -261,7 +254,7 @@ async def _one_version(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, [] if turn % 3 == 2 else [f"{turn}-{winner}"], written)
 
 
-async def _counters(harness: Harness, handle: Recorded, team: Team) -> None:
+async def counters(harness: Harness, handle: Recorded, team: Team) -> None:
     """Every writer loads, adds a key, and puts with `if_version`, until it succeeds."""
     promise = "documents that many change by compare-and-set keep every change"
     thread = _thread(harness)
@@ -280,7 +273,7 @@ async def _counters(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, (len(keys), sorted(keys)), (doc.version if doc else 0, sorted(body)))
 
 
-async def _chains(harness: Harness, handle: Recorded, team: Team) -> None:
+async def chains(harness: Harness, handle: Recorded, team: Team) -> None:
     """Every writer loads the tail and appends on it, until it succeeds."""
     promise = "appends that are repeated on the tail loaded anew all succeed once, each writer's in its own order"
     thread = _thread(harness)
@@ -298,7 +291,7 @@ async def _chains(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, [f"{writer}-{index}" for index in range(times)], own)
 
 
-async def _messages_beside_documents(harness: Harness, handle: Recorded, team: Team) -> None:
+async def messages_beside_documents(harness: Harness, handle: Recorded, team: Team) -> None:
     """Some append, some put another document each, and nobody undoes what another does."""
     promise = "commits that race on one thread undo nothing of each other"
     thread = _thread(harness)
@@ -309,12 +302,13 @@ async def _messages_beside_documents(harness: Harness, handle: Recorded, team: T
         for number in range(times):
             puts = (Put(f"slot{writer}", json.dumps(number)),)
             append = (record(f"{writer}-{number}"),)
-            kinds: tuple[dict[str, Any], ...] = (
-                {"append": append},
-                {"puts": puts},
-                {"append": append, "resource_puts": puts},
-            )
-            changes = Changes(number, harness.epoch(), **kinds[writer % 3])
+            match writer % 3:
+                case 0:
+                    changes = Changes(number, harness.epoch(), append)
+                case 1:
+                    changes = Changes(number, harness.epoch(), puts=puts)
+                case _:
+                    changes = Changes(number, harness.epoch(), append, resource_puts=puts)
             steps.append(Step("commit", thread, changes))
         orders.append(Run(tuple(steps)))
     for outcomes in await team.together(orders):
@@ -329,7 +323,7 @@ async def _messages_beside_documents(harness: Harness, handle: Recorded, team: T
     harness.expect(promise, times - 1, after.active)
 
 
-async def _first_use(harness: Harness, handle: Recorded, team: Team) -> None:
+async def first_use(harness: Harness, handle: Recorded, team: Team) -> None:
     """Everyone opens the store at once and uses it at once."""
     promise = "a store that many open and use at once serves them all"
     for _ in range(max(1, team.rounds // 10)):
@@ -345,7 +339,7 @@ async def _first_use(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, sorted(f"new{writer}" for writer in range(team.size)), found)
 
 
-async def _stale(harness: Harness) -> None:
+async def stale(harness: Harness) -> None:
     """Every tail that a thread ever had, tried again at every later moment."""
     handle, other = await harness.open(), await harness.open()
     thread = _thread(harness)
@@ -386,61 +380,3 @@ async def _stale(harness: Harness) -> None:
                 harness.expect(promise, tail, (moved.epoch, moved.position))
         harness.expect("a commit that is refused for its tail writes nothing", before, await other.load(thread, ALL))
         tails.append(tail)
-
-
-class Concurrency(Law):
-    """Operations on one thread are linearizable, from many tasks, many store instances, many processes."""
-
-    number = 5
-    title = "Concurrency"
-
-    def test_a_tail_that_was_is_refused(self, harness: Harness) -> None:
-        harness.run(_stale, harness)
-
-    def test_of_tasks_with_one_tail_exactly_one_wins(self, harness: Harness) -> None:
-        by_tasks(harness, _one_tail)
-
-    def test_a_truncation_moves_the_tail_for_tasks(self, harness: Harness) -> None:
-        by_tasks(harness, _tail_against_truncation)
-
-    def test_of_tasks_that_create_a_thread_exactly_one_does(self, harness: Harness) -> None:
-        by_tasks(harness, _create)
-
-    def test_tasks_may_all_be_first_in_a_thread(self, harness: Harness) -> None:
-        by_tasks(harness, _get_or_create)
-
-    def test_appends_of_many_tasks_are_all_there(self, harness: Harness) -> None:
-        by_tasks(harness, _appends)
-
-    def test_one_message_from_many_tasks_is_stored_once(self, harness: Harness) -> None:
-        by_tasks(harness, _same_message)
-
-    def test_of_tasks_with_one_version_exactly_one_wins(self, harness: Harness) -> None:
-        by_tasks(harness, _one_version)
-
-    def test_documents_keep_the_changes_of_many_tasks(self, harness: Harness) -> None:
-        by_tasks(harness, _counters)
-
-    def test_tasks_append_on_the_tail_they_loaded(self, harness: Harness) -> None:
-        by_tasks(harness, _chains)
-
-    def test_messages_and_documents_do_not_undo_each_other_in_tasks(self, harness: Harness) -> None:
-        by_tasks(harness, _messages_beside_documents)
-
-    def test_tasks_may_open_the_store_at_once(self, harness: Harness) -> None:
-        by_tasks(harness, _first_use)
-
-    def test_histories_of_tasks_are_linearizable(self, harness: Harness) -> None:
-        by_tasks(harness, check_histories)
-
-    def test_processes_race_for_a_tail_and_for_a_thread(self, harness: Harness) -> None:
-        by_processes(harness, _one_tail, _tail_against_truncation, _create, _get_or_create)
-
-    def test_processes_append_and_lose_nothing(self, harness: Harness) -> None:
-        by_processes(harness, _appends, _same_message, _chains, _messages_beside_documents)
-
-    def test_processes_race_for_versions_and_lose_nothing(self, harness: Harness) -> None:
-        by_processes(harness, _one_version, _counters)
-
-    def test_processes_open_the_store_at_once_and_are_linearizable(self, harness: Harness) -> None:
-        by_processes(harness, _first_use, check_histories)

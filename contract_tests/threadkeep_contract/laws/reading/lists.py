@@ -1,48 +1,21 @@
-"""Law 8, reading.
-
-`last=n` returns the newest n, oldest first, at a cost that does not depend on the length of the thread (law 13 counts
-it). Pages of messages joined are the full list: nothing twice, nothing missing, also while others append. Threads are
-listed by creation (every thread exactly once, whatever happens meanwhile) or by last activity (every thread that nobody
-touched during the walk exactly once, none twice). Filters change what is shown, not the walk. A window never separates
-a tool call from its result when `pair_safe` is asked for. List order is total and stated; ties are broken by id.
-"""
+"""The checks of law 8 on lists: the threads of a resource, and the resources."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import product
 from typing import Any, Literal, TypeAlias
 
-from hypothesis import strategies as st
-
-from threadkeep.errors import InvalidCursor, InvalidInput, MessageNotFound
+from threadkeep.errors import InvalidCursor
 from threadkeep.handles import Memory, ResourceHandle
 from threadkeep.messages import Message
-from threadkeep.port import MAX_PAGE, After, Changes, Order, Put, Resource, Stored, Thread, ThreadRow, Window
-from threadkeep_contract.confusable import one_thread
-from threadkeep_contract.conversations import check_pairs, conversation
+from threadkeep.port import MAX_PAGE, After, Changes, Order, Put, Resource, Thread, ThreadRow
 from threadkeep_contract.harness import Clock, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
 
-ALL = Window(before=10**6)
-
 Between: TypeAlias = Callable[[ThreadRow], Awaitable[object]]
-
-
-async def _fill(harness: Harness, handle: Recorded, scope: Thread, count: int) -> list[str]:
-    """Append so many messages, m0, m1 and so on, in as few commits as the store takes; their ids."""
-    ids = [f"m{number}" for number in range(count)]
-    size = min(100, handle.limits.commit_messages)
-    for start in range(0, count, size):
-        await handle.commit(scope, appending(harness, START + start, *map(record, ids[start : start + size])))
-    return ids
-
-
-def _ids(records: Sequence[Stored]) -> list[str]:
-    return [entry.id for entry in records]
 
 
 async def _walk(
@@ -66,137 +39,14 @@ async def _walk(
             await pending.pop(0)(last)
 
 
-class Reading(Law):
-    """Windows, pages and lists show what is there, once and in order."""
-
-    number = 8
-    title = "Reading"
-
-    def test_last_n_are_the_newest_oldest_first(self, harness: Harness) -> None:
-        """For every n around the length of a short thread, and around the pages of backends in a long one."""
-
-        async def check() -> None:
-            handle = await harness.open()
-            room = harness.fresh()
-            for length in (0, 1, 2, 7, harness.profile.length):
-                scope = Thread(f"{room}r{length}", "t")
-                await handle.commit(scope, Changes(at=START, epoch=harness.epoch()))
-                ids = await _fill(harness, handle, scope, length)
-                counts = {0, 1, 2, 3, 6, 7, 8, 20, 99, 100, 101, length - 1, length, length + 1, 2**31 - 1}
-                for count in sorted(count for count in counts if count >= 0):
-                    found = await handle.load(scope, Window(before=count))
-                    expected = ids[max(0, length - count) :]
-                    harness.expect(f"the newest {count} of {length}, oldest first", expected, _ids(found.records))
-
-        harness.run(check)
-
-    def test_a_thread_reads_whole_whatever_its_size(self, harness: Harness) -> None:
-        """Many messages, and messages that together are larger than a backend's page (2 MiB here), in one load."""
-
-        async def check() -> None:
-            handle = await harness.open()
-            scope = Thread(harness.fresh() + "r", "t")
-            size = 60_000
-            made = [record(f"m{number}", f"{number % 10}" * size) for number in range(36)]
-            for one in made:
-                await handle.commit(scope, appending(harness, START, one))
-            found = (await handle.load(scope, ALL)).records
-            harness.expect("every message is there", _ids_of(made), _ids(found))
-            whole = all(entry.body == one.body for entry, one in zip(found, made, strict=True))
-            harness.require("every message is whole", whole, "equal bodies", "a body that differs")
-            await handle.delete(Resource(scope.resource_id))
-
-        harness.run(check)
-
-    def test_windows_answer_as_the_model(self, harness: Harness) -> None:
-        """Random threads with gaps, and windows on both sides of ids, positions, gaps and ends."""
-
-        async def check(program: Program) -> None:
-            await compare(harness, program)
-
-        harness.explore(programs(("append", "drop", "load"), harness.profile.steps, one_thread()), check)
-
-    def test_every_window_of_a_thread_with_gaps(self, harness: Harness) -> None:
-        """Each anchor, by position and by id, with each small count on both sides."""
-
-        async def check() -> None:
-            handle = await harness.open()
-            scope = Thread(harness.fresh() + "r", "t")
-            await handle.commit(scope, appending(harness, START, *[record(f"m{number}") for number in range(6)]))
-            await handle.commit(scope, appending(harness, START, record("n0"), record("n1"), drop_after=4))
-            records = list((await handle.load(scope, ALL)).records)
-            positions = [entry.position for entry in records]
-            harness.expect("a thread with a gap", ["m0", "m1", "m2", "m3", "n0", "n1"], _ids(records))
-            anchors = (None, *range(max(positions) + 3), "gone", "m4", *_ids(records))
-            for before, after, anchor in harness.some([*product((0, 1, 3, 10), (0, 1, 3, 10), anchors)], 1 / 3):
-                found = await handle.load(scope, Window(anchor, before, after))
-                if isinstance(anchor, str):
-                    at = _ids(records).index(anchor) if anchor in _ids(records) else None
-                elif anchor is None:
-                    at = len(records)
-                else:
-                    at = sum(position < anchor for position in positions)
-                expected = [] if at is None else records[max(0, at - before) : at + after]
-                harness.expect(f"the window ({anchor!r}, {before}, {after})", expected, list(found.records))
-
-        harness.run(check)
-
-    def test_pages_joined_are_the_full_list_while_others_append(self, harness: Harness) -> None:
-        """Forward and backward by position, at the port and through `messages_page`, with appends between pages."""
-
-        async def check() -> None:
-            one, two = await harness.open(), await harness.open()
-            room = harness.fresh()
-            for limit in (1, 3, 7):
-                scope = Thread(f"{room}r{limit}", "t")
-                ids = await _fill(harness, one, scope, 20)
-                forward: list[Stored] = []
-                while True:
-                    start = forward[-1].position + 1 if forward else 1
-                    page = (await one.load(scope, Window(start, after=limit))).records
-                    forward += page
-                    if not page:
-                        break
-                    if len(ids) < 30:
-                        ids.append(f"late{len(ids)}")
-                        await two.commit(scope, appending(harness, START, record(ids[-1])))
-                harness.expect("pages forward are the full list", ids, _ids(forward))
-                backward: list[Stored] = []
-                newest = list(ids)
-                while True:
-                    anchor = backward[0].position if backward else None
-                    page = (await one.load(scope, Window(anchor, before=limit))).records
-                    backward[:0] = page
-                    if not page:
-                        break
-                    await two.commit(scope, appending(harness, START, record(f"later{len(backward)}")))
-                harness.expect("pages backward are what was there", newest, _ids(backward))
-
-        harness.run(check)
-
-        async def through_handles() -> None:
-            memory = Memory(await harness.open())
-            for newest_first in (False, True):
-                thread = memory.thread(harness.fresh() + "r", "t")
-                await thread.append(*[Message.user(str(number), id=f"m{number}") for number in range(12)])
-                expected = [f"m{number}" for number in range(12)]
-                found: list[str] = []
-                cursor = None
-                while True:
-                    page = await thread.messages_page(limit=5, cursor=cursor, newest_first=newest_first)
-                    found += [message.id for message in page.items]
-                    cursor = page.cursor
-                    if cursor is None:
-                        break
-                    if len(expected) < 14:
-                        expected.append(f"m{len(expected)}")
-                        await thread.append(Message.user("late", id=expected[-1]))
-                harness.expect("pages joined", expected[11::-1] if newest_first else expected, found)
-
-        harness.run(through_handles)
+class Lists(Law):
+    """Lists of threads and of resources."""
 
     def test_threads_by_creation_come_once_whatever_happens(self, harness: Harness) -> None:
-        """Pages of every size, with ties, while threads are touched, created and deleted between them."""
+        """A list by creation shows every thread exactly once, whatever happens meanwhile. It is walked in pages of
+        every size, with several threads of one instant, while threads are touched, created and deleted between the
+        pages, the one that the next page begins after among them.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -234,7 +84,10 @@ class Reading(Law):
         harness.run(check)
 
     def test_threads_by_activity_come_once_if_untouched(self, harness: Harness) -> None:
-        """Newest first with ties by falling id; touched ones may move, but none comes twice."""
+        """A list by last activity shows every thread that nobody touched meanwhile exactly once, newest first and ties
+        by falling id, and none twice. It is walked in pages of every size while threads are touched between the pages,
+        the one that the next page begins after among them.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -281,7 +134,9 @@ class Reading(Law):
         harness.run(check)
 
     def test_any_commit_is_activity(self, harness: Harness) -> None:
-        """An append, a document, a truncation and an empty commit each make a thread the one touched last."""
+        """Any commit makes a thread the one touched last: an append, a repeated append, a document of the thread or of
+        its resource, a truncation, an empty commit.
+        """
         touches: dict[str, dict[str, Any]] = {
             "an append": {"append": (record("new"),)},
             "a repeated append": {"append": (record("m0"),)},
@@ -306,7 +161,9 @@ class Reading(Law):
         harness.run(check)
 
     def test_a_long_list_is_listed_whole(self, harness: Harness) -> None:
-        """More threads and resources than a backend's page, in one page of the port and in many."""
+        """A list of more threads than a backend's page is whole, in one page of the port and in many, in both orders,
+        with exactly the documents asked for.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -333,7 +190,9 @@ class Reading(Law):
         harness.run(check)
 
     def test_resources_are_listed_by_code_point(self, harness: Harness) -> None:
-        """Every resource with a thread or a document once; none that has neither."""
+        """The list of resources shows every resource with a thread or a document exactly once, by code point, and none
+        that has neither. Its cursor is refused elsewhere.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -367,7 +226,7 @@ class Reading(Law):
         harness.run(check)
 
     def test_lists_answer_as_the_model(self, harness: Harness) -> None:
-        """Random creations, touches, deletions and pages."""
+        """Random creations, touches, deletions and pages are answered as by the reference model."""
 
         async def check(program: Program) -> None:
             await compare(harness, program)
@@ -375,7 +234,9 @@ class Reading(Law):
         harness.explore(programs(("append", "puts", "delete", "list"), harness.profile.steps), check, share=0.6)
 
     def test_filters_change_what_is_shown_not_the_walk(self, harness: Harness) -> None:
-        """By archived and by metadata, compared as JSON: 1, 1.0, "1" and true are four values; in any page size."""
+        """Filters by archived and by metadata change what is shown, and not the order, in any page size. Metadata is
+        compared as JSON: 1, 1.0, "1" and true are four values, and the order of keys plays no part.
+        """
 
         async def check() -> None:
             memory = Memory(await harness.open())
@@ -418,72 +279,10 @@ class Reading(Law):
 
         harness.run(check)
 
-    def test_counting_is_a_call_of_its_own(self, harness: Harness) -> None:
-        """`count` tells how many messages there are, also after a truncation, and in a thread of several pages."""
-
-        async def check() -> None:
-            thread = Memory(await harness.open()).thread(harness.fresh() + "r", "t")
-            harness.expect("a missing thread has none", 0, await thread.count())
-            for batch in range(11):
-                await thread.append(*[Message.user(str(number), id=f"m{batch}/{number}") for number in range(100)])
-            harness.expect("more than a page", 1100, await thread.count())
-            await thread.drop_from("m9/50")
-            await thread.append("after the gap")
-            harness.expect("after a truncation", 951, await thread.count())
-
-        harness.run(check)
-
-    def test_windows_by_message_through_the_handles(self, harness: Harness) -> None:
-        """`last`, `first`, `before`, `after`, `around`, by position and by id; an unknown id is MessageNotFound."""
-
-        async def check() -> None:
-            thread = Memory(await harness.open()).thread(harness.fresh() + "r", "t")
-            receipt = await thread.append(*[Message.user(str(number), id=f"m{number}") for number in range(10)])
-
-            async def ids(**window: Any) -> list[str]:
-                return [message.id for message in await thread.messages(**window)]
-
-            every = [f"m{number}" for number in range(10)]
-            harness.expect("all", every, await ids())
-            harness.expect("last", every[7:], await ids(last=3))
-            harness.expect("first", every[:3], await ids(first=3))
-            harness.expect("none", [], await ids(last=0))
-            for place in (receipt.positions[4], "m4"):
-                harness.expect("before", every[2:4], await ids(before=place, last=2))
-                harness.expect("all before", every[:4], await ids(before=place))
-                harness.expect("after", every[5:7], await ids(after=place, first=2))
-                harness.expect("all after", every[5:], await ids(after=place))
-                harness.expect("around", every[3:6], await ids(around=place, last=1, first=1))
-            for unknown in (thread.messages(before="no"), thread.messages(after="no"), thread.messages(around="no")):
-                await harness.refused("an unknown message", MessageNotFound, unknown)
-            await harness.refused("a negative count", InvalidInput, thread.messages(last=-1))
-
-        harness.run(check)
-
-    def test_pair_safe_windows_hold_no_result_without_its_call(self, harness: Harness) -> None:
-        """Random conversations with calls whose ids repeat, and every window of them."""
-
-        calls = st.lists(st.tuples(st.sampled_from("uacr"), st.integers(0, 2)), min_size=1, max_size=12)
-
-        async def check(script: list[tuple[str, int]]) -> None:
-            handle = harness.handles[0] if harness.handles else await harness.open()
-            thread = Memory(handle).thread(harness.fresh() + "r", "t")
-            await thread.append(*conversation(script))
-            everything = await thread.messages()
-            for last in range(len(everything) + 1):
-                snapshot = await thread.load(last=last, pair_safe=True)
-                check_pairs(harness, everything, everything[len(everything) - last :], snapshot.messages)
-                check_pairs(
-                    harness,
-                    everything,
-                    everything[len(everything) - last :],
-                    await thread.messages(last=last, pair_safe=True),
-                )
-
-        harness.explore(calls, check, share=0.6)
-
     def test_lists_and_pages_while_tasks_write(self, harness: Harness) -> None:
-        """Walks that race with writers on other handles: untouched threads once, messages once."""
+        """Walks in both orders that race with writers on other handles show every thread that nobody touched exactly
+        once.
+        """
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
@@ -522,7 +321,3 @@ async def _paged(resource: ResourceHandle, order: Order) -> Any:
         if cursor is None:
             return
         await asyncio.sleep(0)
-
-
-def _ids_of(records: Sequence[Any]) -> list[str]:
-    return [made.id for made in records]

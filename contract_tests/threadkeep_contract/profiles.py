@@ -1,0 +1,110 @@
+"""The profiles: how much a run of the contract tries. Every number that depends on the time one has is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How much is tried."""
+
+    name: str
+    examples: int
+    """Examples of each exploration; a check may ask for a share of it."""
+    steps: int
+    """Operations in one example, at most."""
+    rounds: int
+    """Rounds of a race between tasks."""
+    tasks: int
+    """Tasks that race at once."""
+    processes: int
+    """Worker processes that race at once."""
+    process_rounds: int
+    """Rounds of a race between processes."""
+    kills: int
+    """Worker processes that are killed in one check."""
+    length: int
+    """Messages in a long thread."""
+    bystanders: int
+    """Other threads and resources whose presence must not show."""
+    seconds: float
+    """Time limit of one `Harness.run`; a store that takes longer hangs."""
+    shrink_seconds: float
+    """How long a failing example is made smaller."""
+    share: int
+    """Of a catalogue one entry in so many is tried; see `Harness.some`."""
+
+
+BRIEF: Final = Profile(
+    name="brief",
+    examples=5,
+    steps=12,
+    rounds=2,
+    tasks=4,
+    processes=3,
+    process_rounds=2,
+    kills=1,
+    length=120,
+    bystanders=20,
+    seconds=60,
+    shrink_seconds=5,
+    share=27,
+)
+"""Just enough to see that a store works at all, as on another version of something."""
+
+QUICK: Final = Profile(
+    name="quick",
+    examples=20,
+    steps=20,
+    rounds=5,
+    tasks=8,
+    processes=3,
+    process_rounds=5,
+    kills=2,
+    length=200,
+    bystanders=40,
+    seconds=60,
+    shrink_seconds=5,
+    share=3,
+)
+"""For a store whose server is slow."""
+
+DEFAULT: Final = Profile(
+    name="default",
+    examples=80,
+    steps=30,
+    rounds=20,
+    tasks=16,
+    processes=3,
+    process_rounds=20,
+    kills=8,
+    length=500,
+    bystanders=200,
+    seconds=60,
+    shrink_seconds=10,
+    share=1,
+)
+"""What a store is judged with unless somebody says otherwise; the only one in which every saboteur is caught."""
+
+DEEP: Final = Profile(
+    name="deep",
+    examples=1500,
+    steps=60,
+    rounds=200,
+    tasks=32,
+    processes=6,
+    process_rounds=200,
+    kills=300,
+    length=5000,
+    bystanders=2000,
+    seconds=300,
+    shrink_seconds=120,
+    share=1,
+)
+"""Much more, for a night."""
+
+PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (BRIEF, QUICK, DEFAULT, DEEP)}
+"""Every profile by its name, the one that tries least first."""
