@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,11 +17,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from provider_models import model_named
 
 from threadkeep import Agent, Memory, Message
 from threadkeep.errors import ModelFailed
 from threadkeep.messages import ToolCallPart
-from threadkeep.models import ProviderModel, ScriptedModel, as_model
+from threadkeep.models import ScriptedModel
 from threadkeep.telemetry import CONTENT_VARIABLE
 
 SECRET = "my card is 4711"
@@ -44,12 +44,10 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str, Re
     provider.shutdown()
 
 
-def with_memory(work: Callable[[Memory], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with Memory("memory://") as memory:
-            await work(memory)
-
-    asyncio.run(main())
+@pytest.fixture
+def url() -> str:
+    """What is told is the same on every store: one is enough."""
+    return "memory://"
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
@@ -66,15 +64,14 @@ CALL = ToolCallPart(tool_call_id="c1", name="look", arguments={"order": 17})
 SCRIPT: list[Any] = [Message(role="assistant", parts=[CALL]), f"I know that {SECRET}"]
 
 
-def test_a_run_is_a_tree_of_spans_and_says_whose_it_is(spans: Callable[[], dict[str, ReadableSpan]]) -> None:
-    async def work(memory: Memory) -> None:
-        agent = Agent(name="support", model=ScriptedModel(SCRIPT), memory=memory, tools=[look])
-        with trace.get_tracer("the application").start_as_current_span("request"):
-            async for _ in agent.stream(SECRET, **ALICE):
-                # Between events the application's own span is the current one.
-                assert getattr(trace.get_current_span(), "name", None) == "request"
-
-    with_memory(work)
+async def test_a_run_is_a_tree_of_spans_and_says_whose_it_is(
+    memory: Memory, spans: Callable[[], dict[str, ReadableSpan]]
+) -> None:
+    agent = Agent(name="support", model=ScriptedModel(SCRIPT), memory=memory, tools=[look])
+    with trace.get_tracer("the application").start_as_current_span("request"):
+        async for _ in agent.stream(SECRET, **ALICE):
+            # Between events the application's own span is the current one.
+            assert getattr(trace.get_current_span(), "name", None) == "request"
     found = spans()
     assert set(found) == {"request", "invoke_agent support", "chat", "execute_tool look", "inside the tool"}
 
@@ -107,18 +104,13 @@ def test_a_run_is_a_tree_of_spans_and_says_whose_it_is(spans: Callable[[], dict[
     assert SECRET not in told
 
 
-def test_content_is_told_where_the_environment_asks_for_it(
-    spans: Callable[[], dict[str, ReadableSpan]], monkeypatch: pytest.MonkeyPatch
+async def test_content_is_told_where_the_environment_asks_for_it(
+    memory: Memory, spans: Callable[[], dict[str, ReadableSpan]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CONTENT_VARIABLE, "true")
 
-    async def work(memory: Memory) -> None:
-        agent = Agent(
-            name="support", model=ScriptedModel(SCRIPT), memory=memory, tools=[look], instructions="Be brief."
-        )
-        await agent.generate(SECRET, **ALICE)
-
-    with_memory(work)
+    agent = Agent(name="support", model=ScriptedModel(SCRIPT), memory=memory, tools=[look], instructions="Be brief.")
+    await agent.generate(SECRET, **ALICE)
     found = spans()
     chat, tool = attributes(found["chat"]), attributes(found["execute_tool look"])
     assert json.loads(chat["gen_ai.system_instructions"]) == [{"type": "text", "content": "Be brief."}]
@@ -133,16 +125,12 @@ def test_content_is_told_where_the_environment_asks_for_it(
     assert tool["gen_ai.tool.call.result"] == f"{SECRET} 17"
 
 
-def test_a_providers_call_tells_model_usage_and_time(spans: Callable[[], dict[str, ReadableSpan]]) -> None:
+async def test_a_providers_call_tells_model_usage_and_time(
+    memory: Memory, spans: Callable[[], dict[str, ReadableSpan]]
+) -> None:
     with serving(lambda request: {"role": "assistant", "content": "Yes"}) as server:
-
-        async def work(memory: Memory) -> None:
-            model = as_model("gpt-test", base_url=server.url, api_key=KEY)
-            assert isinstance(model, ProviderModel)
+        async with model_named("gpt-test", base_url=server.url, api_key=KEY) as model:
             await Agent(name="support", model=model, memory=memory).generate("Hi", **ALICE)
-            await model.close()
-
-        with_memory(work)
     chat = spans()["chat gpt-test"]
     told = attributes(chat)
     assert chat.kind is SpanKind.CLIENT
@@ -161,19 +149,18 @@ def test_a_providers_call_tells_model_usage_and_time(spans: Callable[[], dict[st
     assert (run["gen_ai.usage.input_tokens"], run["gen_ai.usage.output_tokens"]) == (11, 7)
 
 
-def test_what_fails_is_told_by_its_kind_and_not_by_its_words(spans: Callable[[], dict[str, ReadableSpan]]) -> None:
+async def test_what_fails_is_told_by_its_kind_and_not_by_its_words(
+    memory: Memory, spans: Callable[[], dict[str, ReadableSpan]]
+) -> None:
     def fails() -> str:
         """Fails."""
         raise RuntimeError(SECRET)
 
-    async def work(memory: Memory) -> None:
-        call = ToolCallPart(tool_call_id="c1", name="fails", arguments={})
-        script: list[Any] = [Message(role="assistant", parts=[call]), OSError(SECRET)]
-        agent = Agent(name="support", model=ScriptedModel(script), memory=memory, tools=[fails])
-        with pytest.raises(ModelFailed):
-            await agent.generate("Hi", **ALICE)
-
-    with_memory(work)
+    call = ToolCallPart(tool_call_id="c1", name="fails", arguments={})
+    script: list[Any] = [Message(role="assistant", parts=[call]), OSError(SECRET)]
+    agent = Agent(name="support", model=ScriptedModel(script), memory=memory, tools=[fails])
+    with pytest.raises(ModelFailed):
+        await agent.generate("Hi", **ALICE)
     found = spans()
     kinds = {name: attributes(span).get("error.type") for name, span in found.items()}
     assert kinds == {"invoke_agent support": "ModelFailed", "chat": "OSError", "execute_tool fails": "tool_error"}
@@ -183,16 +170,15 @@ def test_what_fails_is_told_by_its_kind_and_not_by_its_words(spans: Callable[[],
         assert span.events == ()
 
 
-def test_a_run_that_is_left_early_ends_its_spans(spans: Callable[[], dict[str, ReadableSpan]]) -> None:
-    async def work(memory: Memory) -> None:
-        agent = Agent(name="support", model=ScriptedModel(["One two three"]), memory=memory)
-        events = agent.stream("Hi", **ALICE)
-        async for event in events:
-            if getattr(event, "text", None):
-                break
-        await events.aclose()
-
-    with_memory(work)
+async def test_a_run_that_is_left_early_ends_its_spans(
+    memory: Memory, spans: Callable[[], dict[str, ReadableSpan]]
+) -> None:
+    agent = Agent(name="support", model=ScriptedModel(["One two three"]), memory=memory)
+    events = agent.stream("Hi", **ALICE)
+    async for event in events:
+        if getattr(event, "text", None):
+            break
+    await events.aclose()
     found = spans()
     assert set(found) == {"invoke_agent support", "chat"}
     assert all(span.status.status_code is StatusCode.UNSET for span in found.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from typing import Any
 
@@ -249,18 +248,15 @@ async def test_a_long_history_is_taken_over_in_several_commits_and_answered_once
     assert (again.reason, len(await stored(memory))) == ("repeated", count + 1)
 
 
-def test_input_and_messages_exclude_each_other() -> None:
-    async def main() -> None:
-        async with Memory("memory://exclude") as memory:
-            agent = Agent(model=ScriptedModel(echo), memory=memory)
-            with pytest.raises(InvalidInput, match="not both"):
-                agent.stream("Hi", messages=[Message.user("Hi")], **ALICE)
-            with pytest.raises(InvalidInput, match="input is empty"):
-                agent.stream(messages=[], **ALICE)
-            with pytest.raises(InvalidInput, match="on_diverged is"):
-                agent.stream("Hi", on_diverged="merge", **ALICE)  # type: ignore[arg-type]  # what a careless caller does
-
-    asyncio.run(main())
+async def test_input_and_messages_exclude_each_other() -> None:
+    async with Memory("memory://exclude") as memory:
+        agent = Agent(model=ScriptedModel(echo), memory=memory)
+        with pytest.raises(InvalidInput, match="not both"):
+            agent.stream("Hi", messages=[Message.user("Hi")], **ALICE)
+        with pytest.raises(InvalidInput, match="input is empty"):
+            agent.stream(messages=[], **ALICE)
+        with pytest.raises(InvalidInput, match="on_diverged is"):
+            agent.stream("Hi", on_diverged="merge", **ALICE)  # type: ignore[arg-type]  # what a careless caller does
 
 
 async def test_two_agents_in_one_thread_and_in_two(memory: Memory) -> None:

@@ -224,11 +224,8 @@ def test_a_message_that_is_given_twice_may_stay_twice() -> None:
     assert [message.text for message in run([said("!")], "before_commit", twice)] == ["one!", "one!"]
 
 
-def test_no_processor_changes_nothing() -> None:
-    async def check() -> None:
-        ready = Processors([])
-        calls: list[Awaitable[list[Message]]] = [ready.before_model(SAID, WHERE), ready.before_commit(SAID, WHERE)]
-        for call in calls:
-            assert await call == SAID
-
-    asyncio.run(check())
+async def test_no_processor_changes_nothing() -> None:
+    ready = Processors([])
+    calls: list[Awaitable[list[Message]]] = [ready.before_model(SAID, WHERE), ready.before_commit(SAID, WHERE)]
+    for call in calls:
+        assert await call == SAID

@@ -249,11 +249,11 @@ def test_threads_are_listed_switched_forked_and_begun(store: str) -> None:
     assert [text for role, text in said(store, "one") if role == "user"] == ["My first"]
     assert [text for role, text in said(store, "two") if role == "user"] == ["My second"]
 
-    async def main() -> list[Any]:
+    async def infos() -> list[Any]:
         async with Memory(store) as memory:
             return [info async for info in memory.resource("alice").threads()]
 
-    (fork,) = [info for info in asyncio.run(main()) if info.thread_id not in ("one", "two")]
+    (fork,) = [info for info in asyncio.run(infos()) if info.thread_id not in ("one", "two")]
     assert fork.title == "Copy of one"
     assert fork.forked_from["thread_id"] == "one"
     assert [text for role, text in said(store, fork.thread_id) if role == "user"] == ["My first", "More"]

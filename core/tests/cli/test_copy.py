@@ -231,7 +231,7 @@ async def _play(memory: Memory, step: tuple[str, str, int]) -> None:
 
 @given(steps=st.lists(_STEPS, max_size=25), hops=st.lists(st.integers(-2, 3), min_size=1), kill=st.integers(0, 40))
 @settings(max_examples=150)
-def test_any_history_is_copied_whole_also_after_a_kill_at_any_commit(
+async def test_any_history_is_copied_whole_also_after_a_kill_at_any_commit(
     steps: list[tuple[str, str, int]], hops: list[int], kill: int
 ) -> None:
     """Laws 3, 7 and 9 over two stores: order, positions, contents, times. The clock may go back."""
@@ -239,52 +239,46 @@ def test_any_history_is_copied_whole_also_after_a_kill_at_any_commit(
         START + timedelta(seconds=number // 3 + hops[number % len(hops)]) for number in range(10**6)
     )
 
-    async def check() -> None:
-        async with (
-            Memory(f"memory://{uuid.uuid4().hex}", clock=lambda: next(moments)) as source,
-            Memory(f"memory://{uuid.uuid4().hex}") as target,
-        ):
-            for step in steps:
-                await _play(source, step)
-            _killing(target, kill)
-            try:
-                await _all(source, target)
-            except _Killed:
-                pass
-            finally:
-                vars(target.store.store).pop("commit")
+    async with (
+        Memory(f"memory://{uuid.uuid4().hex}", clock=lambda: next(moments)) as source,
+        Memory(f"memory://{uuid.uuid4().hex}") as target,
+    ):
+        for step in steps:
+            await _play(source, step)
+        _killing(target, kill)
+        try:
             await _all(source, target)
-            assert await _differences(source, target) == []
-            _killing(target, 0)
-            await _all(source, target)
+        except _Killed:
+            pass
+        finally:
+            vars(target.store.store).pop("commit")
+        await _all(source, target)
+        assert await _differences(source, target) == []
+        _killing(target, 0)
+        await _all(source, target)
 
-    asyncio.run(check())
 
-
-def test_a_thread_under_copy_says_so_and_can_be_read(tmp_path: Path) -> None:
-    async def check() -> None:
-        url = f"memory://{uuid.uuid4().hex}"
-        async with Memory(_url(tmp_path, "from")) as source, Memory(url) as target:
-            thread = source.thread("r", "t")
-            await thread.append("one", "two", "three")
-            await thread.drop_from((await thread.messages())[1].id)
-            await thread.append("four")
-            for commits in range(1, 5):
-                _killing(target, commits)
-                with pytest.raises(_Killed):
-                    await copy_thread(source.store, target.store, Thread("r", "t"))
-                vars(target.store.store).pop("commit")
-                copied = target.thread("r", "t")
-                assert (await copied.info()).incomplete
-                assert [message.position for message in await copied.messages()] == list(
-                    range(1, len(await copied.messages()) + 1)
-                ) or commits == 4
-                await copied.delete()
-            await copy_thread(source.store, target.store, Thread("r", "t"))
-            assert not (await copied.info()).incomplete
-            assert [message.position for message in await copied.messages()] == [1, 4]
-
-    asyncio.run(check())
+async def test_a_thread_under_copy_says_so_and_can_be_read(tmp_path: Path) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    async with Memory(_url(tmp_path, "from")) as source, Memory(url) as target:
+        thread = source.thread("r", "t")
+        await thread.append("one", "two", "three")
+        await thread.drop_from((await thread.messages())[1].id)
+        await thread.append("four")
+        for commits in range(1, 5):
+            _killing(target, commits)
+            with pytest.raises(_Killed):
+                await copy_thread(source.store, target.store, Thread("r", "t"))
+            vars(target.store.store).pop("commit")
+            copied = target.thread("r", "t")
+            assert (await copied.info()).incomplete
+            assert [message.position for message in await copied.messages()] == list(
+                range(1, len(await copied.messages()) + 1)
+            ) or commits == 4
+            await copied.delete()
+        await copy_thread(source.store, target.store, Thread("r", "t"))
+        assert not (await copied.info()).incomplete
+        assert [message.position for message in await copied.messages()] == [1, 4]
 
 
 def _rows(path: Path) -> int:
@@ -441,31 +435,27 @@ def test_threads_of_to_that_are_not_in_from_are_left_alone_and_told_of(filled: t
     assert len(_in(target, lambda memory: memory.thread(resource_id, "of TO").messages())) == 1
 
 
-def test_another_writer_in_to_loses_nothing(filled: tuple[str, int]) -> None:
+async def test_another_writer_in_to_loses_nothing(filled: tuple[str, int]) -> None:
     """A thread of TO that gets written to while it is copied is refused, and keeps what was written."""
+    async with Memory(filled[0]) as source, Memory(f"memory://{uuid.uuid4().hex}") as target:
+        place = (conversations()[0]["resource_id"], conversations()[0]["thread_id"])
+        store = target.store.store
+        commit = store.commit
+        count = 0
 
-    async def check() -> None:
-        async with Memory(filled[0]) as source, Memory(f"memory://{uuid.uuid4().hex}") as target:
-            place = (conversations()[0]["resource_id"], conversations()[0]["thread_id"])
-            store = target.store.store
-            commit = store.commit
-            count = 0
+        async def watched(scope: Any, changes: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == 3:
+                vars(store).pop("commit")
+                await target.thread(*place).append(Message.user("mine", id="mine"))
+            return await commit(scope, changes)
 
-            async def watched(scope: Any, changes: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == 3:
-                    vars(store).pop("commit")
-                    await target.thread(*place).append(Message.user("mine", id="mine"))
-                return await commit(scope, changes)
-
-            vars(store)["commit"] = watched
-            for said in ("it was written to in TO while it was copied", "message mine, number"):
-                with pytest.raises(Refused, match=said):
-                    await copy_thread(source.store, target.store, Thread(*place))
-                assert (await target.thread(*place).messages(last=1))[0].id == "mine"
-
-    asyncio.run(check())
+        vars(store)["commit"] = watched
+        for said in ("it was written to in TO while it was copied", "message mine, number"):
+            with pytest.raises(Refused, match=said):
+                await copy_thread(source.store, target.store, Thread(*place))
+            assert (await target.thread(*place).messages(last=1))[0].id == "mine"
 
 
 @pytest.mark.parametrize(
@@ -478,42 +468,36 @@ def test_another_writer_in_to_loses_nothing(filled: tuple[str, int]) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_to_does_not_take_is_named_before_anything_of_its_thread_is_written(
+async def test_what_to_does_not_take_is_named_before_anything_of_its_thread_is_written(
     large: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     wide = Limits(2**12, 2**22, 1000, 2**23, 2**20, 2**18, 2**12)
 
-    async def check() -> None:
-        async with (
-            Memory(f"memory://{uuid.uuid4().hex}") as source,
-            Memory(_url(tmp_path, "to")) as target,
-        ):
-            source.store.store.limits = wide
-            thread = source.thread("r", large.get("thread", "t"))
-            await thread.append(*[f"small {number}" for number in range(300)])
-            await thread.append(Message.user(large.get("message", "hello"), id="large"))
-            if "memory" in large:
-                await thread.working_memory.put(large["memory"])
-            if "metadata" in large:
-                await thread.set_metadata({"large": large["metadata"]})
-            with pytest.raises(Refused) as refused:
-                await copy_thread(source.store, target.store, Thread("r", thread.thread_id))
-            assert said in str(refused.value)
-            assert [info async for info in target.resource("r").threads()] == []
-
-    asyncio.run(check())
+    async with (
+        Memory(f"memory://{uuid.uuid4().hex}") as source,
+        Memory(_url(tmp_path, "to")) as target,
+    ):
+        source.store.store.limits = wide
+        thread = source.thread("r", large.get("thread", "t"))
+        await thread.append(*[f"small {number}" for number in range(300)])
+        await thread.append(Message.user(large.get("message", "hello"), id="large"))
+        if "memory" in large:
+            await thread.working_memory.put(large["memory"])
+        if "metadata" in large:
+            await thread.set_metadata({"large": large["metadata"]})
+        with pytest.raises(Refused) as refused:
+            await copy_thread(source.store, target.store, Thread("r", thread.thread_id))
+        assert said in str(refused.value)
+        assert [info async for info in target.resource("r").threads()] == []
 
 
-def test_a_commit_that_to_takes_only_in_parts_is_written_in_parts(tmp_path: Path) -> None:
-    async def check() -> None:
-        async with Memory(f"memory://{uuid.uuid4().hex}") as source, Memory(_url(tmp_path, "to")) as target:
-            source.store.store.limits = Limits(commit_messages=10_000, commit_bytes=2**26)
-            await source.thread("r", "many").append(*[f"number {number}" for number in range(950)])
-            await source.thread("r", "large").append(*["x" * (2**20 - 1000) for _ in range(7)])
-            await _all(source, target)
-            assert await _differences(source, target) == []
-
-    asyncio.run(check())
+async def test_a_commit_that_to_takes_only_in_parts_is_written_in_parts(tmp_path: Path) -> None:
+    async with Memory(f"memory://{uuid.uuid4().hex}") as source, Memory(_url(tmp_path, "to")) as target:
+        source.store.store.limits = Limits(commit_messages=10_000, commit_bytes=2**26)
+        await source.thread("r", "many").append(*[f"number {number}" for number in range(950)])
+        await source.thread("r", "large").append(*["x" * (2**20 - 1000) for _ in range(7)])
+        await _all(source, target)
+        assert await _differences(source, target) == []
 
 
 def test_a_source_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path) -> None:

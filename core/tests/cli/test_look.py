@@ -155,11 +155,11 @@ def test_messages_json_reads_back_equal(store: str) -> None:
     assert [line["id"] for line in lines] == ["m1", "m2", "m3", "m4"]
     assert [line["position"] for line in lines] == [1, 2, 3, 4]
 
-    async def check() -> None:
+    async def stored() -> list[Message]:
         async with Memory(store) as memory:
-            assert [parse_message(line) for line in lines] == await memory.thread("alice", "t1").messages()
+            return await memory.thread("alice", "t1").messages()
 
-    asyncio.run(check())
+    assert [parse_message(line) for line in lines] == asyncio.run(stored())
     last = _lines(_call("messages", "--resource", "alice", "--thread", "t1", "--json", "--last", "1"))
     assert last == lines[-1:]
 

@@ -86,57 +86,44 @@ def test_every_client_stores_each_message_once_and_a_second_run_adds_nothing(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_shipped_conversations_with_all_their_awkwardness(kind: Kind) -> None:
-    async def check() -> None:
-        recordings = read_recordings(SHIPPED)
-        async with _memory() as memory:
-            for recording in recordings:
-                count = await replay(memory, recording, kind)
-                assert count.stored == len(recording.messages)
-            assert await differences(memory, recordings) == ([], 0)
-
-    asyncio.run(check())
+async def test_the_shipped_conversations_with_all_their_awkwardness(kind: Kind) -> None:
+    recordings = read_recordings(SHIPPED)
+    async with _memory() as memory:
+        for recording in recordings:
+            count = await replay(memory, recording, kind)
+            assert count.stored == len(recording.messages)
+        assert await differences(memory, recordings) == ([], 0)
 
 
-def test_clients_keep_and_make_ids_as_they_say() -> None:
+async def test_clients_keep_and_make_ids_as_they_say() -> None:
     recording = read_recordings(SHIPPED)[0]
     place = (recording.resource_id, recording.thread_id)
-
-    async def ids(kind: Kind) -> list[str]:
-        async with _memory() as memory:
-            await replay(memory, recording, kind)
-            return [message.id for message in await memory.thread(*place).messages()]
-
     said = [index for index, chat in enumerate(recording.messages) if chat["role"] in ("system", "user")]
     for kind in KINDS:
-        found = asyncio.run(ids(kind))
+        async with _memory() as memory:
+            await replay(memory, recording, kind)
+            found = [message.id for message in await memory.thread(*place).messages()]
         assert [found[index] == f"{recording.thread_id}/{index}" for index in said] == [kind != "fresh-ids"] * len(said)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("imported", [False, True], ids=["interrupted", "imported"])
-def test_a_conversation_stored_up_to_any_message_is_completed(kind: Kind, imported: bool) -> None:
-    async def check(recording: Recording, stored: int) -> None:
-        async with _memory() as memory:
-            thread = memory.thread(recording.resource_id, recording.thread_id)
-            if imported:
-                await thread.append(*map(from_openai, recording.messages[:stored]))
-            else:
-                await replay(memory, recording, "newest")
-                messages = await thread.messages()
-                if stored < len(messages):
-                    await thread.drop_from(messages[stored].id)
-            count = await replay(memory, recording, kind)
-            assert count.stored == len(recording.messages) - stored
-            assert await differences(memory, [recording]) == ([], 0)
-            assert (await replay(memory, recording, kind)).stored == 0
-
-    async def all_cuts() -> None:
-        for recording in read_recordings(SHIPPED):
-            for stored in range(1, len(recording.messages) + 1):
-                await check(recording, stored)
-
-    asyncio.run(all_cuts())
+async def test_a_conversation_stored_up_to_any_message_is_completed(kind: Kind, imported: bool) -> None:
+    for recording in read_recordings(SHIPPED):
+        for stored in range(1, len(recording.messages) + 1):
+            async with _memory() as memory:
+                thread = memory.thread(recording.resource_id, recording.thread_id)
+                if imported:
+                    await thread.append(*map(from_openai, recording.messages[:stored]))
+                else:
+                    await replay(memory, recording, "newest")
+                    messages = await thread.messages()
+                    if stored < len(messages):
+                        await thread.drop_from(messages[stored].id)
+                count = await replay(memory, recording, kind)
+                assert count.stored == len(recording.messages) - stored
+                assert await differences(memory, [recording]) == ([], 0)
+                assert (await replay(memory, recording, kind)).stored == 0
 
 
 def test_workers_are_processes_on_a_store_that_can_be_shared(few: Path, tmp_path: Path) -> None:
@@ -270,22 +257,19 @@ async def _swap(memory: Memory, recording: Recording) -> None:
     [(_append, 0), (_drop_last, -1), (_delete, None), (_change_last, -1), (_swap, -2)],
     ids=["one more", "one less", "none", "another content", "another order"],
 )
-def test_verify_names_the_first_difference(
+async def test_verify_names_the_first_difference(
     spoil: Callable[[Memory, Recording], Awaitable[None]], index: int | None
 ) -> None:
-    async def check() -> None:
-        recordings = read_recordings(SHIPPED)
-        async with _memory() as memory:
-            for recording in recordings:
-                await replay(memory, recording, "newest")
-            victim = recordings[3]
-            await spoil(memory, victim)
-            (found,), others = await differences(memory, recordings)
-            place = 0 if index is None else len(victim.messages) + index
-            assert found.startswith(f"line {victim.line}, thread {victim.thread_id!r}, message {place}: ")
-            assert others == 0
-
-    asyncio.run(check())
+    recordings = read_recordings(SHIPPED)
+    async with _memory() as memory:
+        for recording in recordings:
+            await replay(memory, recording, "newest")
+        victim = recordings[3]
+        await spoil(memory, victim)
+        (found,), others = await differences(memory, recordings)
+        place = 0 if index is None else len(victim.messages) + index
+        assert found.startswith(f"line {victim.line}, thread {victim.thread_id!r}, message {place}: ")
+        assert others == 0
 
 
 def test_a_difference_after_the_replay_fails_the_command(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,16 +353,13 @@ def _conversation(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_unusual_conversations(messages: list[dict[str, Any]], kind: Kind, tmp_path: Path) -> None:
+async def test_unusual_conversations(messages: list[dict[str, Any]], kind: Kind, tmp_path: Path) -> None:
     recordings = read_recordings(_file(tmp_path / "one.jsonl", [_conversation(*messages)]))
 
-    async def check() -> None:
-        async with _memory() as memory:
-            assert (await replay(memory, recordings[0], kind)).stored == len(messages)
-            assert await differences(memory, recordings) == ([], 0)
-            assert (await replay(memory, recordings[0], kind)).stored == 0
-
-    asyncio.run(check())
+    async with _memory() as memory:
+        assert (await replay(memory, recordings[0], kind)).stored == len(messages)
+        assert await differences(memory, recordings) == ([], 0)
+        assert (await replay(memory, recordings[0], kind)).stored == 0
 
 
 @pytest.mark.parametrize(

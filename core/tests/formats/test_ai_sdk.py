@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -178,21 +177,17 @@ def test_ids_that_nobody_gave_along_are_the_same_each_time() -> None:
     assert [m.id for m in first] == ["u1", "a1", "a1/0/c1", "a1/0/c2", "a1/1", "u2", "a3"]
 
 
-def test_a_client_that_repeats_the_conversation_is_understood() -> None:
+async def test_a_client_that_repeats_the_conversation_is_understood() -> None:
     """What a front end was shown, it sends back whole with one message more; only that is new."""
-
-    async def main() -> None:
-        async with Memory("memory://") as memory:
-            thread = memory.thread("alice", "t")
-            await thread.append(*turn())
-            shown = messages_to_ui(await thread.messages())
-            new = {"id": "u3", "role": "user", "parts": [{"type": "text", "text": "More"}]}
-            for ids in ("stable", "fresh"):
-                receipt = await thread.append_history(messages_from_ui([*shown, new]), ids=ids)
-                assert receipt.new == (1 if ids == "stable" else 0)
-            assert [m.id for m in await thread.messages()] == [*[m.id for m in turn()], "u3"]
-
-    asyncio.run(main())
+    async with Memory("memory://") as memory:
+        thread = memory.thread("alice", "t")
+        await thread.append(*turn())
+        shown = messages_to_ui(await thread.messages())
+        new = {"id": "u3", "role": "user", "parts": [{"type": "text", "text": "More"}]}
+        for ids in ("stable", "fresh"):
+            receipt = await thread.append_history(messages_from_ui([*shown, new]), ids=ids)
+            assert receipt.new == (1 if ids == "stable" else 0)
+        assert [m.id for m in await thread.messages()] == [*[m.id for m in turn()], "u3"]
 
 
 def test_a_result_that_the_client_brought_is_a_message_of_its_own() -> None:
@@ -215,33 +210,30 @@ def test_answers_to_approvals_are_read_from_the_last_message() -> None:
     assert approvals_from_ui([]) == []
 
 
-def test_an_agent_goes_on_where_a_front_end_approved() -> None:
+async def test_an_agent_goes_on_where_a_front_end_approved() -> None:
     """From the page's first look to the answer: what the agent stored, the front end shows, and it brings back."""
 
-    async def main() -> None:
-        def refund(euros: int) -> str:
-            """Pay money back."""
-            return f"{euros} euros are on their way"
+    def refund(euros: int) -> str:
+        """Pay money back."""
+        return f"{euros} euros are on their way"
 
-        call = ToolCallPart(tool_call_id="c1", name="refund", arguments={"euros": 5})
-        script: list[Any] = [Message(role="assistant", parts=[call]), "Done."]
-        async with Memory("memory://") as memory:
-            agent = Agent(model=ScriptedModel(script), memory=memory, tools=[tool(refund, needs_approval=True)])
-            user = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Money back!"}]}
-            alice: Any = {"resource_id": "alice", "thread_id": "t"}
-            assert (await agent.generate(messages=messages_from_ui([user]), **alice)).reason == "approval"
-            shown = messages_to_ui(await memory.thread(**alice).messages())
-            shown[1]["parts"][1] |= {"state": "approval-responded", "approval": {"id": "x", "approved": True}}
-            shown = json.loads(json.dumps(shown))
-            reply = await agent.generate(messages=messages_from_ui(shown), approvals=approvals_from_ui(shown), **alice)
-            assert reply.text == "Done."
-            stored = await memory.thread(**alice).messages()
-            assert [message.role for message in stored] == ["user", "assistant", "tool", "assistant"]
-            assert stored[2].tool_results[0].result == "5 euros are on their way"
-            (_, folded) = messages_to_ui(stored)
-            assert [part["type"] for part in folded["parts"]] == ["step-start", "tool-refund", "step-start", "text"]
-
-    asyncio.run(main())
+    call = ToolCallPart(tool_call_id="c1", name="refund", arguments={"euros": 5})
+    script: list[Any] = [Message(role="assistant", parts=[call]), "Done."]
+    async with Memory("memory://") as memory:
+        agent = Agent(model=ScriptedModel(script), memory=memory, tools=[tool(refund, needs_approval=True)])
+        user = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Money back!"}]}
+        alice: Any = {"resource_id": "alice", "thread_id": "t"}
+        assert (await agent.generate(messages=messages_from_ui([user]), **alice)).reason == "approval"
+        shown = messages_to_ui(await memory.thread(**alice).messages())
+        shown[1]["parts"][1] |= {"state": "approval-responded", "approval": {"id": "x", "approved": True}}
+        shown = json.loads(json.dumps(shown))
+        reply = await agent.generate(messages=messages_from_ui(shown), approvals=approvals_from_ui(shown), **alice)
+        assert reply.text == "Done."
+        stored = await memory.thread(**alice).messages()
+        assert [message.role for message in stored] == ["user", "assistant", "tool", "assistant"]
+        assert stored[2].tool_results[0].result == "5 euros are on their way"
+        (_, folded) = messages_to_ui(stored)
+        assert [part["type"] for part in folded["parts"]] == ["step-start", "tool-refund", "step-start", "text"]
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_the_default_store_is_that_of_the_environment(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_without_the_variable_the_default_store_is_a_file_here(
+async def test_without_the_variable_the_default_store_is_a_file_here(
     value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -142,54 +142,42 @@ def test_without_the_variable_the_default_store_is_a_file_here(
     if value is not None:
         monkeypatch.setenv(URL_VARIABLE, value)
 
-    async def main() -> None:
-        async with Memory() as memory:
-            await memory.thread("ann", "t").append("hello")
-
-    asyncio.run(main())
+    async with Memory() as memory:
+        await memory.thread("ann", "t").append("hello")
     assert (tmp_path / "threadkeep.db").is_file()
 
 
-def test_nothing_is_opened_before_the_first_call(tmp_path: Path) -> None:
+async def test_nothing_is_opened_before_the_first_call(tmp_path: Path) -> None:
     file = tmp_path / "later.db"
 
-    async def main() -> None:
-        memory = Memory(f"sqlite:///{file}")
-        thread = memory.thread("ann", "t")
-        assert not file.exists()
-        await thread.append("hello")
-        assert file.exists()
-        await memory.close()
-
-    asyncio.run(main())
+    memory = Memory(f"sqlite:///{file}")
+    thread = memory.thread("ann", "t")
+    assert not file.exists()
+    await thread.append("hello")
+    assert file.exists()
+    await memory.close()
 
 
-def test_opening_and_closing_are_safe_to_repeat(url: str) -> None:
-    async def main() -> None:
-        memory = Memory(url)
-        assert await memory.open() is memory
-        await memory.open()
-        await asyncio.gather(*(memory.open() for _ in range(5)))
-        await memory.thread("ann", "t").append("hello")
-        await memory.close()
-        await memory.close()
-        never_opened = Memory(url)
-        await never_opened.close()
-        await never_opened.close()
-
-    asyncio.run(main())
+async def test_opening_and_closing_are_safe_to_repeat(url: str) -> None:
+    memory = Memory(url)
+    assert await memory.open() is memory
+    await memory.open()
+    await asyncio.gather(*(memory.open() for _ in range(5)))
+    await memory.thread("ann", "t").append("hello")
+    await memory.close()
+    await memory.close()
+    never_opened = Memory(url)
+    await never_opened.close()
+    await never_opened.close()
 
 
-def test_first_uses_may_race(url: str) -> None:
-    async def main() -> None:
-        memory, other = Memory(url), Memory(url)
-        await asyncio.gather(*(each.thread("ann", "t").append("hi") for each in (memory, other) for _ in range(5)))
-        assert len(await memory.thread("ann", "t").messages()) == 10
-        await memory.close()
-        assert len(await other.thread("ann", "t").messages()) == 10
-        await other.close()
-
-    asyncio.run(main())
+async def test_first_uses_may_race(url: str) -> None:
+    memory, other = Memory(url), Memory(url)
+    await asyncio.gather(*(each.thread("ann", "t").append("hi") for each in (memory, other) for _ in range(5)))
+    assert len(await memory.thread("ann", "t").messages()) == 10
+    await memory.close()
+    assert len(await other.thread("ann", "t").messages()) == 10
+    await other.close()
 
 
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -224,41 +212,35 @@ async def _call(handle: Any, verb: str) -> None:
         await result
 
 
-def test_after_close_every_method_is_refused_as_closed(url: str) -> None:
-    async def main() -> None:
-        memory = Memory(url)
-        resource = memory.resource("ann")
-        thread = resource.thread("t")
-        await thread.append("hello")
-        await memory.close()
-        handles: list[Any] = [resource, thread, thread.working_memory, resource.working_memory, memory.admin]
-        assert {type(handle) for handle in handles} == {ResourceHandle, ThreadHandle, WorkingMemoryHandle, Admin}
-        for handle in handles:
-            for verb in _verbs(type(handle)):
-                with pytest.raises(StoreClosed, match="the store is closed; open a new one"):
-                    await _call(handle, verb)
-        with pytest.raises(StoreClosed):
-            await memory.open()
-        with pytest.raises(StoreClosed):
-            async with memory:
-                pass
-
-    asyncio.run(main())
+async def test_after_close_every_method_is_refused_as_closed(url: str) -> None:
+    memory = Memory(url)
+    resource = memory.resource("ann")
+    thread = resource.thread("t")
+    await thread.append("hello")
+    await memory.close()
+    handles: list[Any] = [resource, thread, thread.working_memory, resource.working_memory, memory.admin]
+    assert {type(handle) for handle in handles} == {ResourceHandle, ThreadHandle, WorkingMemoryHandle, Admin}
+    for handle in handles:
+        for verb in _verbs(type(handle)):
+            with pytest.raises(StoreClosed, match="the store is closed; open a new one"):
+                await _call(handle, verb)
+    with pytest.raises(StoreClosed):
+        await memory.open()
+    with pytest.raises(StoreClosed):
+        async with memory:
+            pass
 
 
-def test_closing_while_calls_run_leaves_only_errors_of_this_library(url: str) -> None:
-    async def main() -> None:
-        memory = Memory(url)
-        thread = memory.thread("ann", "t")
-        calls = [asyncio.create_task(thread.append(Message.user("hi"))) for _ in range(20)]
-        await asyncio.sleep(0)
-        await memory.close()
-        for outcome in await asyncio.gather(*calls, return_exceptions=True):
-            assert not isinstance(outcome, BaseException) or isinstance(outcome, ThreadkeepError), outcome
-        with pytest.raises(StoreClosed):
-            await thread.messages()
-
-    asyncio.run(main())
+async def test_closing_while_calls_run_leaves_only_errors_of_this_library(url: str) -> None:
+    memory = Memory(url)
+    thread = memory.thread("ann", "t")
+    calls = [asyncio.create_task(thread.append(Message.user("hi"))) for _ in range(20)]
+    await asyncio.sleep(0)
+    await memory.close()
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert not isinstance(outcome, BaseException) or isinstance(outcome, ThreadkeepError), outcome
+    with pytest.raises(StoreClosed):
+        await thread.messages()
 
 
 class Clock:
@@ -269,63 +251,51 @@ class Clock:
         return self.now
 
 
-def test_times_come_from_the_clock_that_was_given(url: str) -> None:
-    async def main() -> None:
-        clock = Clock(datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC))
-        async with Memory(url, clock=clock) as memory:
-            thread = memory.thread("ann", "t")
-            await thread.append("first")
-            created = clock.now
-            clock.now += timedelta(microseconds=1)
-            await thread.append("second")
-            info = await thread.info()
-            assert (info.created_at, info.updated_at) == (created, clock.now)
-            assert [message.stored_at for message in await thread.messages()] == [created, clock.now]
-
-    asyncio.run(main())
+async def test_times_come_from_the_clock_that_was_given(url: str) -> None:
+    clock = Clock(datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC))
+    async with Memory(url, clock=clock) as memory:
+        thread = memory.thread("ann", "t")
+        await thread.append("first")
+        created = clock.now
+        clock.now += timedelta(microseconds=1)
+        await thread.append("second")
+        info = await thread.info()
+        assert (info.created_at, info.updated_at) == (created, clock.now)
+        assert [message.stored_at for message in await thread.messages()] == [created, clock.now]
 
 
-def test_a_clock_of_another_zone_gives_the_same_instant(url: str) -> None:
+async def test_a_clock_of_another_zone_gives_the_same_instant(url: str) -> None:
     from zoneinfo import ZoneInfo
 
-    async def main() -> None:
-        moment = datetime(2031, 5, 6, 7, 8, 9, tzinfo=ZoneInfo("Asia/Kathmandu"))
-        async with Memory(url, clock=lambda: moment) as memory:
-            info = await memory.resource("ann").create_thread("t")
-            assert (await info.info()).created_at == moment
-
-    asyncio.run(main())
+    moment = datetime(2031, 5, 6, 7, 8, 9, tzinfo=ZoneInfo("Asia/Kathmandu"))
+    async with Memory(url, clock=lambda: moment) as memory:
+        info = await memory.resource("ann").create_thread("t")
+        assert (await info.info()).created_at == moment
 
 
-def test_a_clock_that_goes_back_changes_no_order_of_messages_and_no_activity(url: str) -> None:
-    async def main() -> None:
-        clock = Clock(datetime(2031, 1, 1, tzinfo=UTC))
-        async with Memory(url, clock=clock) as memory:
-            ann = memory.resource("ann")
-            newest = clock.now
-            for number in range(5):
-                await ann.thread("t").append(str(number))
-                clock.now -= timedelta(days=1)
-            assert [message.text for message in await ann.thread("t").messages()] == list("01234")
-            assert [message.text for message in await ann.thread("t").messages(last=2)] == ["3", "4"]
-            info = await ann.thread("t").info()
-            assert (info.created_at, info.updated_at) == (newest, newest)
-            await ann.thread("u").append("touched when the clock was behind")
-            assert [info.thread_id async for info in ann.threads(order="active")] == ["t", "u"]
-            await ann.thread("t").append("5")
-            assert (await ann.thread("t").info()).updated_at == newest
-
-    asyncio.run(main())
+async def test_a_clock_that_goes_back_changes_no_order_of_messages_and_no_activity(url: str) -> None:
+    clock = Clock(datetime(2031, 1, 1, tzinfo=UTC))
+    async with Memory(url, clock=clock) as memory:
+        ann = memory.resource("ann")
+        newest = clock.now
+        for number in range(5):
+            await ann.thread("t").append(str(number))
+            clock.now -= timedelta(days=1)
+        assert [message.text for message in await ann.thread("t").messages()] == list("01234")
+        assert [message.text for message in await ann.thread("t").messages(last=2)] == ["3", "4"]
+        info = await ann.thread("t").info()
+        assert (info.created_at, info.updated_at) == (newest, newest)
+        await ann.thread("u").append("touched when the clock was behind")
+        assert [info.thread_id async for info in ann.threads(order="active")] == ["t", "u"]
+        await ann.thread("t").append("5")
+        assert (await ann.thread("t").info()).updated_at == newest
 
 
 @pytest.mark.parametrize("wrong", [datetime(2031, 1, 1), 5, None])
-def test_a_clock_that_names_no_instant_is_refused(wrong: Any) -> None:
-    async def main() -> None:
-        async with Memory("memory://clocks", clock=lambda: wrong) as memory:
-            with pytest.raises(InvalidInput, match="clock"):
-                await memory.thread("ann", "t").append("hello")
-
-    asyncio.run(main())
+async def test_a_clock_that_names_no_instant_is_refused(wrong: Any) -> None:
+    async with Memory("memory://clocks", clock=lambda: wrong) as memory:
+        with pytest.raises(InvalidInput, match="clock"):
+            await memory.thread("ann", "t").append("hello")
 
 
 async def test_erasing_a_resource_removes_all_of_it_and_nothing_else(memory: Memory) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -73,79 +72,73 @@ counts = st.none() | st.integers(0, 9)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), kinds=st.lists(st.integers(0, 8), max_size=14), dropped=st.integers(0, 4))
 @pytest.mark.parametrize("scheme", ["memory", "sqlite"])
-def test_every_selection_is_the_one_of_a_plain_list(
+async def test_every_selection_is_the_one_of_a_plain_list(
     scheme: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, kinds: list[int], dropped: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     url = "memory://oracle" if scheme == "memory" else f"sqlite:///{folder / 'oracle.db'}"
 
-    async def main() -> None:
-        async with Memory(url) as memory:
-            thread, everything = await filled(memory, kinds, dropped)
-            safe = data.draw(st.booleans(), "pair_safe")
-            last, first = data.draw(counts, "last"), data.draw(counts, "first")
-            by_id = bool(everything) and data.draw(st.booleans(), "by id")
-            place: Any = data.draw(
-                st.sampled_from(everything).map(lambda item: item.id) if by_id else st.integers(0, 20), "place"
-            )
-            at = next(item.position for item in everything if item.id == place) if by_id else place
-            assert at is not None
-            below = [item for item in everything if item.position is not None and item.position < at]
-            above = [item for item in everything if item.position is not None and item.position > at]
-            itself = [item for item in everything if item.position == at]
+    async with Memory(url) as memory:
+        thread, everything = await filled(memory, kinds, dropped)
+        safe = data.draw(st.booleans(), "pair_safe")
+        last, first = data.draw(counts, "last"), data.draw(counts, "first")
+        by_id = bool(everything) and data.draw(st.booleans(), "by id")
+        place: Any = data.draw(
+            st.sampled_from(everything).map(lambda item: item.id) if by_id else st.integers(0, 20), "place"
+        )
+        at = next(item.position for item in everything if item.id == place) if by_id else place
+        assert at is not None
+        below = [item for item in everything if item.position is not None and item.position < at]
+        above = [item for item in everything if item.position is not None and item.position > at]
+        itself = [item for item in everything if item.position == at]
 
-            def newest(items: list[Message], count: int | None) -> list[Message]:
-                return items if count is None else items[max(0, len(items) - count) :]
+        def newest(items: list[Message], count: int | None) -> list[Message]:
+            return items if count is None else items[max(0, len(items) - count) :]
 
-            def cut(items: list[Message]) -> list[Message]:
-                return pair_safe(items) if safe else items
+        def cut(items: list[Message]) -> list[Message]:
+            return pair_safe(items) if safe else items
 
-            for arguments, expected in (
-                ({"last": last}, newest(everything, last)),
-                ({"first": first}, everything[:first]),
-                ({"before": place, "last": last}, newest(below, last)),
-                ({"after": place, "first": first}, above[:first]),
-            ):
-                assert await thread.messages(**arguments, pair_safe=safe) == cut(expected), arguments
-            around = await thread.messages(around=place, last=last, first=first, pair_safe=safe)
-            wide_last, wide_first = 10 if last is None else last, 10 if first is None else first
-            if itself:
-                assert around == cut([*newest(below, wide_last), *itself, *above[:wide_first]])
-            else:
-                assert around == cut([*newest(below, wide_last), *above[: wide_first + 1]])
-            snapshot = await thread.load(last=wide_last, pair_safe=safe)
-            assert snapshot.messages == cut(newest(everything, wide_last))
-            assert [item async for item in thread.history()] == everything
-
-    asyncio.run(main())
+        for arguments, expected in (
+            ({"last": last}, newest(everything, last)),
+            ({"first": first}, everything[:first]),
+            ({"before": place, "last": last}, newest(below, last)),
+            ({"after": place, "first": first}, above[:first]),
+        ):
+            assert await thread.messages(**arguments, pair_safe=safe) == cut(expected), arguments
+        around = await thread.messages(around=place, last=last, first=first, pair_safe=safe)
+        wide_last, wide_first = 10 if last is None else last, 10 if first is None else first
+        if itself:
+            assert around == cut([*newest(below, wide_last), *itself, *above[:wide_first]])
+        else:
+            assert around == cut([*newest(below, wide_last), *above[: wide_first + 1]])
+        snapshot = await thread.load(last=wide_last, pair_safe=safe)
+        assert snapshot.messages == cut(newest(everything, wide_last))
+        assert [item async for item in thread.history()] == everything
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), kinds=st.lists(st.integers(0, 8), max_size=14))
-def test_a_range_of_time_is_that_of_a_plain_list(data: st.DataObject, kinds: list[int]) -> None:
-    async def main() -> None:
-        now = START + timedelta(hours=3)
+async def test_a_range_of_time_is_that_of_a_plain_list(data: st.DataObject, kinds: list[int]) -> None:
+    now = START + timedelta(hours=3)
 
-        def clock() -> datetime:
-            return now
+    def clock() -> datetime:
+        return now
 
-        async with Memory("memory://times", clock=clock) as memory:
-            thread, everything = await filled(memory, kinds, 0)
-            moment = st.none() | st.integers(0, 12).map(lambda hours: START + timedelta(hours=hours))
-            since, until = data.draw(moment, "since"), data.draw(moment, "until")
-            count, which = data.draw(counts, "count"), data.draw(st.sampled_from(["first", "last"]), "which")
-            expected = [
-                item
-                for item in everything
-                if (since is None or (item.created_at or now) >= since)
-                and (until is None or (item.created_at or now) < until)
-            ]
-            if count is not None:
-                expected = expected[:count] if which == "first" else expected[max(0, len(expected) - count) :]
-            arguments: dict[str, Any] = {which: count, "since": since, "until": until}
-            assert await thread.messages(**arguments) == expected
-
-    asyncio.run(main())
+    async with Memory("memory://times", clock=clock) as memory:
+        thread, everything = await filled(memory, kinds, 0)
+        moment = st.none() | st.integers(0, 12).map(lambda hours: START + timedelta(hours=hours))
+        since, until = data.draw(moment, "since"), data.draw(moment, "until")
+        count, which = data.draw(counts, "count"), data.draw(st.sampled_from(["first", "last"]), "which")
+        expected = [
+            item
+            for item in everything
+            if (since is None or (item.created_at or now) >= since)
+            and (until is None or (item.created_at or now) < until)
+        ]
+        if count is not None:
+            expected = expected[:count] if which == "first" else expected[max(0, len(expected) - count) :]
+        arguments: dict[str, Any] = {which: count, "since": since, "until": until}
+        assert await thread.messages(**arguments) == expected
 
 
 async def test_a_range_of_time_names_instants_whatever_their_zone(memory: Memory) -> None:

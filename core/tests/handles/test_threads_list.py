@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -70,17 +69,14 @@ async def test_the_cursor_is_none_at_the_end(memory: Memory) -> None:
 
 
 @pytest.mark.parametrize("order", ["created", "active"])
-def test_ties_are_broken_by_id(url: str, order: Any) -> None:
-    async def main() -> None:
-        moment = datetime(2031, 1, 1, tzinfo=UTC)
-        async with Memory(url, clock=lambda: moment) as memory:
-            ann = memory.resource("ann")
-            names = ["b", "a", "B", "é", "\U0001f600", "\uffff", "10", "9", " a"]
-            for name in names:
-                await ann.create_thread(name)
-            assert ids(await walk(ann, limit=2, order=order)) == sorted(names, reverse=order == "active")
-
-    asyncio.run(main())
+async def test_ties_are_broken_by_id(url: str, order: Any) -> None:
+    moment = datetime(2031, 1, 1, tzinfo=UTC)
+    async with Memory(url, clock=lambda: moment) as memory:
+        ann = memory.resource("ann")
+        names = ["b", "a", "B", "é", "\U0001f600", "\uffff", "10", "9", " a"]
+        for name in names:
+            await ann.create_thread(name)
+        assert ids(await walk(ann, limit=2, order=order)) == sorted(names, reverse=order == "active")
 
 
 async def test_by_creation_every_thread_is_found_once_whatever_happens_meanwhile(memory: Memory) -> None:
@@ -118,25 +114,22 @@ async def test_by_activity_what_nobody_touched_is_found_once_and_nothing_twice(m
     assert [name for name in found if name not in touched] == still
 
 
-def test_an_activity_order_survives_a_clock_that_goes_back(url: str) -> None:
-    async def main() -> None:
-        now = datetime(2031, 1, 1, tzinfo=UTC)
-        async with Memory(url, clock=lambda: now) as memory:
-            ann = memory.resource("ann")
+async def test_an_activity_order_survives_a_clock_that_goes_back(url: str) -> None:
+    now = datetime(2031, 1, 1, tzinfo=UTC)
+    async with Memory(url, clock=lambda: now) as memory:
+        ann = memory.resource("ann")
+        for n in range(6):
+            await ann.thread(str(n)).append("hello")
+            now -= timedelta(hours=1)
+        before = ids(await walk(ann, order="active"))
+
+        async def meanwhile() -> None:
+            nonlocal now
+            now -= timedelta(hours=1)
             for n in range(6):
-                await ann.thread(str(n)).append("hello")
-                now -= timedelta(hours=1)
-            before = ids(await walk(ann, order="active"))
+                await ann.thread(str(n)).append("again")
 
-            async def meanwhile() -> None:
-                nonlocal now
-                now -= timedelta(hours=1)
-                for n in range(6):
-                    await ann.thread(str(n)).append("again")
-
-            assert ids(await walk(ann, limit=1, order="active", between=meanwhile)) == before
-
-    asyncio.run(main())
+        assert ids(await walk(ann, limit=1, order="active", between=meanwhile)) == before
 
 
 async def test_archived_threads_are_shown_alone_or_left_out_or_shown_with_the_others(memory: Memory) -> None:

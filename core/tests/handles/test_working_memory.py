@@ -138,23 +138,20 @@ async def test_disjoint_patches_of_many_at_once_are_all_there(memory: Memory, of
     }
 
 
-def test_several_memories_on_one_store_patch_together(url: str) -> None:
-    async def main() -> None:
-        memories = [Memory(url) for _ in range(3)]
-        await asyncio.gather(*(memory.open() for memory in memories))
-        await asyncio.gather(
-            *(
-                memory.thread("ann", "t").working_memory.patch({f"{n} {m}": m})
-                for n, memory in enumerate(memories)
-                for m in range(8)
-            )
+async def test_several_memories_on_one_store_patch_together(url: str) -> None:
+    memories = [Memory(url) for _ in range(3)]
+    await asyncio.gather(*(memory.open() for memory in memories))
+    await asyncio.gather(
+        *(
+            memory.thread("ann", "t").working_memory.patch({f"{n} {m}": m})
+            for n, memory in enumerate(memories)
+            for m in range(8)
         )
-        found = (await memories[0].thread("ann", "t").working_memory.get()).value
-        assert found == {f"{n} {m}": m for n in range(3) for m in range(8)}
-        for memory in memories:
-            await memory.close()
-
-    asyncio.run(main())
+    )
+    found = (await memories[0].thread("ann", "t").working_memory.get()).value
+    assert found == {f"{n} {m}": m for n in range(3) for m in range(8)}
+    for memory in memories:
+        await memory.close()
 
 
 async def test_thread_and_resource_have_memories_of_their_own(memory: Memory) -> None:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import traceback
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from agents import ALICE
 from conversations import conversations_file
 from model_server import KEY, Cut, ModelServer, Status, saying
 from openai_server import plain, replay, serving
-from provider_models import Work, add, with_model_named
+from provider_models import add, model_named
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelResponse, ToolReturnPart
 from pydantic_ai.messages import ToolCallPart as CallOfModel
 from pydantic_ai.models.test import TestModel
@@ -38,29 +39,33 @@ def call(call_id: str, name: str, **arguments: Any) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
-def with_model(server: ModelServer, work: Work, name: str = "gpt-test", **options: Any) -> None:
-    with_model_named(name, work, base_url=server.url, **{"api_key": KEY, **options})
+@pytest.fixture
+def url() -> str:
+    """A model is asked in the same way whatever the store: one is enough."""
+    return "memory://"
 
 
-def test_text_comes_piece_by_piece_and_the_message_says_which_model_and_what_it_took() -> None:
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        agent = Agent(model=model, memory=memory, instructions="Be brief.")
-        pieces = [e.text async for e in agent.stream("Hi", **ALICE) if isinstance(e, TextDelta)]
-        assert len(pieces) > 3
-        assert "".join(pieces) == "Where is your order, and why?"
-        _, message = await memory.thread(**ALICE).messages()
-        assert message.text == "Where is your order, and why?"
-        assert message.metadata["model"] == "gpt-test-2026"
-        assert message.metadata["finish_reason"] == "stop"
-        assert message.metadata["usage"] == {
-            "input_tokens": 11,
-            "output_tokens": 7,
-            "cache_read_tokens": 4,
-            "reasoning_tokens": 3,
-        }
+def model_of(server: ModelServer, name: str = "gpt-test", **options: Any) -> AbstractAsyncContextManager[ProviderModel]:
+    return model_named(name, base_url=server.url, **{"api_key": KEY, **options})
 
+
+async def test_text_comes_piece_by_piece_and_the_message_says_which_model_and_what_it_took(memory: Memory) -> None:
     with serving(saying(say("Where is your order, and why?"))) as server:
-        with_model(server, work)
+        async with model_of(server) as model:
+            agent = Agent(model=model, memory=memory, instructions="Be brief.")
+            pieces = [e.text async for e in agent.stream("Hi", **ALICE) if isinstance(e, TextDelta)]
+            assert len(pieces) > 3
+            assert "".join(pieces) == "Where is your order, and why?"
+            _, message = await memory.thread(**ALICE).messages()
+            assert message.text == "Where is your order, and why?"
+            assert message.metadata["model"] == "gpt-test-2026"
+            assert message.metadata["finish_reason"] == "stop"
+            assert message.metadata["usage"] == {
+                "input_tokens": 11,
+                "output_tokens": 7,
+                "cache_read_tokens": 4,
+                "reasoning_tokens": 3,
+            }
     (request,) = server.requests
     assert request["stream"] is True
     assert request["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
@@ -68,14 +73,16 @@ def test_text_comes_piece_by_piece_and_the_message_says_which_model_and_what_it_
 
 
 @pytest.mark.parametrize("name", ["openai:gpt-test", "openai-responses:gpt-test", "openai-chat:gpt-test"])
-def test_agent_and_title_by_name_alone_ask_the_provider(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+async def test_agent_and_title_by_name_alone_ask_the_provider(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         text = "Late order" if "Name a conversation" in json.dumps(request) else "It is on its way."
         part = {"type": "output_text", "text": text, "annotations": []}
         item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
         return say(text) if "messages" in request else {"output": [item]}
 
-    async def main() -> None:
+    with serving(answer) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         async with Memory("memory://") as memory:
             agent = Agent(model=name, title=name, memory=memory)
             assert (await agent.generate("Where is my order?", **ALICE)).text == "It is on its way."
@@ -84,23 +91,16 @@ def test_agent_and_title_by_name_alone_ask_the_provider(monkeypatch: pytest.Monk
             for model in (agent.model, agent.title):
                 assert isinstance(model, ProviderModel)
                 await model.close()
-
-    with serving(answer) as server:
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        asyncio.run(main())
     assert len(server.requests) == 2
 
 
-def test_several_calls_at_once_run_and_their_results_go_back_in_order() -> None:
+async def test_several_calls_at_once_run_and_their_results_go_back_in_order(memory: Memory) -> None:
     calls = [call("c1", "add", a=1, b=2), call("c2", "add", a=3, b=4), call("c3", "add", a="x")]
 
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        reply = await Agent(model=model, memory=memory, tools=[add]).generate("Add", **ALICE)
-        assert reply.text == "3 and 7"
-
     with serving(saying({"role": "assistant", "content": None, "tool_calls": calls}, say("3 and 7"))) as server:
-        with_model(server, work)
+        async with model_of(server) as model:
+            reply = await Agent(model=model, memory=memory, tools=[add]).generate("Add", **ALICE)
+            assert reply.text == "3 and 7"
     first, second = server.requests
     (tool,) = first["tools"]
     assert tool["function"]["name"] == "add"
@@ -112,7 +112,7 @@ def test_several_calls_at_once_run_and_their_results_go_back_in_order() -> None:
     assert "Field required" in results[2]["content"]
 
 
-def test_reasoning_is_streamed_kept_with_its_signature_and_sent_back() -> None:
+async def test_reasoning_is_streamed_kept_with_its_signature_and_sent_back(memory: Memory) -> None:
     thought = {
         "type": "reasoning",
         "id": "rs_1",
@@ -123,20 +123,18 @@ def test_reasoning_is_streamed_kept_with_its_signature_and_sent_back() -> None:
     text = {"type": "output_text", "text": "It is 3.", "annotations": []}
     said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
 
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        agent = Agent(model=model, memory=memory, tools=[add])
-        events = [event async for event in agent.stream("Add", **ALICE)]
-        assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == "Two numbers are to be added."
-        assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "It is 3."
-        step = (await memory.thread(**ALICE).messages())[1]
-        reasoning, tool_call = step.parts
-        assert isinstance(reasoning, ReasoningPart)
-        assert (reasoning.text, reasoning.signature) == ("Two numbers are to be added.", "signed-0123")
-        assert isinstance(tool_call, ToolCallPart)
-        assert (tool_call.tool_call_id, tool_call.arguments) == ("c1", '{"a":1,"b":2}')
-
     with serving(saying({"output": [thought, called]}, {"output": [said]})) as server:
-        with_model(server, work, "openai-responses:gpt-5")
+        async with model_of(server, "openai-responses:gpt-5") as model:
+            agent = Agent(model=model, memory=memory, tools=[add])
+            events = [event async for event in agent.stream("Add", **ALICE)]
+            assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == "Two numbers are to be added."
+            assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "It is 3."
+            step = (await memory.thread(**ALICE).messages())[1]
+            reasoning, tool_call = step.parts
+            assert isinstance(reasoning, ReasoningPart)
+            assert (reasoning.text, reasoning.signature) == ("Two numbers are to be added.", "signed-0123")
+            assert isinstance(tool_call, ToolCallPart)
+            assert (tool_call.tool_call_id, tool_call.arguments) == ("c1", '{"a":1,"b":2}')
     items = server.requests[1]["input"]
     assert [item.get("type") for item in items[1:]] == ["reasoning", "function_call", "function_call_output"]
     assert items[1]["encrypted_content"] == "signed-0123"
@@ -161,56 +159,48 @@ def test_reasoning_is_streamed_kept_with_its_signature_and_sent_back() -> None:
     ],
     ids=["401", "429", "500", "404", "context", "cut", "cut clean"],
 )
-def test_what_a_provider_refuses_or_breaks_off_says_what_to_do_and_no_key(
-    answer: Any, action: Action, told: str
+async def test_what_a_provider_refuses_or_breaks_off_says_what_to_do_and_no_key(
+    memory: Memory, answer: Any, action: Action, told: str
 ) -> None:
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        with pytest.raises(ModelFailed) as caught:
-            await Agent(model=model, memory=memory).generate("Hi", **ALICE)
-        assert caught.value.action is action
-        assert told in str(caught.value)
-        shown = "".join(traceback.format_exception(caught.value))
-        assert KEY not in shown
-        assert [m.text for m in await memory.thread(**ALICE).messages() if m.role == "user"] == ["Hi"]
-
     with serving(lambda request: answer) as server:
-        with_model(server, work)
+        async with model_of(server) as model:
+            with pytest.raises(ModelFailed) as caught:
+                await Agent(model=model, memory=memory).generate("Hi", **ALICE)
+            assert caught.value.action is action
+            assert told in str(caught.value)
+            shown = "".join(traceback.format_exception(caught.value))
+            assert KEY not in shown
+            assert [m.text for m in await memory.thread(**ALICE).messages() if m.role == "user"] == ["Hi"]
 
 
-def test_a_streamed_response_that_ends_early_is_no_whole_answer() -> None:
+async def test_a_streamed_response_that_ends_early_is_no_whole_answer(memory: Memory) -> None:
     text = {"type": "output_text", "text": "Half of this is all that there is.", "annotations": []}
     said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
 
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        with pytest.raises(ModelFailed, match=r"broke off.*repeat the request"):
-            await Agent(model=model, memory=memory).generate("Hi", **ALICE)
-        _, half = await memory.thread(**ALICE).messages()
-        assert half.metadata["interrupted"] == "failed"
-
     with serving(lambda request: Cut({"output": [said]}, 6, clean=True)) as server:
-        with_model(server, work, "openai-responses:gpt-5")
+        async with model_of(server, "openai-responses:gpt-5") as model:
+            with pytest.raises(ModelFailed, match=r"broke off.*repeat the request"):
+                await Agent(model=model, memory=memory).generate("Hi", **ALICE)
+            _, half = await memory.thread(**ALICE).messages()
+            assert half.metadata["interrupted"] == "failed"
 
 
-def test_a_refused_key_is_in_no_error_even_where_the_server_repeats_it() -> None:
+async def test_a_refused_key_is_in_no_error_even_where_the_server_repeats_it(memory: Memory) -> None:
     wrong = "a-key-of-no-known-form"
 
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        with pytest.raises(ModelFailed, match=r"HTTP 401.*check the provider's API key") as caught:
-            await Agent(model=model, memory=memory).generate("Hi", **ALICE)
-        assert wrong not in "".join(traceback.format_exception(caught.value))
-
     with serving(saying()) as server:
-        with_model(server, work, api_key=wrong)
+        async with model_of(server, api_key=wrong) as model:
+            with pytest.raises(ModelFailed, match=r"HTTP 401.*check the provider's API key") as caught:
+                await Agent(model=model, memory=memory).generate("Hi", **ALICE)
+            assert wrong not in "".join(traceback.format_exception(caught.value))
 
 
-def test_an_endpoint_that_is_not_there_fails_by_name() -> None:
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        with pytest.raises(ModelFailed, match="connection failed; repeat the request"):
-            await Agent(model=model, memory=memory).generate("Hi", **ALICE)
-
+async def test_an_endpoint_that_is_not_there_fails_by_name(memory: Memory) -> None:
     with serving(saying()) as server:
         pass
-    with_model(server, work)
+    async with model_of(server) as model:
+        with pytest.raises(ModelFailed, match="connection failed; repeat the request"):
+            await Agent(model=model, memory=memory).generate("Hi", **ALICE)
 
 
 def test_one_agent_serves_several_event_loops_one_after_another() -> None:
@@ -230,65 +220,63 @@ def test_one_agent_serves_several_event_loops_one_after_another() -> None:
     gc.collect()
 
 
-def test_the_real_conversations_go_through_a_provider_and_are_stored_as_recorded() -> None:
+async def test_the_real_conversations_go_through_a_provider_and_are_stored_as_recorded(memory: Memory) -> None:
     """With tools on: the server refuses a request that is not, to the letter, the recording so far."""
     recordings = read_recordings(conversations_file())
     playing = recordings[0]
 
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        nonlocal playing
-        for recording in recordings[:40]:
-            playing = recording
-            results: list[str] = []
-
-            async def answer(arguments: dict[str, Any], context: ToolContext, results: list[str] = results) -> Any:
-                return results.pop(0)
-
-            names = {each["function"]["name"] for chat in recording.messages for each in chat.get("tool_calls") or []}
-            tools = [Tool(name, "As recorded.", {"type": "object", "properties": {}}, answer) for name in sorted(names)]
-            agent = Agent(model=model, memory=memory, tools=tools, options=MemoryOptions(last=1000), max_steps=100)
-            for turn in recording.turns:
-                spoken = [from_openai(chat) for chat in recording.messages[turn.start : turn.reply]]
-                results += [c["content"] for c in recording.messages[turn.reply : turn.end] if c["role"] == "tool"]
-                await agent.generate(
-                    spoken, resource_id=recording.resource_id, thread_id=recording.thread_id, max_steps=turn.steps
-                )
-            stored = await memory.thread(recording.resource_id, recording.thread_id).messages()
-            assert [plain(to_openai(message)) for message in stored] == [plain(chat) for chat in recording.messages]
-            recorded = [each for chat in recording.messages for each in chat.get("tool_calls") or []]
-            assert [(each.tool_call_id, each.name, each.arguments) for m in stored for each in m.tool_calls] == [
-                (each["id"], each["function"]["name"], each["function"]["arguments"]) for each in recorded
-            ]
-
     with serving(lambda request: replay(playing.messages, request)) as server:
-        with_model(server, work)
+        async with model_of(server) as model:
+            for recording in recordings[:40]:
+                playing = recording
+                results: list[str] = []
+
+                async def answer(arguments: dict[str, Any], context: ToolContext, results: list[str] = results) -> Any:
+                    return results.pop(0)
+
+                names = {
+                    each["function"]["name"] for chat in recording.messages for each in chat.get("tool_calls") or []
+                }
+                tools = [
+                    Tool(name, "As recorded.", {"type": "object", "properties": {}}, answer) for name in sorted(names)
+                ]
+                agent = Agent(model=model, memory=memory, tools=tools, options=MemoryOptions(last=1000), max_steps=100)
+                for turn in recording.turns:
+                    spoken = [from_openai(chat) for chat in recording.messages[turn.start : turn.reply]]
+                    results += [c["content"] for c in recording.messages[turn.reply : turn.end] if c["role"] == "tool"]
+                    await agent.generate(
+                        spoken, resource_id=recording.resource_id, thread_id=recording.thread_id, max_steps=turn.steps
+                    )
+                stored = await memory.thread(recording.resource_id, recording.thread_id).messages()
+                assert [plain(to_openai(message)) for message in stored] == [plain(chat) for chat in recording.messages]
+                recorded = [each for chat in recording.messages for each in chat.get("tool_calls") or []]
+                assert [(each.tool_call_id, each.name, each.arguments) for m in stored for each in m.tool_calls] == [
+                    (each["id"], each["function"]["name"], each["function"]["arguments"]) for each in recorded
+                ]
     for request in server.requests:
         ids = [each["id"] for chat in request["messages"] for each in chat.get("tool_calls") or []]
         assert len(set(ids)) == len(ids)
         assert [chat["tool_call_id"] for chat in request["messages"] if chat["role"] == "tool"] == ids
 
 
-def test_a_name_a_function_a_model_and_a_pydantic_model_are_models() -> None:
+async def test_a_name_a_function_a_model_and_a_pydantic_model_are_models() -> None:
     async def later(request: ModelRequest) -> str:
         return f"{len(request.messages)} messages"
 
     def at_once(request: ModelRequest) -> Message:
         return Message.assistant("at once", id="a1")
 
-    async def main() -> None:
-        async with Memory("memory://") as memory:
-            models: list[tuple[Any, str]] = [
-                (later, "1 messages"),
-                (at_once, "at once"),
-                (ScriptedModel(["scripted"]), "scripted"),
-                (TestModel(call_tools=[], custom_output_text="tested"), "tested"),
-            ]
-            for number, (given, expected) in enumerate(models):
-                agent = Agent(model=given, memory=memory)
-                reply = await agent.generate("Hi", resource_id="alice", thread_id=str(number))
-                assert reply.text == expected
-
-    asyncio.run(main())
+    async with Memory("memory://") as memory:
+        models: list[tuple[Any, str]] = [
+            (later, "1 messages"),
+            (at_once, "at once"),
+            (ScriptedModel(["scripted"]), "scripted"),
+            (TestModel(call_tools=[], custom_output_text="tested"), "tested"),
+        ]
+        for number, (given, expected) in enumerate(models):
+            agent = Agent(model=given, memory=memory)
+            reply = await agent.generate("Hi", resource_id="alice", thread_id=str(number))
+            assert reply.text == expected
     assert isinstance(as_model("test"), ProviderModel)
 
 
@@ -422,7 +410,7 @@ def test_ids_of_calls_that_repeat_are_sent_once_each_with_their_results() -> Non
     assert [m.kind for m in history] == ["request", "response", "request", "response", "request"]
 
 
-def test_files_and_odd_contents_reach_the_provider() -> None:
+async def test_files_and_odd_contents_reach_the_provider(memory: Memory) -> None:
     image = FilePart(url="https://example.com/cat.png", media_type="image/*")
     data = FilePart(data="iVBORw0KGgo=", media_type="image/png")
     said = [
@@ -432,11 +420,9 @@ def test_files_and_odd_contents_reach_the_provider() -> None:
         Message.user("Well?"),
     ]
 
-    async def work(memory: Memory, model: ProviderModel) -> None:
-        assert (await Agent(model=model, memory=memory).generate(said, **ALICE)).text == "That one"
-
     with serving(saying(say("That one"))) as server:
-        with_model(server, work)
+        async with model_of(server) as model:
+            assert (await Agent(model=model, memory=memory).generate(said, **ALICE)).text == "That one"
     first = server.requests[0]["messages"][0]["content"]
     assert first[0] == {"type": "text", "text": "Which?"}
     assert first[1]["image_url"]["url"] == "https://example.com/cat.png"

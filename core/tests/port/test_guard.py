@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -64,16 +65,15 @@ class Counting(InProcessStore):
         return await super().commit(scope, changes)
 
 
-def guarded(check: Callable[[Guard, Counting], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        store = Counting()
-        guard = Guard(store)
-        try:
-            await check(guard, store)
-        finally:
-            await guard.close()
-
-    asyncio.run(main())
+@asynccontextmanager
+async def guarded() -> AsyncIterator[tuple[Guard, Counting]]:
+    """A guard and the store behind it, closed afterwards."""
+    store = Counting()
+    guard = Guard(store)
+    try:
+        yield guard, store
+    finally:
+        await guard.close()
 
 
 def record(name: str, size: int = 2, digest: str = "") -> Record:
@@ -85,54 +85,47 @@ def changes(**fields: Any) -> Changes:
     return Changes(**{"at": 1, "epoch": "e", **fields})
 
 
-def refused(
+async def refused(
     given: Changes, error: type[ThreadkeepError], says: str | None = None, scope: Scope = THREAD
 ) -> ThreadkeepError:
     """What a commit is refused with, before the store sees it."""
-    found: list[ThreadkeepError] = []
-
-    async def check(guard: Guard, store: Counting) -> None:
+    async with guarded() as (guard, store):
         with pytest.raises(error, match=says) as caught:
             await guard.commit(scope, given)
-        found.append(caught.value)
         assert store.reached == []
-
-    guarded(check)
-    return found[0]
+    return caught.value
 
 
-def exceeded(given: Changes) -> tuple[str, int, int]:
-    error = refused(given, LimitExceeded)
+async def exceeded(given: Changes) -> tuple[str, int, int]:
+    error = await refused(given, LimitExceeded)
     assert isinstance(error, LimitExceeded)
     return error.limit, error.allowed, error.given
 
 
-def taken(*given: Changes, scope: Scope = THREAD) -> None:
-    async def check(guard: Guard, store: Counting) -> None:
+async def taken(*given: Changes, scope: Scope = THREAD) -> None:
+    async with guarded() as (guard, store):
         for each in given:
             await guard.commit(scope, each)
         assert store.reached == ["commit"] * len(given)
 
-    guarded(check)
 
-
-def test_a_message_is_taken_at_its_limit_and_refused_above() -> None:
+async def test_a_message_is_taken_at_its_limit_and_refused_above() -> None:
     most = LEAST.message_bytes
-    taken(changes(append=(record("m", most),)))
-    assert exceeded(changes(append=(record("m", most + 1),))) == ("message_bytes", most, most + 1)
+    await taken(changes(append=(record("m", most),)))
+    assert await exceeded(changes(append=(record("m", most + 1),))) == ("message_bytes", most, most + 1)
     wide = Record("m", "d", '"' + "é" * (most // 2) + '"')
-    assert exceeded(changes(append=(wide,))) == ("message_bytes", most, most + 2)
+    assert await exceeded(changes(append=(wide,))) == ("message_bytes", most, most + 2)
 
 
-def test_a_commit_is_taken_at_its_number_of_messages_and_refused_above() -> None:
+async def test_a_commit_is_taken_at_its_number_of_messages_and_refused_above() -> None:
     most = LEAST.commit_messages
     records = tuple(record(str(n)) for n in range(most + 1))
-    taken(changes(append=records[:most]))
-    assert exceeded(changes(append=records)) == ("commit_messages", most, most + 1)
-    taken(changes(append=(*records[:most], *records[:most])))
+    await taken(changes(append=records[:most]))
+    assert await exceeded(changes(append=records)) == ("commit_messages", most, most + 1)
+    await taken(changes(append=(*records[:most], *records[:most])))
 
 
-def test_a_commit_is_taken_at_its_size_and_refused_above() -> None:
+async def test_a_commit_is_taken_at_its_size_and_refused_above() -> None:
     most = LEAST.commit_bytes
     rest = most - LEAST.message_bytes
     puts = (Put("a", record("", 1000).body),)
@@ -149,23 +142,23 @@ def test_a_commit_is_taken_at_its_size_and_refused_above() -> None:
                 resource_puts=resource_puts,
             )
             if over:
-                assert exceeded(given) == ("commit_bytes", most, most + 1)
+                assert await exceeded(given) == ("commit_bytes", most, most + 1)
             else:
-                taken(given)
+                await taken(given)
 
 
-def test_a_document_is_taken_at_its_limit_and_refused_above() -> None:
+async def test_a_document_is_taken_at_its_limit_and_refused_above() -> None:
     most = LEAST.working_memory_bytes
     for field in ("puts", "resource_puts"):
-        taken(changes(**{field: (Put("slot", record("", most).body),)}))
+        await taken(changes(**{field: (Put("slot", record("", most).body),)}))
         given = changes(**{field: (Put("slot", record("", most + 1).body),)})
-        assert exceeded(given) == ("working_memory_bytes", most, most + 1)
+        assert await exceeded(given) == ("working_memory_bytes", most, most + 1)
 
 
-def test_every_id_is_checked_at_its_limit_in_every_verb() -> None:
+async def test_every_id_is_checked_at_its_limit_in_every_verb() -> None:
     most = "é" * (LEAST.id_bytes // 2)
 
-    async def check(guard: Guard, store: Counting) -> None:
+    async with guarded() as (guard, store):
         for scope in (Thread(most, most), Resource(most)):
             await guard.load(scope, Window(most, after=1))
             await guard.delete(scope)
@@ -194,8 +187,6 @@ def test_every_id_is_checked_at_its_limit_in_every_verb() -> None:
                 assert isinstance(caught.value, InvalidInput)
         assert store.reached == []
 
-    guarded(check)
-
 
 @pytest.mark.parametrize(
     "window",
@@ -212,29 +203,25 @@ def test_every_id_is_checked_at_its_limit_in_every_verb() -> None:
         Window(anchor=2**53),
     ],
 )
-def test_a_window_that_is_none_never_reaches_the_store(window: Window) -> None:
-    async def check(guard: Guard, store: Counting) -> None:
+async def test_a_window_that_is_none_never_reaches_the_store(window: Window) -> None:
+    async with guarded() as (guard, store):
         with pytest.raises(InvalidInput, match=r"window counts records from 0 up|position or a message id"):
             await guard.load(THREAD, window)
         assert store.reached == []
 
-    guarded(check)
-
 
 @pytest.mark.parametrize("limit", [0, -1, MAX_PAGE + 1, "1", 1.0, True, None])
-def test_a_page_has_bounds(limit: Any) -> None:
-    async def check(guard: Guard, _: Counting) -> None:
+async def test_a_page_has_bounds(limit: Any) -> None:
+    async with guarded() as (guard, _):
         for call in (guard.threads(Resource("ann"), limit=limit), guard.resources(limit=limit)):
             with pytest.raises(InvalidInput, match="a page has 1 to 1000 entries"):
                 await call
         await guard.threads(Resource("ann"), limit=1)
         await guard.threads(Resource("ann"), limit=MAX_PAGE)
 
-    guarded(check)
 
-
-def test_a_place_or_order_of_threads_that_is_none_is_refused() -> None:
-    async def check(guard: Guard, _: Counting) -> None:
+async def test_a_place_or_order_of_threads_that_is_none_is_refused() -> None:
+    async with guarded() as (guard, _):
         wrong: Any
         for wrong in (MAX_TIME + 1, MIN_TIME - 1, True, 1.5, "1"):
             with pytest.raises(InvalidInput, match="time in microseconds"):
@@ -243,11 +230,9 @@ def test_a_place_or_order_of_threads_that_is_none_is_refused() -> None:
             with pytest.raises(InvalidInput, match="'created' or 'active'"):
                 await guard.threads(Resource("ann"), order=wrong)
 
-    guarded(check)
 
-
-def test_the_same_record_twice_in_one_append_is_one_record_in_both_places() -> None:
-    async def check(guard: Guard, _: Counting) -> None:
+async def test_the_same_record_twice_in_one_append_is_one_record_in_both_places() -> None:
+    async with guarded() as (guard, _):
         one, two = record("one"), record("two")
         receipt = await guard.commit(THREAD, changes(append=(one, two, one, two, one)))
         assert list(receipt.positions) == [1, 2, 1, 2, 1]
@@ -255,11 +240,9 @@ def test_the_same_record_twice_in_one_append_is_one_record_in_both_places() -> N
         again = await guard.commit(THREAD, changes(append=(two, two, record("three"), one)))
         assert list(again.positions) == [2, 2, 3, 1]
 
-    guarded(check)
 
-
-def test_one_id_with_two_bodies_in_one_append_is_a_conflict() -> None:
-    refused(changes(append=(record("m", digest="1"), record("m", digest="2"))), MessageConflict)
+async def test_one_id_with_two_bodies_in_one_append_is_a_conflict() -> None:
+    await refused(changes(append=(record("m", digest="1"), record("m", digest="2"))), MessageConflict)
 
 
 @pytest.mark.parametrize(
@@ -274,14 +257,14 @@ def test_one_id_with_two_bodies_in_one_append_is_a_conflict() -> None:
         {"epoch": "e"},
     ],
 )
-def test_a_commit_to_a_resource_has_puts_and_nothing_else(fields: dict[str, Any]) -> None:
-    taken(Changes(at=1, puts=(Put("s", "1"),)), scope=Resource("ann"))
+async def test_a_commit_to_a_resource_has_puts_and_nothing_else(fields: dict[str, Any]) -> None:
+    await taken(Changes(at=1, puts=(Put("s", "1"),)), scope=Resource("ann"))
     given = Changes(at=1, puts=(Put("s", "1"),), **fields)
-    refused(given, InvalidInput, "a commit to a resource has puts and nothing else", Resource("ann"))
+    await refused(given, InvalidInput, "a commit to a resource has puts and nothing else", Resource("ann"))
 
 
-def test_a_commit_to_a_resource_without_puts_leaves_no_trace() -> None:
-    refused(Changes(at=1), InvalidInput, "a commit to a resource has puts", Resource("ann"))
+async def test_a_commit_to_a_resource_without_puts_leaves_no_trace() -> None:
+    await refused(Changes(at=1), InvalidInput, "a commit to a resource has puts", Resource("ann"))
 
 
 @pytest.mark.parametrize(
@@ -301,18 +284,18 @@ def test_a_commit_to_a_resource_without_puts_leaves_no_trace() -> None:
         ({"at": True}, "microseconds"),
     ],
 )
-def test_a_commit_that_makes_no_sense_never_reaches_the_store(fields: dict[str, Any], says: str) -> None:
-    refused(changes(**fields), InvalidInput, says)
+async def test_a_commit_that_makes_no_sense_never_reaches_the_store(fields: dict[str, Any], says: str) -> None:
+    await refused(changes(**fields), InvalidInput, says)
 
 
-def test_a_commit_may_have_any_time_that_a_datetime_has() -> None:
-    taken(changes(at=MIN_TIME), changes(at=MAX_TIME), changes(at=0))
+async def test_a_commit_may_have_any_time_that_a_datetime_has() -> None:
+    await taken(changes(at=MIN_TIME), changes(at=MAX_TIME), changes(at=0))
 
 
-def test_a_document_that_is_no_text_is_refused() -> None:
+async def test_a_document_that_is_no_text_is_refused() -> None:
     wrong: Any = {"a": 1}
-    refused(changes(puts=(Put("s", wrong),)), InvalidContent, "the body of s must be JSON text, not dict")
-    taken(changes(puts=(Put("s", "1"),), resource_puts=(Put("s", "1"),)))
+    await refused(changes(puts=(Put("s", wrong),)), InvalidContent, "the body of s must be JSON text, not dict")
+    await taken(changes(puts=(Put("s", "1"),), resource_puts=(Put("s", "1"),)))
 
 
 class Low(Exception):
@@ -359,31 +342,28 @@ def calls(guard: Guard) -> dict[str, Callable[[], Awaitable[Any]]]:
 WRITES = ("commit", "delete")
 
 
-def raised(store: Failing, verb: str) -> BaseException:
-    async def main() -> BaseException:
-        guard = Guard(store)
-        try:
-            await calls(guard)[verb]()
-        except BaseException as error:  # noqa: BLE001  # whatever was raised is what the tests look at
-            return error
-        finally:
-            await guard.close()
-        raise AssertionError(f"{verb} did not raise")
-
-    return asyncio.run(main())
+async def raised(store: Failing, verb: str) -> BaseException:
+    guard = Guard(store)
+    try:
+        await calls(guard)[verb]()
+    except BaseException as error:  # noqa: BLE001  # whatever was raised is what the tests look at
+        return error
+    finally:
+        await guard.close()
+    raise AssertionError(f"{verb} did not raise")
 
 
 @pytest.mark.parametrize("verb", ["load", "threads", "resources", "commit", "delete"])
-def test_an_exception_that_nobody_knows_leaves_a_write_open_and_a_read_failed(verb: str) -> None:
+async def test_an_exception_that_nobody_knows_leaves_a_write_open_and_a_read_failed(verb: str) -> None:
     driver = Low("disk on fire")
-    error = raised(Failing(driver), verb)
+    error = await raised(Failing(driver), verb)
     assert type(error) is (OutcomeUnknown if verb in WRITES else StoreError)
     assert str(error) == "Low: disk on fire"
     assert error.__cause__ is driver
 
 
 @pytest.mark.parametrize("verb", ["load", "threads", "resources", "commit", "delete"])
-def test_the_first_entry_that_takes_an_exception_decides(verb: str) -> None:
+async def test_the_first_entry_that_takes_an_exception_decides(verb: str) -> None:
     def picky(error: Exception) -> ThreadkeepError | None:
         return StoreFull(f"full: {error}") if "full" in str(error) else None
 
@@ -397,30 +377,30 @@ def test_the_first_entry_that_takes_an_exception_decides(verb: str) -> None:
         (KeyError("full"), StoreFull, "full: 'full'"),
         (KeyError("k"), OutcomeUnknown if verb in WRITES else StoreError, "KeyError: 'k'"),
     ):
-        error = raised(Known(driver), verb)
+        error = await raised(Known(driver), verb)
         assert (type(error), str(error)) == (kind, text)
         assert error.__cause__ is driver
 
 
 @pytest.mark.parametrize("verb", ["load", "threads", "resources", "commit", "delete"])
-def test_errors_of_this_library_pass_as_they_are(verb: str) -> None:
+async def test_errors_of_this_library_pass_as_they_are(verb: str) -> None:
     class Known(Failing):
         driver_errors = ((Exception, StoreFull),)
 
     ours = StoreUnavailable("busy")
-    error = raised(Known(ours), verb)
+    error = await raised(Known(ours), verb)
     assert error is ours
     assert error.__cause__ is None
 
 
 @pytest.mark.parametrize("verb", ["load", "threads", "resources", "commit", "delete"])
 @pytest.mark.parametrize("kind", [asyncio.CancelledError, KeyboardInterrupt])
-def test_cancellation_and_interruption_pass(verb: str, kind: type[BaseException]) -> None:
+async def test_cancellation_and_interruption_pass(verb: str, kind: type[BaseException]) -> None:
     class Known(Failing):
         driver_errors = ((Exception, StoreFull),)
 
     ours = kind()
-    assert raised(Known(ours), verb) is ours
+    assert await raised(Known(ours), verb) is ours
 
 
 class Slow(InProcessStore):
@@ -448,23 +428,20 @@ class Slow(InProcessStore):
         return await super().commit(scope, changes)
 
 
-def test_the_store_is_opened_by_the_first_verb_and_once() -> None:
-    async def main() -> None:
-        store = Slow()
-        guard = Guard(store)
-        assert store.opened == 0
-        await guard.load(THREAD)
-        await guard.open()
-        await guard.resources()
-        assert store.opened == 1
-        await guard.close()
-        await guard.close()
-        assert store.closed == 1
-
-    asyncio.run(main())
+async def test_the_store_is_opened_by_the_first_verb_and_once() -> None:
+    store = Slow()
+    guard = Guard(store)
+    assert store.opened == 0
+    await guard.load(THREAD)
+    await guard.open()
+    await guard.resources()
+    assert store.opened == 1
+    await guard.close()
+    await guard.close()
+    assert store.closed == 1
 
 
-def test_a_store_that_cannot_be_opened_is_tried_again_by_the_next_verb() -> None:
+async def test_a_store_that_cannot_be_opened_is_tried_again_by_the_next_verb() -> None:
     class Late(InProcessStore):
         tries = 0
 
@@ -474,56 +451,44 @@ def test_a_store_that_cannot_be_opened_is_tried_again_by_the_next_verb() -> None
                 raise Low("not yet")
             await super().open()
 
-    async def main() -> None:
-        guard = Guard(Late("late"))
-        with pytest.raises(StoreError, match="Low: not yet"):
-            await guard.load(THREAD)
-        assert (await guard.load(THREAD)).tail == MISSING
-        await guard.close()
-
-    asyncio.run(main())
+    guard = Guard(Late("late"))
+    with pytest.raises(StoreError, match="Low: not yet"):
+        await guard.load(THREAD)
+    assert (await guard.load(THREAD)).tail == MISSING
+    await guard.close()
 
 
-def test_after_close_every_verb_is_refused_and_the_store_not_asked() -> None:
-    async def main() -> None:
-        store = Failing(Low("reached"))
-        guard = Guard(store)
-        await guard.close()
-        for call in (*calls(guard).values(), guard.open):
-            with pytest.raises(StoreClosed):
-                await call()
-
-    asyncio.run(main())
-
-
-def test_closing_while_the_store_is_being_opened_leaves_it_closed() -> None:
-    async def main() -> None:
-        store = Slow()
-        guard = Guard(store)
-        opening = asyncio.create_task(guard.open())
-        await asyncio.sleep(0)
-        await guard.close()
+async def test_after_close_every_verb_is_refused_and_the_store_not_asked() -> None:
+    store = Failing(Low("reached"))
+    guard = Guard(store)
+    await guard.close()
+    for call in (*calls(guard).values(), guard.open):
         with pytest.raises(StoreClosed):
-            await opening
-        assert store._space is None
-
-    asyncio.run(main())
+            await call()
 
 
-def test_what_is_under_way_when_the_store_is_closed_is_closed_or_unknown() -> None:
-    async def main() -> None:
-        guard = Guard(Slow())
-        await guard.open()
-        load = asyncio.create_task(guard.load(THREAD))
-        commit = asyncio.create_task(guard.commit(THREAD, changes()))
-        await asyncio.sleep(0)
-        await guard.close()
-        with pytest.raises(StoreClosed):
-            await load
-        with pytest.raises(OutcomeUnknown):
-            await commit
+async def test_closing_while_the_store_is_being_opened_leaves_it_closed() -> None:
+    store = Slow()
+    guard = Guard(store)
+    opening = asyncio.create_task(guard.open())
+    await asyncio.sleep(0)
+    await guard.close()
+    with pytest.raises(StoreClosed):
+        await opening
+    assert store._space is None
 
-    asyncio.run(main())
+
+async def test_what_is_under_way_when_the_store_is_closed_is_closed_or_unknown() -> None:
+    guard = Guard(Slow())
+    await guard.open()
+    load = asyncio.create_task(guard.load(THREAD))
+    commit = asyncio.create_task(guard.commit(THREAD, changes()))
+    await asyncio.sleep(0)
+    await guard.close()
+    with pytest.raises(StoreClosed):
+        await load
+    with pytest.raises(OutcomeUnknown):
+        await commit
 
 
 def test_what_a_store_declares_is_read_through_the_guard() -> None:
