@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import pytest
 
@@ -24,6 +25,8 @@ from threadkeep_contract.model import Model
 from threadkeep_contract.processes import Worker, workers
 from threadkeep_contract.races import Processes, by_processes
 from threadkeep_contract.worker import Chain, Failure, Open, Outcome, Patch, Run, Step, obey
+
+P = ParamSpec("P")
 
 THREAD = Thread("user", "thread")
 
@@ -56,144 +59,134 @@ def _commit(*records: Record, **fields: Any) -> Step:
     return Step("commit", THREAD, Changes(1, "epoch", records, **fields))
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(work(), 120))
+def in_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an asynchronous test in an event loop of its own, for two minutes at most."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 120))
+
+    return run
 
 
 def _gone(worker: Worker) -> bool:
     return worker._process.returncode is not None
 
 
-def test_a_worker_does_as_it_is_told_and_says_what_came_of_it(url: str) -> None:
-    async def run() -> None:
-        body = 'line one\nline two \u2028 \0 "quoted" \U0001f9f5'
-        steps = (
-            _commit(record("m1", body), puts=(Put("work", "{}"),)),
-            _commit(record("m1", "changed")),
-            Step("load", THREAD, window=Window(before=5)),
-            Step("load", Resource("nobody")),
-            Step("delete", THREAD),
-        )
-        async with workers(url, 1) as (worker,):
-            done, refused, seen, nobody, deleted = await worker.outcomes_of(Run(steps))
-        assert done.receipt is not None
-        assert (list(done.receipt.positions), list(done.receipt.versions)) == ([1], [1])
-        assert refused.failure == Failure("MessageConflict", ("m1",))
-        assert repr(refused.failure.error()) == "MessageConflict('m1')"
-        assert seen.snapshot is not None
-        assert [stored[2:] for stored in seen.snapshot.records] == [record("m1", body)]
-        assert nobody.snapshot is not None
-        assert nobody.snapshot.tail == ("", 0)
-        assert (deleted.receipt, deleted.snapshot, deleted.failure) == (None, None, None)
-        assert done.began < done.ended < refused.began
-        assert _gone(worker)
-
-    _run(run)
+@in_a_loop
+async def test_a_worker_does_as_it_is_told_and_says_what_came_of_it(url: str) -> None:
+    body = 'line one\nline two \u2028 \0 "quoted" \U0001f9f5'
+    steps = (
+        _commit(record("m1", body), puts=(Put("work", "{}"),)),
+        _commit(record("m1", "changed")),
+        Step("load", THREAD, window=Window(before=5)),
+        Step("load", Resource("nobody")),
+        Step("delete", THREAD),
+    )
+    async with workers(url, 1) as (worker,):
+        done, refused, seen, nobody, deleted = await worker.outcomes_of(Run(steps))
+    assert done.receipt is not None
+    assert (list(done.receipt.positions), list(done.receipt.versions)) == ([1], [1])
+    assert refused.failure == Failure("MessageConflict", ("m1",))
+    assert repr(refused.failure.error()) == "MessageConflict('m1')"
+    assert seen.snapshot is not None
+    assert [stored[2:] for stored in seen.snapshot.records] == [record("m1", body)]
+    assert nobody.snapshot is not None
+    assert nobody.snapshot.tail == ("", 0)
+    assert (deleted.receipt, deleted.snapshot, deleted.failure) == (None, None, None)
+    assert done.began < done.ended < refused.began
+    assert _gone(worker)
 
 
-def test_each_kind_of_order_does_what_it_says(url: str) -> None:
-    async def run() -> None:
-        async with workers(url, 3) as team:
-            chains = [Chain(THREAD, (record(f"{w}-0"), record(f"{w}-1")), 100) for w in range(2)]
-            for worker, chain in zip(team, chains, strict=False):
-                worker.give(chain)
-            team[2].give(Patch(Resource("user"), "work", "w", 3, 10))
-            answers = [await worker.rest() for worker in team]
-            answers.append(await team[0].outcomes_of(Open(_commit(record("late")), 4)))
-        assert all(outcome.receipt is not None for outcomes in answers for outcome in outcomes)
-        store = open_store(url)
-        seen = await store.load(THREAD, Window(before=100))
-        await store.close()
-        assert sorted(stored.id for stored in seen.records) == ["0-0", "0-1", "1-0", "1-1", "late"]
-        assert seen.resource_docs["work"] == (3, '{"w-0": true, "w-1": true, "w-2": true}')
-
-    _run(run)
+@in_a_loop
+async def test_each_kind_of_order_does_what_it_says(url: str) -> None:
+    async with workers(url, 3) as team:
+        chains = [Chain(THREAD, (record(f"{w}-0"), record(f"{w}-1")), 100) for w in range(2)]
+        for worker, chain in zip(team, chains, strict=False):
+            worker.give(chain)
+        team[2].give(Patch(Resource("user"), "work", "w", 3, 10))
+        answers = [await worker.rest() for worker in team]
+        answers.append(await team[0].outcomes_of(Open(_commit(record("late")), 4)))
+    assert all(outcome.receipt is not None for outcomes in answers for outcome in outcomes)
+    store = open_store(url)
+    seen = await store.load(THREAD, Window(before=100))
+    await store.close()
+    assert sorted(stored.id for stored in seen.records) == ["0-0", "0-1", "1-0", "1-1", "late"]
+    assert seen.resource_docs["work"] == (3, '{"w-0": true, "w-1": true, "w-2": true}')
 
 
 @by_both
-def test_a_killed_worker_is_known_by_what_it_acknowledged(url: str) -> None:
-    async def run() -> None:
-        async with workers(url, 1) as (worker,):
-            worker.give(Run(tuple(_commit(record(f"m{number}")) for number in range(5000))))
-            for _ in range(3):
-                await worker.outcome()
-            await worker.kill()
-            assert 3 <= len(worker.outcomes) < 5000
-            assert worker._process.returncode == -signal.SIGKILL
-        store = open_store(url)
-        seen = await store.load(THREAD, Window(before=10_000))
-        await store.close()
-        assert len(seen.records) in (len(worker.outcomes), len(worker.outcomes) + 1)
-
-    _run(run)
+@in_a_loop
+async def test_a_killed_worker_is_known_by_what_it_acknowledged(url: str) -> None:
+    async with workers(url, 1) as (worker,):
+        worker.give(Run(tuple(_commit(record(f"m{number}")) for number in range(5000))))
+        for _ in range(3):
+            await worker.outcome()
+        await worker.kill()
+        assert 3 <= len(worker.outcomes) < 5000
+        assert worker._process.returncode == -signal.SIGKILL
+    store = open_store(url)
+    seen = await store.load(THREAD, Window(before=10_000))
+    await store.close()
+    assert len(seen.records) in (len(worker.outcomes), len(worker.outcomes) + 1)
 
 
-def test_a_worker_that_cannot_start_is_shown_with_its_error(tmp_path: Path) -> None:
-    async def run() -> None:
-        with pytest.raises(LawBroken, match="did not start") as failure:
-            async with workers("nowhere://at-all", 2):
-                pass
-        assert "no store is installed for nowhere://" in str(failure.value)
-
-    _run(run)
+@in_a_loop
+async def test_a_worker_that_cannot_start_is_shown_with_its_error(tmp_path: Path) -> None:
+    with pytest.raises(LawBroken, match="did not start") as failure:
+        async with workers("nowhere://at-all", 2):
+            pass
+    assert "no store is installed for nowhere://" in str(failure.value)
 
 
 @by_both
-def test_a_worker_that_ends_badly_is_shown_with_its_error(url: str) -> None:
-    async def run() -> None:
+@in_a_loop
+async def test_a_worker_that_ends_badly_is_shown_with_its_error(url: str) -> None:
+    async with workers(url, 2) as team:
+        team[0]._send(b"nonsense")
+        with pytest.raises(LawBroken, match="ended early") as failure:
+            await team[0].outcome()
+        await team[0].kill()
+    assert "ValidationError" in str(failure.value)
+    assert all(_gone(worker) for worker in team)
+
+
+@by_both
+@in_a_loop
+async def test_a_worker_that_dies_unseen_is_found_at_the_end(url: str) -> None:
+    with pytest.raises(LawBroken, match="ended with status -9"):
         async with workers(url, 2) as team:
-            team[0]._send(b"nonsense")
-            with pytest.raises(LawBroken, match="ended early") as failure:
-                await team[0].outcome()
-            await team[0].kill()
-        assert "ValidationError" in str(failure.value)
-        assert all(_gone(worker) for worker in team)
-
-    _run(run)
+            os.kill(team[1]._process.pid, signal.SIGKILL)
+    assert all(_gone(worker) for worker in team)
 
 
 @by_both
-def test_a_worker_that_dies_unseen_is_found_at_the_end(url: str) -> None:
-    async def run() -> None:
-        with pytest.raises(LawBroken, match="ended with status -9"):
-            async with workers(url, 2) as team:
-                os.kill(team[1]._process.pid, signal.SIGKILL)
-        assert all(_gone(worker) for worker in team)
-
-    _run(run)
-
-
-@by_both
-def test_a_worker_that_hangs_is_a_failure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> None:
-        async with workers(url, 2) as team:
-            monkeypatch.setattr(processes, "HANG", 0.5)
-            os.kill(team[0]._process.pid, signal.SIGSTOP)
-            with pytest.raises(LawBroken, match="has said nothing for"):
-                await team[0].outcomes_of(Run((_commit(record("m")),)))
-            monkeypatch.undo()
-            await team[0].kill()
-        assert all(_gone(worker) for worker in team)
-
-    _run(run)
+@in_a_loop
+async def test_a_worker_that_hangs_is_a_failure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with workers(url, 2) as team:
+        monkeypatch.setattr(processes, "HANG", 0.5)
+        os.kill(team[0]._process.pid, signal.SIGSTOP)
+        with pytest.raises(LawBroken, match="has said nothing for"):
+            await team[0].outcomes_of(Run((_commit(record("m")),)))
+        monkeypatch.undo()
+        await team[0].kill()
+    assert all(_gone(worker) for worker in team)
 
 
 @by_both
-def test_workers_are_reaped_when_the_check_fails(url: str) -> None:
-    async def run() -> None:
-        team: list[Worker] = []
+@in_a_loop
+async def test_workers_are_reaped_when_the_check_fails(url: str) -> None:
+    team: list[Worker] = []
 
-        async def fail() -> None:
-            async with workers(url, 3) as started:
-                team.extend(started)
-                started[0].give(Run(tuple(_commit(record(f"m{number}")) for number in range(5000))))
-                raise ZeroDivisionError
+    async def fail() -> None:
+        async with workers(url, 3) as started:
+            team.extend(started)
+            started[0].give(Run(tuple(_commit(record(f"m{number}")) for number in range(5000))))
+            raise ZeroDivisionError
 
-        with pytest.raises(ZeroDivisionError):
-            await fail()
-        assert [_gone(worker) for worker in team] == [True] * 3
-
-    _run(run)
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert [_gone(worker) for worker in team] == [True] * 3
 
 
 def test_contenders_begin_together(url: str) -> None:
@@ -213,22 +206,20 @@ def test_contenders_begin_together(url: str) -> None:
         harness.close()
 
 
-def test_races_by_tasks_and_by_processes_carry_out_orders_alike(url: str) -> None:
-    async def run() -> None:
-        store = open_store(url)
-        steps = (
-            _commit(record("a"), record("b")),
-            Step("load", THREAD, window=Window(before=3)),
-            Step("delete", THREAD),
-        )
-        here = [outcome async for outcome in obey(store, url, Run(steps))]
-        async with workers(url, 1) as (worker,):
-            there = await worker.outcomes_of(Run(steps))
-        await store.close()
-        said = [[(each.receipt, each.snapshot, each.failure) for each in outcomes] for outcomes in (here, there)]
-        assert said[0] == said[1]
-
-    _run(run)
+@in_a_loop
+async def test_races_by_tasks_and_by_processes_carry_out_orders_alike(url: str) -> None:
+    store = open_store(url)
+    steps = (
+        _commit(record("a"), record("b")),
+        Step("load", THREAD, window=Window(before=3)),
+        Step("delete", THREAD),
+    )
+    here = [outcome async for outcome in obey(store, url, Run(steps))]
+    async with workers(url, 1) as (worker,):
+        there = await worker.outcomes_of(Run(steps))
+    await store.close()
+    said = [[(each.receipt, each.snapshot, each.failure) for each in outcomes] for outcomes in (here, there)]
+    assert said[0] == said[1]
 
 
 def _event(writer: int, began: int, ended: int, step: Step, **answer: Any) -> Event:
@@ -266,14 +257,12 @@ def _arguments(pid: int) -> str:
 
 @linux
 @by_both
-def test_the_url_is_no_argument_that_a_list_of_processes_shows(url: str) -> None:
-    async def run() -> None:
-        async with workers(url, 1) as (worker,):
-            shown = _arguments(worker._process.pid)
-            assert "threadkeep_contract" in shown
-            assert "sqlite" not in shown
-
-    _run(run)
+@in_a_loop
+async def test_the_url_is_no_argument_that_a_list_of_processes_shows(url: str) -> None:
+    async with workers(url, 1) as (worker,):
+        shown = _arguments(worker._process.pid)
+        assert "threadkeep_contract" in shown
+        assert "sqlite" not in shown
 
 
 # Fork servers
@@ -297,22 +286,20 @@ def _alive(pid: int) -> bool:
 
 
 @linux
-def test_workers_that_race_are_forked_by_two_servers_and_share_nothing(url: str) -> None:
-    async def run() -> None:
-        async with workers(url, 3) as team:
-            forked = [worker._process for worker in team if isinstance(worker._process, ForkedProcess)]
-            assert len(forked) == 3
-            parents = [process._server.process.pid for process in forked]
-            assert parents[0] == parents[2]
-            assert parents[0] != parents[1]
-            await asyncio.gather(*(worker.outcomes_of(Run((Step("load", THREAD),))) for worker in team))
-            everyone = [*(process.pid for process in forked), *parents[:2]]
-            handles = [_handles(pid) for pid in everyone]
-            assert all(handles)
-            assert sum(map(len, handles)) == len(set[str]().union(*handles))
-            assert [_threads(pid) for pid in parents] == [1, 1, 1]
-
-    _run(run)
+@in_a_loop
+async def test_workers_that_race_are_forked_by_two_servers_and_share_nothing(url: str) -> None:
+    async with workers(url, 3) as team:
+        forked = [worker._process for worker in team if isinstance(worker._process, ForkedProcess)]
+        assert len(forked) == 3
+        parents = [process._server.process.pid for process in forked]
+        assert parents[0] == parents[2]
+        assert parents[0] != parents[1]
+        await asyncio.gather(*(worker.outcomes_of(Run((Step("load", THREAD),))) for worker in team))
+        everyone = [*(process.pid for process in forked), *parents[:2]]
+        handles = [_handles(pid) for pid in everyone]
+        assert all(handles)
+        assert sum(map(len, handles)) == len(set[str]().union(*handles))
+        assert [_threads(pid) for pid in parents] == [1, 1, 1]
 
 
 @linux
@@ -336,26 +323,24 @@ def _ended(process: ForkedProcess | None) -> int:
 
 
 @linux
-def test_a_changed_environment_gets_another_fork_server(
+@in_a_loop
+async def test_a_changed_environment_gets_another_fork_server(
     url: str, own: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run() -> None:
-        async with workers(url, 1) as (before,):
-            monkeypatch.setenv("THREADKEEP_URL", "sqlite:///elsewhere.db")
-            async with workers(url, 1) as (meanwhile,):
-                pass
-        async with workers(url, 1) as (after,):
-            pass
-        assert isinstance(before._process, ForkedProcess)
-        assert isinstance(meanwhile._process, subprocess.Popen)
-        assert isinstance(after._process, ForkedProcess)
-        assert before._process._server is own
-        assert after._process._server is not own
-        assert own.process.returncode == 0
-        after._process._server.end()
-
     monkeypatch.setattr(forkserver, "_servers", {0: own})
-    _run(run)
+    async with workers(url, 1) as (before,):
+        monkeypatch.setenv("THREADKEEP_URL", "sqlite:///elsewhere.db")
+        async with workers(url, 1) as (meanwhile,):
+            pass
+    async with workers(url, 1) as (after,):
+        pass
+    assert isinstance(before._process, ForkedProcess)
+    assert isinstance(meanwhile._process, subprocess.Popen)
+    assert isinstance(after._process, ForkedProcess)
+    assert before._process._server is own
+    assert after._process._server is not own
+    assert own.process.returncode == 0
+    after._process._server.end()
 
 
 PLUGIN = "from threadkeep_adapters.memory.store import open_store"
@@ -367,7 +352,8 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
 @linux
-def test_a_process_is_not_forked_where_a_driver_has_started_a_thread(
+@in_a_loop
+async def test_a_process_is_not_forked_where_a_driver_has_started_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "acme-1.dist-info").mkdir()
@@ -379,21 +365,18 @@ def test_a_process_is_not_forked_where_a_driver_has_started_a_thread(
         (tmp_path / f"acme_{name}.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(forkserver, "_servers", {0: ForkServer()})
-
-    async def run() -> None:
+    try:
         for name, kind in (("quiet", ForkedProcess), ("threaded", subprocess.Popen), ("quiet", subprocess.Popen)):
             async with workers(f"{name}://acme", 1) as (worker,):
                 assert isinstance(worker._process, kind)
                 assert [outcome.failure for outcome in await worker.outcomes_of(Run((_commit(record("m")),)))] == [None]
-
-    try:
-        _run(run)
     finally:
         forkserver._servers[0].end()
 
 
 @linux
-def test_a_fork_server_that_was_killed_is_done_without(
+@in_a_loop
+async def test_a_fork_server_that_was_killed_is_done_without(
     url: str, own: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lose(killed: subprocess.Popen[bytes]) -> None:
@@ -402,15 +385,12 @@ def test_a_fork_server_that_was_killed_is_done_without(
             killed.wait()
             assert len(await worker.outcomes_of(Run((_commit(record("m")),)))) == 1
 
-    async def run() -> None:
-        with pytest.raises(LawBroken, match=f"ended with status {forkserver.LOST}"):
-            await lose(own.process)
-        async with workers(url, 1) as (worker,):
-            assert isinstance(worker._process, subprocess.Popen)
-            assert len(await worker.outcomes_of(Run((_commit(record("m")),)))) == 1
-
     monkeypatch.setattr(forkserver, "_servers", {0: own})
-    _run(run)
+    with pytest.raises(LawBroken, match=f"ended with status {forkserver.LOST}"):
+        await lose(own.process)
+    async with workers(url, 1) as (worker,):
+        assert isinstance(worker._process, subprocess.Popen)
+        assert len(await worker.outcomes_of(Run((_commit(record("m")),)))) == 1
 
 
 INTERRUPTED = """

@@ -15,7 +15,7 @@ from threadkeep.errors import StoreError, TailMoved
 from threadkeep.port import Changes, Clause, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, LawBroken, appending, record
 from threadkeep_contract.history import Call, History
-from threadkeep_contract.profiles import PROFILES
+from threadkeep_contract.profiles import DEFAULT, PROFILES
 
 
 @pytest.fixture
@@ -154,8 +154,9 @@ def test_all_of_a_catalogue_is_tried_by_one_seed_or_another(name: str, share: fl
 
 
 def test_profiles_grow() -> None:
-    brief, quick, default, deep = PROFILES.values()
     for name in ("examples", "steps", "rounds", "tasks", "kills", "length", "bystanders"):
-        sizes = [getattr(profile, name) for profile in (brief, quick, default, deep)]
+        sizes = [getattr(profile, name) for profile in PROFILES.values()]
         assert sizes == sorted(set(sizes)), name
-    assert brief.share > quick.share > default.share == 1
+    shares = [profile.share for profile in PROFILES.values()]
+    assert shares == sorted(shares, reverse=True)
+    assert DEFAULT.share == 1

@@ -187,7 +187,7 @@ class Atomicity(Law):
 
     def test_readers_see_messages_dropped_and_appended_at_once(self, harness: Harness) -> None:
         """Readers see a commit that drops messages and appends others whole or not at all: never the thread cut off,
-        and never both.
+        and never the old messages beside the new ones.
         """
 
         async def write(handle: Recorded, thread: Thread) -> list[Receipt]:

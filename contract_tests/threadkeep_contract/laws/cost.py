@@ -106,10 +106,10 @@ class Cost(Law):
     title = "Cost"
 
     def test_a_load_takes_the_round_trips_declared(self, harness: Harness) -> None:
-        """A load takes exactly the round trips declared, in a thread of 1, of 10 and of many messages (500 in the
-        default profile), for every kind of window, with and without working memory. A load of a resource or of a
-        missing thread takes at least one and no more than that. A store may declare more for loads of anything but the
-        newest messages (`most_load`); these then take at least one round trip and no more than that.
+        """A load takes exactly the round trips declared, in a thread of 1, of 10 and of as many messages as the profile
+        says, for every kind of window, with and without working memory. A load of a resource or of a missing thread
+        takes at least one and no more than that. A store may declare more for loads of anything but the newest messages
+        (`most_load`); these then take at least one round trip and no more than that.
         """
 
         async def run() -> None:

@@ -216,23 +216,22 @@ class Lifecycle(Law):
         and never an empty history, and what was acknowledged is there.
         """
 
+        async def close(handle: Recorded, turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await handle.close()
+
         async def run() -> None:
             watcher = await harness.open()
             promise = "a call that runs while its store closes gives its result or an error of threadkeep"
             for turns in range(harness.profile.rounds):
                 handle = await harness.open()
                 thread = await _three(harness, handle)
-
-                async def close(handle: Recorded = handle, turns: int = turns) -> None:
-                    for _ in range(turns):
-                        await asyncio.sleep(0)
-                    await handle.close()
-
                 commits = [
                     handle.commit(thread, Changes(2, harness.epoch(), (record(f"new{index}"),))) for index in range(8)
                 ]
                 loads = [handle.load(thread, ALL) for _ in range(4)]
-                results = await _settled(harness, promise, [*commits, *loads, close()])
+                results = await _settled(harness, promise, [*commits, *loads, close(handle, turns)])
                 there = {stored.id for stored in (await watcher.load(thread, ALL)).records}
                 for index, result in enumerate(results[: len(commits)]):
                     harness.require(

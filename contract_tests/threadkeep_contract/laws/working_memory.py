@@ -10,6 +10,7 @@ Documents that several processes change at once are checked under law 5.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -175,28 +176,28 @@ class WorkingMemory(Law):
         both scopes.
         """
 
-        async def check() -> None:
-            handles = [await harness.open(), await harness.open()]
-            room = harness.fresh()
-            for scope in (Thread(room + "r", "t"), Resource(room + "s")):
-                writers, times = harness.profile.tasks, 5
+        async def check(scope: Scope) -> None:
+            handles = await harness.reused(2)
+            writers, times = harness.profile.tasks, 5
 
-                async def write(writer: int, scope: Scope = scope, times: int = times) -> list[int]:
-                    given: list[int] = []
-                    for number in range(times):
-                        put = Put("working_memory", f"[{writer},{number}]")
-                        given += (await handles[writer % 2].commit(scope, _put(harness, scope, put))).versions
-                    return given
+            async def write(writer: int) -> list[int]:
+                given: list[int] = []
+                for number in range(times):
+                    put = Put("working_memory", f"[{writer},{number}]")
+                    given += (await handles[writer % 2].commit(scope, _put(harness, scope, put))).versions
+                return given
 
-                given = await asyncio.gather(*[write(writer) for writer in range(writers)])
-                everything = sorted(version for part in given for version in part)
-                harness.expect("each version once", list(range(1, writers * times + 1)), everything)
-                for part in given:
-                    harness.expect("each writer's versions rise", sorted(part), part)
-                version = (await _docs(handles[0], scope))["working_memory"].version
-                harness.expect("the version at the end", writers * times, version)
+            given = await asyncio.gather(*[write(writer) for writer in range(writers)])
+            everything = sorted(version for part in given for version in part)
+            harness.expect("each version once", list(range(1, writers * times + 1)), everything)
+            for part in given:
+                harness.expect("each writer's versions rise", sorted(part), part)
+            version = (await _docs(handles[0], scope))["working_memory"].version
+            harness.expect("the version at the end", writers * times, version)
 
-        harness.run(check)
+        room = harness.fresh()
+        harness.run(check, Thread(room + "r", "t"))
+        harness.run(check, Resource(room + "s"))
 
     def test_writers_of_two_documents_do_not_undo_each_other(self, harness: Harness) -> None:
         """Tasks that put two documents of one scope at the same time do not undo each other: each document has the
@@ -327,29 +328,25 @@ class WorkingMemory(Law):
         gave a version, in both scopes.
         """
 
-        async def check() -> None:
-            memories = [Memory(await harness.open()), Memory(await harness.open())]
-            room = harness.fresh()
+        async def check(holders: Sequence[WorkingMemoryHandle]) -> None:
             writers, times = harness.profile.tasks, 3
 
-            def holder(writer: int, whose: str) -> WorkingMemoryHandle:
-                resource = memories[writer % 2].resource(room + whose)
-                return resource.working_memory if whose == "r" else resource.thread("t").working_memory
+            async def patch(writer: int) -> None:
+                for number in range(times):
+                    holder = holders[writer % len(holders)]
+                    await holder.patch({f"writer{writer}": number, "nested": {f"w{writer}": number}})
 
-            for whose in ("r", "s"):
+            await asyncio.gather(*[patch(writer) for writer in range(writers)])
+            found = await holders[0].get()
+            expected: dict[str, Any] = {f"writer{writer}": times - 1 for writer in range(writers)}
+            expected["nested"] = {f"w{writer}": times - 1 for writer in range(writers)}
+            harness.expect("every patch is there", expected, found.value)
+            harness.expect("every patch gave a version", writers * times, found.version)
 
-                async def patch(writer: int, whose: str = whose) -> None:
-                    for number in range(times):
-                        await holder(writer, whose).patch({f"writer{writer}": number, "nested": {f"w{writer}": number}})
-
-                await asyncio.gather(*[patch(writer) for writer in range(writers)])
-                found = await holder(0, whose).get()
-                expected: dict[str, Any] = {f"writer{writer}": times - 1 for writer in range(writers)}
-                expected["nested"] = {f"w{writer}": times - 1 for writer in range(writers)}
-                harness.expect("every patch is there", expected, found.value)
-                harness.expect("every patch gave a version", writers * times, found.version)
-
-        harness.run(check)
+        memories = [Memory(handle) for handle in harness.run(harness.reused, 2)]
+        room = harness.fresh()
+        harness.run(check, [memory.resource(room + "r").working_memory for memory in memories])
+        harness.run(check, [memory.thread(room + "s", "t").working_memory for memory in memories])
 
     def test_programs_of_puts_answer_as_the_model(self, harness: Harness) -> None:
         """Random puts with and without conditions, in threads and resources, beside appends and deletions, are answered

@@ -26,7 +26,8 @@ __all__ = ["SABOTEURS", "SOUND", "DictStore", "FileStore", "Saboteur", "open_sto
 def of_module(module: ModuleType) -> Iterator[type[Saboteur]]:
     """The saboteurs that a module defines, in the order in which they are written."""
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Saboteur) and "fault" in vars(value):
+        here = isinstance(value, type) and value.__module__ == module.__name__
+        if here and issubclass(value, Saboteur) and "fault" in vars(value):
             yield value
 
 

@@ -158,12 +158,12 @@ class AllDocumentsRewritten(DictStore):
             return self.write(scope, changes)
 
 
-class CreateRaceOverwrites(DictStore):
-    """Whether the thread is there is asked first; of two first writers the second creates it over the first."""
+class LooksForThreadFirst(DictStore):
+    """Whether the thread is there is asked in one request, and the commit is made in the next one."""
 
-    fault = "create-race-overwrites"
-    caught_by = 5
-    seen_in = "ADK #4445, Mastra PR #19758"
+    def create(self, thread: Thread) -> None:
+        """What comes before the commit to a thread that was missing in the first request."""
+        raise NotImplementedError
 
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
         if isinstance(scope, Resource):
@@ -175,29 +175,31 @@ class CreateRaceOverwrites(DictStore):
         with self.lock:
             self.check(scope, changes)
             if missing:
-                self.remove_thread(scope)
+                self.create(scope)
             return self.write(scope, changes)
 
 
-class CreateRaceFails(DictStore):
+class CreateRaceOverwrites(LooksForThreadFirst):
+    """Whether the thread is there is asked first; of two first writers the second creates it over the first."""
+
+    fault = "create-race-overwrites"
+    caught_by = 5
+    seen_in = "ADK #4445, Mastra PR #19758"
+
+    def create(self, thread: Thread) -> None:
+        self.remove_thread(thread)
+
+
+class CreateRaceFails(LooksForThreadFirst):
     """Whether the thread is there is asked first; of two first writers the second runs into the unique index."""
 
     fault = "create-race-fails"
     caught_by = 5
     seen_in = "OpenAI #2722: two first writers"
 
-    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
-        if isinstance(scope, Resource):
-            return await super().commit(scope, changes)
-        await self.request()
-        with self.lock:
-            missing = self.row(scope) is None
-        await asyncio.sleep(0)
-        with self.lock:
-            self.check(scope, changes)
-            if missing and self.row(scope) is not None:
-                raise KeyError("UNIQUE constraint failed: threads.resource_id, threads.thread_id")
-            return self.write(scope, changes)
+    def create(self, thread: Thread) -> None:
+        if self.row(thread) is not None:
+            raise KeyError("UNIQUE constraint failed: threads.resource_id, threads.thread_id")
 
 
 class MaxPlusOneWithoutUnique(DictStore):

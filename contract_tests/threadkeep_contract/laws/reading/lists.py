@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from threadkeep.errors import InvalidCursor
@@ -39,6 +39,12 @@ async def _walk(
             await pending.pop(0)(last)
 
 
+async def _create(harness: Harness, handle: Recorded, resource: Resource, times: Mapping[str, int]) -> None:
+    """Threads of one message each, created at the times given, in the order given."""
+    for thread_id, at in times.items():
+        await handle.commit(Thread(resource.resource_id, thread_id), appending(harness, at, record("m")))
+
+
 class Lists(Law):
     """Lists of threads and of resources."""
 
@@ -48,40 +54,34 @@ class Lists(Law):
         pages, the one that the next page begins after among them.
         """
 
-        async def check() -> None:
-            one, two = await harness.open(), await harness.open()
-            room = harness.fresh()
-            for limit in (1, 2, 3, 5, 100):
-                resource = Resource(f"{room}r{limit}")
-                expected = []
-                # Ids that sort against the order of creation, and three threads for each instant.
-                for number in range(12):
-                    thread_id = f"{'zma'[number % 3]}{20 - number:02}"
-                    expected.append((START + number // 3, thread_id))
-                    await one.commit(
-                        Thread(resource.resource_id, thread_id), appending(harness, START + number // 3, record("m"))
-                    )
-                expected.sort()
-                ids = [thread_id for _, thread_id in expected]
+        async def check(limit: int) -> None:
+            one, two = await harness.reused(2)
+            resource = Resource(harness.fresh() + "r")
+            # Ids that sort against the order of creation, and three threads for each instant.
+            times = {f"{'zma'[number % 3]}{20 - number:02}": START + number // 3 for number in range(12)}
+            await _create(harness, one, resource, times)
+            ids = sorted(times, key=lambda thread_id: (times[thread_id], thread_id))
 
-                async def touch(last: ThreadRow, resource: Resource = resource, ids: list[str] = ids) -> None:
-                    for thread_id in (ids[0], last.thread_id, ids[6], ids[-1]):
-                        scope = Thread(resource.resource_id, thread_id)
-                        await two.commit(scope, Changes(at=START + 10**9, epoch=harness.epoch()))
-
-                async def create(last: ThreadRow, resource: Resource = resource) -> None:
-                    scope = Thread(resource.resource_id, "new")
+            async def touch(last: ThreadRow) -> None:
+                for thread_id in (ids[0], last.thread_id, ids[6], ids[-1]):
+                    scope = Thread(resource.resource_id, thread_id)
                     await two.commit(scope, Changes(at=START + 10**9, epoch=harness.epoch()))
 
-                async def delete(last: ThreadRow, resource: Resource = resource) -> None:
-                    await two.delete(Thread(resource.resource_id, last.thread_id))
+            async def create(last: ThreadRow) -> None:
+                scope = Thread(resource.resource_id, "new")
+                await two.commit(scope, Changes(at=START + 10**9, epoch=harness.epoch()))
 
-                rows = await _walk(one, resource, "created", limit, (touch, create, delete, create))
-                found = [row.thread_id for row in rows if row.thread_id != "new"]
-                # A walk in one page has ended before anything happens.
-                harness.expect(f"every thread once, by creation, in pages of {limit}", ids, found)
+            async def delete(last: ThreadRow) -> None:
+                await two.delete(Thread(resource.resource_id, last.thread_id))
 
-        harness.run(check)
+            rows = await _walk(one, resource, "created", limit, (touch, create, delete, create))
+            found = [row.thread_id for row in rows if row.thread_id != "new"]
+            # A walk in one page has ended before anything happens.
+            harness.expect(f"every thread once, by creation, in pages of {limit}", ids, found)
+
+        for limit in (1, 2, 3, 5, 100):
+            harness.history.clear()
+            harness.run(check, limit)
 
     def test_threads_by_activity_come_once_if_untouched(self, harness: Harness) -> None:
         """A list by last activity shows every thread that nobody touched meanwhile exactly once, newest first and ties
@@ -89,49 +89,39 @@ class Lists(Law):
         the one that the next page begins after among them.
         """
 
-        async def check() -> None:
-            one, two = await harness.open(), await harness.open()
-            room = harness.fresh()
-            for limit in (1, 2, 3, 5, 100):
-                resource = Resource(f"{room}r{limit}")
-                expected = []
-                for number in range(12):
-                    thread_id = f"{'zma'[number % 3]}{number:02}"
-                    expected.append((START + number // 4, thread_id))
-                    await one.commit(
-                        Thread(resource.resource_id, thread_id), appending(harness, START + number // 4, record("m"))
-                    )
-                expected.sort(reverse=True)
-                ids = [thread_id for _, thread_id in expected]
-                rows = await _walk(one, resource, "active", limit)
-                harness.expect("by activity, newest first", ids, [row.thread_id for row in rows])
+        async def check(limit: int) -> None:
+            one, two = await harness.reused(2)
+            resource = Resource(harness.fresh() + "r")
+            times = {f"{'zma'[number % 3]}{number:02}": START + number // 4 for number in range(12)}
+            await _create(harness, one, resource, times)
+            ids = sorted(times, key=lambda thread_id: (times[thread_id], thread_id), reverse=True)
+            rows = await _walk(one, resource, "active", limit)
+            harness.expect("by activity, newest first", ids, [row.thread_id for row in rows])
 
-                moved: set[str] = set()
+            moved: set[str] = set()
 
-                async def touch(
-                    last: ThreadRow, resource: Resource = resource, ids: list[str] = ids, moved: set[str] = moved
-                ) -> None:
-                    # The thread that the next page begins after is touched too; a clock that is behind moves nothing.
-                    for thread_id, at in (
-                        (ids[0], 10**9),
-                        (last.thread_id, 10**9),
-                        (ids[7], 10**9),
-                        (ids[9], -(10**9)),
-                    ):
-                        moved |= {thread_id} if at > 0 else set()
-                        scope = Thread(resource.resource_id, thread_id)
-                        await two.commit(scope, Changes(at=START + at, epoch=harness.epoch()))
+            async def touch(last: ThreadRow) -> None:
+                # The thread that the next page begins after is among them.
+                for thread_id in (ids[0], last.thread_id, ids[7]):
+                    moved.add(thread_id)
+                    scope = Thread(resource.resource_id, thread_id)
+                    await two.commit(scope, Changes(at=START + 10**9, epoch=harness.epoch()))
+                # A clock that is behind moves nothing.
+                scope = Thread(resource.resource_id, ids[9])
+                await two.commit(scope, Changes(at=START - 10**9, epoch=harness.epoch()))
 
-                rows = await _walk(one, resource, "active", limit, (touch, touch))
-                found = [row.thread_id for row in rows]
-                harness.expect("no thread comes twice", sorted(set(found)), sorted(found))
-                harness.expect(
-                    "every untouched thread comes once, in order",
-                    [thread_id for thread_id in ids if thread_id not in moved],
-                    [thread_id for thread_id in found if thread_id not in moved],
-                )
+            rows = await _walk(one, resource, "active", limit, (touch, touch))
+            found = [row.thread_id for row in rows]
+            harness.expect("no thread comes twice", sorted(set(found)), sorted(found))
+            harness.expect(
+                "every untouched thread comes once, in order",
+                [thread_id for thread_id in ids if thread_id not in moved],
+                [thread_id for thread_id in found if thread_id not in moved],
+            )
 
-        harness.run(check)
+        for limit in (1, 2, 3, 5, 100):
+            harness.history.clear()
+            harness.run(check, limit)
 
     def test_any_commit_is_activity(self, harness: Harness) -> None:
         """Any commit makes a thread the one touched last: an append, a repeated append, a document of the thread or of
