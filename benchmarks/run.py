@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 HERE: Final = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "adapters" / "tests"))
+sys.path.insert(0, str(HERE.parent / "adapters" / "tests" / "common"))
 
 import servers  # noqa: E402  # the tests' servers are not installed, and found by the line above
 from dynamodb_server import DYNAMODB  # noqa: E402  # as before
