@@ -142,8 +142,11 @@ class Writer:
     def _attributes(self, name: str, source: Source, constructor: Function) -> Iterator[str]:
         given = {argument.arg: argument.annotation for argument in _arguments(constructor)}
         for statement in constructor.body:
-            targets = statement.targets if isinstance(statement, ast.Assign) else []
-            target = statement.target if isinstance(statement, ast.AnnAssign) else targets[0] if targets else None
+            match statement:
+                case ast.AnnAssign(target=target) | ast.Assign(targets=[target]):
+                    pass
+                case _:
+                    continue
             if not isinstance(target, ast.Attribute) or target.attr.startswith("_") or (name, target.attr) in OMITTED:
                 continue
             annotation = statement.annotation if isinstance(statement, ast.AnnAssign) else given.get(target.attr)
@@ -169,10 +172,12 @@ class Writer:
         result = ast.unparse(node.returns) if node.returns is not None else "None"
         inner = f"self._inner.{node.name}"
         if is_property:
-            return f"        return {result}({inner}, self._portal)" if result in CLASSES else f"        return {inner}"
+            value = f"{result}({inner}, self._portal)" if result in CLASSES else inner
+            return f"        return {value}"
         if not isinstance(node, ast.AsyncFunctionDef) and not result.startswith("Async"):
-            opening, closing = (f"{result}({inner}", "), self._portal)") if result in CLASSES else (inner, ")")
-            return _call(f"return {opening}", _passed(node), 8, closing)
+            if result in CLASSES:
+                return _call(f"return {result}({inner}", _passed(node), 8, "), self._portal)")
+            return _call(f"return {inner}", _passed(node), 8)
         work = _call(f"work = {inner}", _passed(node), 8)
         if result.startswith("Async"):
             return f"{work}\n        return self._portal.iterate(work)"
@@ -248,7 +253,9 @@ def _import_lines(homes: dict[str, set[str]]) -> str:
 
 def _isort(name: str) -> tuple[int, str]:
     """ruff's order: constants, classes, the rest."""
-    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name)
+    if name.isupper() and len(name) > 1:
+        return 0, name
+    return (1, name) if name[0].isupper() else (2, name)
 
 
 def _arguments(node: Function) -> list[ast.arg]:
