@@ -16,7 +16,8 @@ from sqlalchemy.sql.selectable import CompoundSelect
 from threadkeep.port import After, Changes, Put, Record, Resource, Thread, Window
 from threadkeep_adapters.sql import rows, tables
 from threadkeep_adapters.sqlite import statements as sqlite_statements
-from threadkeep_adapters.sqlite.store import LOADS_IN_A_ROW, NEAR, WARM, SQLiteStore
+from threadkeep_adapters.sqlite.reading import LOADS_IN_A_ROW, NEAR, WARM
+from threadkeep_adapters.sqlite.store import SQLiteStore
 from threadkeep_adapters.sqlite.url import read_url
 
 HERE = Thread("ann", "t")

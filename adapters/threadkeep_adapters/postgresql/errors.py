@@ -57,7 +57,8 @@ def meaning(error: Exception) -> ThreadkeepError | None:
     if found is None:
         return None
     kind, advice = found
-    return kind(f"{error} (SQLSTATE {state}){advice and '; ' + advice}")
+    said = f"{error} (SQLSTATE {state})"
+    return kind(f"{said}; {advice}" if advice else said)
 
 
 def unreachable(error: Exception) -> ThreadkeepError:

@@ -61,11 +61,13 @@ class PostgresStore(shared.SqlStore):
             self._named = not found.proxied
         if self._process != os.getpid():
             # Those of a parent process are the parent's to close.
-            self._process, self._pools = os.getpid(), self._new_pools()
+            self._process = os.getpid()
+            self._pools = self._new_pools()
 
     async def close(self) -> None:
-        process, self._process = self._process, 0
-        if process == os.getpid():
+        is_here = self._process == os.getpid()
+        self._process = 0
+        if is_here:
             await self._pools.close()
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:

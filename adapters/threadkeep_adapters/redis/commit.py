@@ -56,7 +56,10 @@ async def delete_scope(requests: Requests, scope: Scope) -> None:
     """A deletion. Raises OutcomeUnknown where only the name of what is gone may be left, and what requests raise."""
     keys = ResourceKeys(requests.place.prefix, scope.resource_id)
     in_cluster = requests.place.cluster
-    mode, book = ("", keys.registration) if in_cluster else (wire.INDEXED, requests.index)
+    if in_cluster:
+        mode, book = "", keys.registration
+    else:
+        mode, book = wire.INDEXED, requests.index
     common = (keys.created, keys.active, keys.docs, book)
     if isinstance(scope, Thread):
         named = (*keys.of_thread(scope.thread_id), *common)

@@ -10,7 +10,6 @@ import os
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
@@ -34,6 +33,7 @@ from threadkeep_adapters.sqlite import inspect, schema
 from threadkeep_adapters.sqlite.commit import delete_scope, write_changes
 from threadkeep_adapters.sqlite.connections import Readers, Writer
 from threadkeep_adapters.sqlite.errors import ERRORS
+from threadkeep_adapters.sqlite.reading import WarmReader, is_near
 from threadkeep_adapters.sqlite.statements import text
 from threadkeep_adapters.sqlite.sweep import READERS_SECONDS, Sweeper
 from threadkeep_adapters.sqlite.url import Place, read_url
@@ -42,17 +42,6 @@ T = TypeVar("T")
 
 READING_THREADS: Final = 4
 """Threads that read at once; SQLite readers wait for nobody, so more would only share the same processors."""
-
-NEAR: Final = 200
-WARM: Final = 16
-"""A load of at most NEAR of the newest records, in one of the WARM threads that were used last, is done where it is
-called, by the writer's connection and without a hop: what it needs is in that connection's cache, so that it takes less
-time than making messages of the records does, which is done there anyway. The cache (2 MB unless SQLite was built
-otherwise, https://sqlite.org/pragma.html#pragma_cache_size) has room for about so many threads."""
-
-LOADS_IN_A_ROW: Final = 8
-"""How many loads without a hop may follow one another before other tasks have their turn: about a millisecond's worth.
-Giving way costs a round of the event loop, which asks the operating system for what has happened."""
 
 
 class SQLiteStore(shared.SqlStore):
@@ -70,8 +59,7 @@ class SQLiteStore(shared.SqlStore):
         self._writer = Writer(place)
         self._readers = Readers(place)
         self._sweeper = Sweeper(self._writer)
-        self._warm: OrderedDict[Scope, None] = OrderedDict()
-        self._loads_in_a_row = 0
+        self._warm = WarmReader(self._writer)
 
     async def open(self) -> None:
         with self._lock:
@@ -95,15 +83,12 @@ class SQLiteStore(shared.SqlStore):
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         step = shared.load_step(scope, window)
-        rows = self._fetch_here(scope, step) if window.anchor is None and window.before <= NEAR else None
+        rows = self._read_here(scope, step) if is_near(window) else None
         if rows is None:
             rows = await self._read(step)
         else:
-            self._loads_in_a_row += 1
-            if self._loads_in_a_row >= LOADS_IN_A_ROW:
-                self._loads_in_a_row = 0
-                await asyncio.sleep(0)
-        self._keep_warm(scope)
+            await self._warm.give_way()
+        self._warm.keep(scope)
         snapshot = shared.snapshot(rows)
         self.meter.rows += len(snapshot.records) + len(snapshot.docs) + len(snapshot.resource_docs)
         return snapshot
@@ -111,7 +96,7 @@ class SQLiteStore(shared.SqlStore):
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
         self.meter.rows += len(changes.append) + len(changes.puts) + len(changes.resource_puts)
         receipt = await self._write(lambda: self._commit(scope, changes))
-        self._keep_warm(scope)
+        self._warm.keep(scope)
         return receipt
 
     async def delete(self, scope: Scope) -> None:
@@ -133,6 +118,15 @@ class SQLiteStore(shared.SqlStore):
         statement, given = step
         return await self._hop(self._reading, lambda: self._readers.fetch(text(statement), given))
 
+    def _read_here(self, scope: Scope, step: shared.Step) -> shared.Rows | None:
+        """Rows without a hop, None where they are not at hand."""
+        if self._writing is None or self._process != os.getpid() or self._readers.is_sealed:
+            return None
+        rows = self._warm.fetch(scope, step)
+        if rows is not None:
+            self.meter.trips += 1
+        return rows
+
     async def _write(self, work: Callable[[], T]) -> T:
         deadline = time.monotonic() + self.place.timeout
 
@@ -153,12 +147,14 @@ class SQLiteStore(shared.SqlStore):
                 "fork; open the store in the child process"
             )
         self.meter.trips += 1
-        self._loads_in_a_row = 0
+        self._warm.has_given_way()
         return await lane.run(work)
 
     def _open_first(self) -> None:
         if self._writer.connection is None:
-            self._writer.connection, self._readers.is_sealed = schema.open_first(self.place)
+            connection, is_sealed = schema.open_first(self.place)
+            self._writer.connection = connection
+            self._readers.is_sealed = is_sealed
 
     def _let_go(self, lanes: Sequence[Lane | None]) -> None:
         for lane in lanes:
@@ -173,32 +169,6 @@ class SQLiteStore(shared.SqlStore):
         if writing is not None:
             self._sweeper.sweep(writing, READERS_SECONDS)
             writing.close()
-
-    def _fetch_here(self, scope: Scope, step: shared.Step) -> shared.Rows | None:
-        """Rows without a hop, None where they are not at hand: the thread is not warm, or somebody writes just now."""
-        is_open = self._writing is not None and self._process == os.getpid()
-        if scope not in self._warm or self._readers.is_sealed or not is_open:
-            return None
-        if not self._writer.taken.acquire(blocking=False):
-            return None
-        statement, given = step
-        try:
-            if self._writer.connection is None:
-                return None
-            rows: shared.Rows = self._writer.connection.execute(text(statement), given).fetchall()
-        except sqlite3.Error:
-            # A reader's connection tells whether it is the file or only this connection.
-            return None
-        finally:
-            self._writer.taken.release()
-        self.meter.trips += 1
-        return rows
-
-    def _keep_warm(self, scope: Scope) -> None:
-        self._warm[scope] = None
-        self._warm.move_to_end(scope)
-        if len(self._warm) > WARM:
-            self._warm.popitem(last=False)
 
     # What follows runs in the thread that writes
 
