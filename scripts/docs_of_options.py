@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from threadkeep_adapters.dynamodb import url as dynamodb
-from threadkeep_adapters.memory import url as memory
-from threadkeep_adapters.mongo import url as mongo
+from threadkeep.port import installed_schemes
 from threadkeep_adapters.options import AnyOption, DriverOption
-from threadkeep_adapters.postgresql import url as postgresql
-from threadkeep_adapters.redis import url as redis
-from threadkeep_adapters.sqlite import url as sqlite
 
-PAGES: Final[dict[str, ModuleType]] = {
-    "stores/dynamodb.md": dynamodb,
-    "stores/memory.md": memory,
-    "stores/mongodb.md": mongo,
-    "stores/postgresql.md": postgresql,
-    "stores/redis.md": redis,
-    "stores/sqlite.md": sqlite,
-}
-"""Each page with a table of options, and the module that declares them."""
+DOCS: Final = Path(__file__).parent.parent / "docs"
+
+
+def _pages() -> dict[str, ModuleType]:
+    """The page of each store, which is named like a scheme of it, and the module that declares its options."""
+    schemes = installed_schemes()
+    names = sorted(page.stem for page in (DOCS / "stores").glob("*.md"))
+    return {f"stores/{name}.md": import_module(f"{schemes[name][0].value}.url") for name in names}
+
+
+PAGES: Final = _pages()
 
 _BLOCK: Final = re.compile(r"<!-- options: .*? -->\n.*?<!-- end of options -->", re.DOTALL)
 

@@ -70,7 +70,8 @@ class PerLoop(Generic[C]):
         """Close all of them, each on its loop. Safe to repeat."""
         with self._lock:
             self._closed = True
-            held, self._held = self._held, {}
+            held = self._held
+            self._held = {}
         here = asyncio.get_running_loop()
         for loop, (closable, life) in held.items():
             if loop is here:

@@ -94,7 +94,7 @@ def count(name: str, default: T, meaning: str, *, most: int, unset: str = "") ->
     )
 
 
-def connections(meaning: str) -> Option[int]:
+def connection_count(meaning: str) -> Option[int]:
     """How many connections or requests there are at once, at most."""
     return count("connections", 10, meaning, most=MOST_CONNECTIONS)
 

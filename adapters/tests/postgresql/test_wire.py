@@ -15,7 +15,7 @@ from proxy import Proxy
 from servers import Server
 
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
-from threadkeep_adapters.postgresql import schema
+from threadkeep_adapters.postgresql.statements import query
 from threadkeep_adapters.sql import rows as shared
 
 HERE = Thread("ann", "t")
@@ -138,9 +138,9 @@ def test_loads_walk_indexes_and_stop_at_the_limit(server: Server, name: str) -> 
         for generic in ("force_custom_plan", "force_generic_plan"):
             await connection.execute(f"SET plan_cache_mode = {generic}")
             for statement, given in steps:
-                query = schema.query(statement, name)
-                text = f"EXPLAIN (ANALYZE, FORMAT JSON) {query.text}"
-                plan = json.loads(await connection.fetchval(text, *query.values(given)))[0]["Plan"]
+                compiled = query(statement, name)
+                text = f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled.text}"
+                plan = json.loads(await connection.fetchval(text, *compiled.values(given)))[0]["Plan"]
                 assert most_rows(plan) <= 25, json.dumps(plan, indent=1)
         await connection.close()
 

@@ -196,7 +196,7 @@ def test_a_deletion_that_died_halfway_is_finished_by_its_repetition(server: Serv
     async def emptied() -> None:
         await store.commit(Thread("half", "t"), full("m"))
         named = (keys.created, keys.active, keys.docs, keys.registration)
-        await inner._run(scripts.DELETE_RESOURCE, named, keys.base, "half", "")
+        await inner._requests.run(scripts.DELETE_RESOURCE, named, keys.base, "half", "")
 
     async def main() -> None:
         await emptied()
@@ -250,7 +250,7 @@ def test_a_list_that_cannot_be_reached_changes_no_outcome(server: Server, cluste
     store = open_store(server.url)
     inner = store.store
     assert isinstance(inner, RedisStore)
-    call, is_cut = inner._call, False
+    call, is_cut = inner._requests.call, False
 
     async def cut(key: bytes, *command: Any) -> Any:
         if command[0] == "ZREM" and is_cut:
@@ -266,7 +266,7 @@ def test_a_list_that_cannot_be_reached_changes_no_outcome(server: Server, cluste
         nonlocal is_cut
         await store.open()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(inner, "_call", cut)
+            patch.setattr(inner._requests, "call", cut)
             is_cut = True
             assert (await store.commit(Thread("raced", "second"), full("m"))).positions == [1]
             assert entries(cluster)["raced"] == 2

@@ -15,8 +15,9 @@ from sqlalchemy.sql.selectable import CompoundSelect
 
 from threadkeep.port import After, Changes, Put, Record, Resource, Thread, Window
 from threadkeep_adapters.sql import rows, tables
-from threadkeep_adapters.sqlite import schema
-from threadkeep_adapters.sqlite.store import LOADS_IN_A_ROW, NEAR, WARM, SQLiteStore
+from threadkeep_adapters.sqlite import statements as sqlite_statements
+from threadkeep_adapters.sqlite.reading import LOADS_IN_A_ROW, NEAR, WARM
+from threadkeep_adapters.sqlite.store import SQLiteStore
 from threadkeep_adapters.sqlite.url import read_url
 
 HERE = Thread("ann", "t")
@@ -49,7 +50,7 @@ async def fill(opened: SQLiteStore, scope: Thread, length: int) -> None:
 
 
 def reader(opened: SQLiteStore) -> sqlite3.Connection:
-    (connection,) = opened._idle
+    (connection,) = opened._readers.idle
     return connection
 
 
@@ -82,11 +83,11 @@ def test_a_load_is_one_statement_whatever_it_brings(tmp_path: Path) -> None:
             (Resource("ann"), Window()),
         ):
             trips = opened.meter.trips
-            with statements(opened._connected(), reader(opened)) as seen:
+            with statements(opened._writer.connected(), reader(opened)) as seen:
                 await opened.load(scope, window)
             assert seen in (["SELECT"], ["WITH"]), (scope, window)
             assert opened.meter.trips - trips == opened.costs.load == 1
-        with statements(opened._connected(), reader(opened)) as seen:
+        with statements(opened._writer.connected(), reader(opened)) as seen:
             await opened.threads(Resource("ann"), None, 10, "created", (WORK,))
             await opened.resources(None, 10)
         assert seen == ["SELECT", "WITH"]
@@ -103,7 +104,7 @@ def test_a_load_of_a_thread_in_use_takes_no_hop_while_nobody_writes(tmp_path: Pa
 
         async def hops(scope: Thread, window: Window) -> int:
             trips = opened.meter.trips
-            with statements(opened._connected()) as here, statements(reader(opened)) as hopped:
+            with statements(opened._writer.connected()) as here, statements(reader(opened)) as hopped:
                 found = (await opened.load(scope, window)).records
             assert [record.id for record in found] == [f"m{number}" for number in range(30 - len(found), 30)]
             assert len(found) == min(window.before, 30)
@@ -114,7 +115,7 @@ def test_a_load_of_a_thread_in_use_takes_no_hop_while_nobody_writes(tmp_path: Pa
         assert await hops(warm, Window(before=NEAR + 1)) == 1
         assert await hops(cold, Window(before=20)) == 1
         assert await hops(cold, Window(before=20)) == 0
-        with opened._writer_taken:
+        with opened._writer.taken:
             assert await hops(cold, Window(before=20)) == 1
 
     use(tmp_path, work)
@@ -144,7 +145,7 @@ def test_a_commit_is_one_transaction_and_appends_without_looking(tmp_path: Path)
     async def work(opened: SQLiteStore) -> None:
         await opened.commit(HERE, append(*records(0, 2)))
         trips = opened.meter.trips
-        with statements(opened._connected()) as seen:
+        with statements(opened._writer.connected()) as seen:
             await opened.commit(HERE, append(*records(2, 3)))
         assert seen == ["BEGIN IMMEDIATE", "SELECT", "UPDATE", "INSERT", "INSERT", "INSERT", "COMMIT"]
         assert opened.meter.trips - trips == opened.costs.commit == 1
@@ -156,7 +157,7 @@ def test_a_repeated_commit_looks_each_record_up_and_is_still_one_trip(tmp_path: 
     async def work(opened: SQLiteStore) -> None:
         await opened.commit(HERE, append(*records(0, 3)))
         trips = opened.meter.trips
-        with statements(opened._connected()) as seen:
+        with statements(opened._writer.connected()) as seen:
             receipt = await opened.commit(HERE, append(*records(0, 4)))
         assert list(receipt.positions) == [1, 2, 3, 4]
         assert seen[seen.index("ROLLBACK") + 1 :] == [
@@ -173,12 +174,12 @@ def test_a_repeated_commit_looks_each_record_up_and_is_still_one_trip(tmp_path: 
 
 STATEMENTS = {
     name: statement
-    for name, statement in vars(tables).items()
+    for name, statement in {**vars(tables), **vars(sqlite_statements)}.items()
     if name.isupper() and isinstance(statement, (Select, CompoundSelect, Insert, Update, Delete))
 } | {
     f"{name}[{number}]": statement
     for name in ("DELETE_THREAD", "DELETE_RESOURCE")
-    for number, statement in enumerate(getattr(tables, name))
+    for number, statement in enumerate(getattr(sqlite_statements, name))
 }
 LISTS = {
     f"list_threads({order}, continued={continued}, slots={slots})": tables.list_threads(
@@ -194,14 +195,14 @@ OF_TWO_ROWS = {"LIST_RESOURCES"}
 
 
 def plan(connection: sqlite3.Connection, statement: tables.Statement) -> list[str]:
-    sql = schema.text(statement)
+    sql = sqlite_statements.text(statement)
     given = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
     return [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {sql}", given)]
 
 
 def test_every_statement_finds_its_rows_by_an_index_and_sorts_no_table(tmp_path: Path) -> None:
     async def work(opened: SQLiteStore) -> None:
-        connection = opened._connected()
+        connection = opened._writer.connected()
         assert len(STATEMENTS) >= 25
         for name, statement in (STATEMENTS | LISTS).items():
             details = plan(connection, statement)
@@ -218,7 +219,7 @@ def test_lists_of_threads_walk_the_index_of_their_order(tmp_path: Path, order: s
     async def work(opened: SQLiteStore) -> None:
         for name, statement in LISTS.items():
             if order in name:
-                details = plan(opened._connected(), statement)
+                details = plan(opened._writer.connected(), statement)
                 assert any(f"threadkeep_threads_{order} (resource_id=?" in detail for detail in details), details
 
     use(tmp_path, work)
@@ -233,13 +234,13 @@ async def steps(opened: SQLiteStore, verb: Callable[[], Awaitable[object]]) -> i
         counted += 1
         return 0
 
-    connections = (opened._connected(), *opened._idle)
+    connections = (opened._writer.connected(), *opened._readers.idle)
     for connection in connections:
         connection.set_progress_handler(count, 1)
     await verb()
     for connection in connections:
         connection.set_progress_handler(None, 1)
-    assert set(opened._idle) <= set(connections)
+    assert set(opened._readers.idle) <= set(connections)
     return counted
 
 
@@ -297,6 +298,6 @@ def test_no_step_depends_on_the_number_of_other_threads_and_resources(tmp_path: 
 
 def test_statements_are_compiled_once() -> None:
     step, _ = rows.load_step(HERE, Window(before=20))
-    assert schema.text(step) is schema.text(rows.load_step(Thread("b", "c"), Window(before=1))[0])
+    assert sqlite_statements.text(step) is sqlite_statements.text(rows.load_step(Thread("b", "c"), Window(before=1))[0])
     listed = rows.threads_step(Resource("ann"), None, 1, "active", ("info",))[0]
     assert listed is rows.threads_step(Resource("bea"), None, 9, "active", (WORK,))[0]

@@ -119,13 +119,13 @@ def test_a_commit_that_fails_midway_leaves_nothing_and_no_lock(tmp_path: Path) -
         store = SQLiteStore(read_url(url_of(path)))
         guard = Guard(store)
         await guard.commit(HERE, batch("first"))
-        connection = store._connected()
+        connection = store._writer.connected()
         for table in ("threadkeep_messages", "threadkeep_threads", "threadkeep_thread_docs"):
             connection.set_authorizer(partial(_deny_writes, table))
             with pytest.raises(StoreError):
                 await guard.commit(HERE, batch("second"))
             connection.set_authorizer(None)
-            assert not store._connected().in_transaction
+            assert not store._writer.connected().in_transaction
         other = open_store(url_of(path, "?timeout=0.2"))
         await other.commit(HERE, batch("third"))
         await other.close()
@@ -162,10 +162,10 @@ def test_a_commit_that_the_disk_does_not_confirm_is_unknown_and_safe_to_repeat(t
         store = SQLiteStore(read_url(url_of(path)))
         guard = Guard(store)
         await guard.commit(HERE, batch("first"))
-        store._connected().close()
+        store._writer.connected().close()
         failing = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Failing)
         failing.fails = frozenset(fails)
-        store._writer = failing
+        store._writer.connection = failing
         second = replace(batch("second"), if_tail=Tail("e", BATCH))
         with pytest.raises(OutcomeUnknown) as caught:
             await guard.commit(HERE, second)

@@ -152,11 +152,11 @@ def test_the_options_reach_every_connection(tmp_path: Path, options: str, level:
         store = SQLiteStore(read_url(url_of(tmp_path / "t.db", options)))
         await store.open()
         await store.resources(None, 1)
-        for connection in (store._connected(), *store._idle):
+        for connection in (store._writer.connected(), *store._readers.idle):
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
             assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
-        assert store._idle
+        assert store._readers.idle
         await store.close()
 
     asyncio.run(run())
@@ -289,9 +289,9 @@ def test_a_full_disk_is_named_and_harms_nothing(tmp_path: Path) -> None:
         store = SQLiteStore(read_url(url_of(path)))
         guard = Guard(store)
         await append("kept")(guard)
-        ((pages,),) = store._connected().execute("PRAGMA page_count").fetchall()
+        ((pages,),) = store._writer.connected().execute("PRAGMA page_count").fetchall()
         # SQLite's own bound on the file gives the result code that a full disk gives.
-        store._connected().execute(f"PRAGMA max_page_count = {pages + 2}")
+        store._writer.connected().execute(f"PRAGMA max_page_count = {pages + 2}")
         with pytest.raises(StoreFull) as caught:
             await append(*(f"m{number}" for number in range(20)), body='"' + "x" * 4000 + '"')(guard)
         assert isinstance(caught.value.__cause__, sqlite3.Error)
@@ -312,7 +312,7 @@ def test_an_erasure_whose_rewriting_fails_is_finished_by_repeating_it(tmp_path: 
         guard = Guard(store)
         await append("m", body='"trace-of-ann"')(guard)
         await guard.commit(Resource("bea"), Changes(at=1, puts=(Put("working_memory", '"kept"'),)))
-        connection = store._connected()
+        connection = store._writer.connected()
         connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else 0)
         with pytest.raises(OutcomeUnknown, match="erased, but the file could not be rewritten"):
             await guard.delete(Resource("ann"))

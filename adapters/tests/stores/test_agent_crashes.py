@@ -42,7 +42,7 @@ SCHEMES: Final = [
 ]
 
 
-STORES: Final = ("sql.sqlite", "sql.postgresql", "mongo.store", "redis.store", "dynamodb.store")
+STORES: Final = ("sqlite", "postgresql", "mongo", "redis", "dynamodb")
 # Imports take longer than most turns, and are made once, in the process that the workers are forked from.
 FORKS: Final = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["threadkeep", *(f"threadkeep_adapters.{store}" for store in STORES)])

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
-from threadkeep_adapters.options import YES_OR_NO, choice, connections, read_options, seconds, text
+from threadkeep_adapters.options import YES_OR_NO, choice, connection_count, read_options, seconds, text
 
 FORM: Final = "dynamodb://REGION/TABLE"
 
@@ -45,7 +45,7 @@ TIMEOUT: Final = seconds(
     "timeout", 10.0, "how long a call waits for a free connection, then goes on trying, and waits for one answer"
 )
 CONNECT_TIMEOUT: Final = seconds("connect_timeout", 5.0, "how long a call waits for a new connection")
-CONNECTIONS: Final = connections("requests at once; each has a thread and a connection of its own")
+CONNECTIONS: Final = connection_count("requests at once; each has a thread and a connection of its own")
 
 OPTIONS: Final = (ENDPOINT, PROFILE, CREATE, TIMEOUT, CONNECT_TIMEOUT, CONNECTIONS)
 

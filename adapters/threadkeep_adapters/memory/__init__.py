@@ -1,0 +1,8 @@
+"""The store in the memory of this process: `memory://`.
+
+Its hooks are what the entry point names; everything else here is internal.
+"""
+
+from threadkeep_adapters.memory.store import open_store, scan_backend
+
+__all__ = ["open_store", "scan_backend"]

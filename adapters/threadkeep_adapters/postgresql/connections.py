@@ -9,21 +9,57 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from threadkeep.errors import StoreClosed, StoreUnavailable
+from threadkeep.errors import StoreClosed, StoreError, StoreUnavailable
+from threadkeep_adapters.postgresql.url import Place
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 SETTLE_SECONDS: Final = 2.0
 """How long a call that was cancelled or ran out of time waits until the server has let go of its statement."""
 
+KEPT_STATEMENTS: Final = 100
+"""How many statements a connection keeps prepared, where it does."""
+
 IDLE_SECONDS: Final = 300.0
 """A connection that nobody used for this long is closed: something between may have forgotten it in silence."""
+
+
+async def connect(place: Place, *, keeps_statements: bool) -> Connection:
+    """A new connection. Raises StoreUnavailable, StoreError, asyncpg's errors."""
+    try:
+        return await asyncpg.connect(
+            place.dsn,
+            timeout=place.connect_timeout,
+            command_timeout=place.timeout,
+            statement_cache_size=KEPT_STATEMENTS if keeps_statements else 0,
+            max_cached_statement_lifetime=0,
+        )
+    except (OSError, TimeoutError) as error:
+        raise StoreUnavailable(
+            f"the server at {place.shown} cannot be reached: {str(error) or type(error).__name__}; "
+            "start it, or correct the URL"
+        ) from error
+    except (asyncpg.InterfaceError, ValueError) as error:
+        raise StoreError(f"the driver does not take the URL: {error}") from error
+
+
+@asynccontextmanager
+async def single_connection(place: Place) -> AsyncIterator[Connection]:
+    """A connection outside of any pool, for what is done once."""
+    place.check()
+    connection = await connect(place, keeps_statements=False)
+    try:
+        yield connection
+    except BaseException:
+        connection.terminate()
+        raise
+    await connection.close(timeout=SETTLE_SECONDS)
 
 
 class Link:

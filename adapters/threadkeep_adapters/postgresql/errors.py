@@ -30,7 +30,7 @@ MEANINGS: Final[dict[str, tuple[type[ThreadkeepError], str]]] = {
 }
 """SQLSTATE, or its class in two letters -> the error, and what to do. No statement has written anything then."""
 
-RACES: Final = frozenset({"40001", "40P01", "23505"})
+LOST_RACES: Final = frozenset({"40001", "40P01", "23505"})
 """Serialization failure, deadlock, unique violation: another transaction was first, and a new attempt sees it."""
 
 
@@ -57,7 +57,8 @@ def meaning(error: Exception) -> ThreadkeepError | None:
     if found is None:
         return None
     kind, advice = found
-    return kind(f"{error} (SQLSTATE {state}){advice and '; ' + advice}")
+    said = f"{error} (SQLSTATE {state})"
+    return kind(f"{said}; {advice}" if advice else said)
 
 
 def unreachable(error: Exception) -> ThreadkeepError:
@@ -65,9 +66,10 @@ def unreachable(error: Exception) -> ThreadkeepError:
     return StoreUnavailable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
-DRIVER_ERRORS: Final = (
+ERRORS: Final = (
     (asyncpg.PostgresError, meaning),
     (asyncpg.InterfaceError, unreachable),
     (OSError, unreachable),
     (TimeoutError, unreachable),
 )
+"""The table of the store."""

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from threadkeep.errors import InvalidURL, StoreError
-from threadkeep_adapters.options import DriverOption, choice, connections, read_options, seconds, text
+from threadkeep_adapters.options import DriverOption, choice, connection_count, read_options, seconds, text
 
 FORM: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
@@ -34,7 +34,7 @@ SCHEMA: Final = text(
     column=f"a name of up to {MAX_NAME} bytes",
     fits=_is_schema,
 )
-CONNECTIONS: Final = connections("connections at most, in each process and event loop that uses the store")
+CONNECTIONS: Final = connection_count("connections at most, in each process and event loop that uses the store")
 POOL_TIMEOUT: Final = seconds(
     "pool_timeout", 10.0, "how long a call waits for a connection when all are in use; then it is `StoreUnavailable`"
 )

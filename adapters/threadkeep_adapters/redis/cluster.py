@@ -53,8 +53,10 @@ class Cluster:
                     node = await self._node_of(slot)
                 return await self._connections(node).call(*command, asking=asking)
             except AskError as error:
+                asked_host = "" if node is None else node[0]
+                node = (error.host or asked_host, error.port)
                 is_moved = isinstance(error, MovedError)
-                node, asking = (error.host or (node[0] if node else ""), error.port), not is_moved
+                asking = not is_moved
                 if is_moved:
                     self._slots.insert(0, (slot, slot, node))
                     self._learn()

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import redis
 from redis.cluster import ClusterNode
+from redis.exceptions import RedisClusterException, RedisError
 
-from threadkeep_adapters.redis.layout import store_key
+from threadkeep_adapters.redis.layout import schema_key
 from threadkeep_adapters.redis.url import Place
 
 BATCH: Final = 500
@@ -39,9 +40,12 @@ def _nodes(place: Place) -> list[ClusterNode]:
 
 
 def exists(place: Place) -> bool:
-    """Whether there is a store. Raises RedisError or RedisClusterException of redis.exceptions."""
-    with closing(_client(place)) as client:
-        return bool(client.exists(store_key(place.prefix, "schema")))
+    """Whether there is a store, or something that opening will say more about."""
+    try:
+        with closing(_client(place)) as client:
+            return bool(client.exists(schema_key(place.prefix)))
+    except (RedisError, RedisClusterException):
+        return True  # something may be there, and opening it tells what is wrong
 
 
 def scan(place: Place) -> Iterator[bytes]:

@@ -44,9 +44,14 @@ class ResourceKeys:
         return self.base + b"thread:" + name, self.base + b"log:" + name, self.base + b"ids:" + name
 
 
-def store_key(prefix: str, name: str) -> bytes:
-    """A key of the store that belongs to no resource."""
-    return f"{escape(prefix)}:{name}".encode()
+def schema_key(prefix: str) -> bytes:
+    """The key of the schema's version."""
+    return f"{escape(prefix)}:schema".encode()
+
+
+def index_key(prefix: str) -> bytes:
+    """The key of the list of resources."""
+    return f"{escape(prefix)}:resources".encode()
 
 
 def moment(at: int) -> str:

@@ -9,6 +9,7 @@ from redis.exceptions import NoPermissionError
 from threadkeep.errors import InvalidURL, StoreDamaged, StoreError, StoreTooNew
 from threadkeep_adapters.redis import scripts
 from threadkeep_adapters.redis.cluster import Server
+from threadkeep_adapters.redis.layout import schema_key
 from threadkeep_adapters.redis.url import Place
 
 SCHEMA_VERSION: Final = 1
@@ -19,7 +20,7 @@ OLDEST: Final = (6, 0)
 eval-intro/#script-replication); 6 is the oldest version that the driver speaks to."""
 
 
-async def prepare(server: Server, place: Place, schema_key: bytes) -> None:
+async def prepare(server: Server, place: Place) -> None:
     """Look at every server, and write the schema's version where there is none. Safe to repeat and to race.
 
     Raises StoreTooNew, StoreDamaged and, for a server that does not keep what it is given, StoreError; all of these
@@ -33,19 +34,20 @@ async def prepare(server: Server, place: Place, schema_key: bytes) -> None:
                 raise answer
         if not isinstance(info, Exception):
             _check(_fields(info), place)
-    found = await server.call(schema_key, "GET", schema_key)
+    key = schema_key(place.prefix)
+    found = await server.call(key, "GET", key)
     if found is None:
-        await server.call(schema_key, "SET", schema_key, SCHEMA_VERSION, "NX")
-        found = await server.call(schema_key, "GET", schema_key)
-    version = _version(found, schema_key)
+        await server.call(key, "SET", key, SCHEMA_VERSION, "NX")
+        found = await server.call(key, "GET", key)
+    version = _version(found, key)
     if version > SCHEMA_VERSION:
         raise StoreTooNew(version, SCHEMA_VERSION)
 
 
-def _version(found: bytes | None, schema_key: bytes) -> int:
+def _version(found: bytes | None, key: bytes) -> int:
     if found is None or not found.isdigit() or int(found) < 1:
         raise StoreDamaged(
-            f"the key {schema_key.decode()!r} holds {found!r:.60}, which is no version of this library's schema: it "
+            f"the key {key.decode()!r} holds {found!r:.60}, which is no version of this library's schema: it "
             "belongs to another program, or is damaged; choose another prefix"
         )
     return int(found)
@@ -61,9 +63,10 @@ def _check(info: dict[str, str], place: Place) -> None:
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
         raise StoreError(f"Redis {OLDEST[0]}.{OLDEST[1]} or newer is needed, and this server is {version or 'unknown'}")
     in_cluster = info.get("cluster_enabled") == "1"
-    if in_cluster is not place.cluster:
-        is_, scheme = ("part of a cluster", "redis+cluster://") if in_cluster else ("no cluster", "redis://")
-        raise InvalidURL(f"the server is {is_}; write {scheme}")
+    if in_cluster and not place.cluster:
+        raise InvalidURL("the server is part of a cluster; write redis+cluster://")
+    if place.cluster and not in_cluster:
+        raise InvalidURL("the server is no cluster; write redis://")
     if place.durability == "none":
         return
     policy = info.get("maxmemory_policy", "")

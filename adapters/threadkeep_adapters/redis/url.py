@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
-from threadkeep_adapters.options import YES_OR_NO, Given, choice, connections, read_options, seconds, text
+from threadkeep_adapters.options import YES_OR_NO, Given, choice, connection_count, read_options, seconds, text
 
 FORMS: Final = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... or redis+cluster://HOST:PORT[,HOST:PORT]"
 
@@ -28,7 +28,7 @@ PREFIX: Final = text(
 )
 TIMEOUT: Final = seconds("timeout", 10.0, "how long a call waits for an answer, and before that for a free connection")
 CONNECT_TIMEOUT: Final = seconds("connect_timeout", 5.0, "how long a call waits for a new connection")
-CONNECTIONS: Final = connections("connections to one server, for each event loop, at most")
+CONNECTIONS: Final = connection_count("connections to one server, for each event loop, at most")
 DURABILITY: Final = choice(
     "durability", "required", _DURABILITY, "what is asked of the server when the store is opened, see below"
 )

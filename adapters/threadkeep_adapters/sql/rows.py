@@ -55,11 +55,6 @@ def compile_statement(statement: tables.Statement, dialect: Dialect, schema: str
     return compiled
 
 
-def sql_text(statement: tables.Statement, dialect: Dialect) -> str:
-    """The SQL text of a statement, whose parameters are bound by name."""
-    return str(compile_statement(statement, dialect))
-
-
 def load_step(scope: Scope, window: Window) -> Step:
     """The one statement of a load."""
     if isinstance(scope, Resource):

@@ -28,15 +28,11 @@ from sqlalchemy import (
     Update,
     bindparam,
     cast,
-    delete,
-    func,
-    insert,
     literal_column,
     null,
     select,
     tuple_,
     union_all,
-    update,
 )
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -106,18 +102,19 @@ THREAD, RECORD, DOC, RESOURCE_DOC = range(4)
 """The kinds of rows that a load gives."""
 
 
-_NONE: Final = literal_column("0", Integer)
-_ONE: Final = literal_column("1", Integer)
+ZERO: Final = literal_column("0", Integer)
+ONE: Final = literal_column("1", Integer)
 """Written out, since SQLAlchemy would bind them, as it does for the offset that SQLite's dialect adds to a limit."""
 
 
-def _given(name: str, column: Column[Any]) -> ColumnElement[Any]:
+def given(name: str, column: Column[Any]) -> ColumnElement[Any]:
+    """A parameter whose type is that of a column."""
     return bindparam(name, type_=column.type)
 
 
-_resource: Final = _given("resource_id", threads.c.resource_id)
-_thread: Final = _given("thread_id", threads.c.thread_id)
-_key: Final = _given("key", threads.c.key)
+_resource: Final = given("resource_id", threads.c.resource_id)
+_thread: Final = given("thread_id", threads.c.thread_id)
+_key: Final = given("key", threads.c.key)
 _here: Final = (threads.c.resource_id == _resource, threads.c.thread_id == _thread)
 _thread_here: Final = (
     select(threads.c.key, threads.c.epoch, threads.c.position, threads.c.created, threads.c.active)
@@ -176,14 +173,14 @@ def _records(side: Literal["before", "after"], cut: ColumnElement[Any] | None) -
     if cut is not None:
         chosen = chosen.where(columns.position < cut if side == "before" else columns.position >= cut)
     order = columns.position.desc() if side == "before" else columns.position.asc()
-    limited = chosen.order_by(order).limit(bindparam(side, type_=BigInteger)).offset(_NONE).subquery(f"records_{side}")
+    limited = chosen.order_by(order).limit(bindparam(side, type_=BigInteger)).offset(ZERO).subquery(f"records_{side}")
     return select(limited)
 
 
 _anchor_position: Final = bindparam("anchor", type_=BigInteger)
 _anchor_of_id: Final = (
     select(messages.c.position)
-    .where(messages.c.thread_key == _key_here, messages.c.id == _given("anchor", messages.c.id))
+    .where(messages.c.thread_key == _key_here, messages.c.id == given("anchor", messages.c.id))
     .scalar_subquery()
 )
 
@@ -211,87 +208,6 @@ LOAD_AT_ID: Final = union_all(
 )
 """As LOAD_AT_POSITION, with the id of a record as anchor."""
 
-FIND_THREAD: Final = (
-    select(threads.c.key, threads.c.epoch, threads.c.position, threads.c.newest, threads.c.active)
-    .where(*_here)
-    .with_for_update()
-)
-"""The row that a commit starts from, and locks where rows have locks. Takes resource_id, thread_id."""
-
-ADD_THREAD: Final = (
-    insert(threads)
-    .values(
-        resource_id=_resource,
-        thread_id=_thread,
-        epoch=bindparam("epoch"),
-        position=bindparam("position"),
-        newest=bindparam("newest"),
-        created=bindparam("created"),
-        active=bindparam("active"),
-    )
-    .returning(threads.c.key)
-)
-"""A new thread; returns its key."""
-
-MOVE_THREAD: Final = (
-    update(threads)
-    .where(threads.c.key == _key)
-    .values(position=bindparam("to_position"), newest=bindparam("to_newest"), active=bindparam("to_active"))
-)
-
-FIND_RECORD: Final = select(messages.c.position, messages.c.digest).where(
-    messages.c.thread_key == _key, messages.c.id == _given("id", messages.c.id)
-)
-
-LAST_POSITION: Final = select(func.coalesce(func.max(messages.c.position), _NONE)).where(messages.c.thread_key == _key)
-
-ADD_RECORD: Final = insert(messages).values({column.name: bindparam(column.name) for column in messages.columns})
-"""Takes thread_key and what a `Stored` holds."""
-
-DROP_RECORDS: Final = delete(messages).where(
-    messages.c.thread_key == _key, messages.c.position > bindparam("drop_after", type_=BigInteger)
-)
-
-
-def _versions(docs: Table, owner: ColumnElement[Any]) -> tuple[Select[Any], Insert, Update]:
-    """Find a document's version, add it, change it. They take owner, slot; version and body too where they write."""
-    column = docs.columns[0]
-    slot = _given("of_slot", docs.c.slot)
-    find = select(docs.c.version).where(column == owner, docs.c.slot == slot)
-    add = insert(docs).values(
-        {column.name: owner, "slot": slot, "version": bindparam("to_version"), "body": bindparam("to_body")}
-    )
-    change = (
-        update(docs)
-        .where(column == owner, docs.c.slot == slot)
-        .values(version=bindparam("to_version"), body=bindparam("to_body"))
-    )
-    return find, add, change
-
-
-FIND_THREAD_DOC, ADD_THREAD_DOC, CHANGE_THREAD_DOC = _versions(thread_docs, _given("owner", threads.c.key))
-FIND_RESOURCE_DOC, ADD_RESOURCE_DOC, CHANGE_RESOURCE_DOC = _versions(
-    resource_docs, _given("owner", resource_docs.c.resource_id)
-)
-
-_keys_of_thread: Final = select(threads.c.key).where(*_here)
-_keys_of_resource: Final = select(threads.c.key).where(threads.c.resource_id == _resource)
-
-DELETE_THREAD: Final = (
-    delete(messages).where(messages.c.thread_key.in_(_keys_of_thread)),
-    delete(thread_docs).where(thread_docs.c.thread_key.in_(_keys_of_thread)),
-    delete(threads).where(*_here),
-)
-"""In this order, in one transaction. They take resource_id, thread_id."""
-
-DELETE_RESOURCE: Final = (
-    delete(messages).where(messages.c.thread_key.in_(_keys_of_resource)),
-    delete(thread_docs).where(thread_docs.c.thread_key.in_(_keys_of_resource)),
-    delete(threads).where(threads.c.resource_id == _resource),
-    delete(resource_docs).where(resource_docs.c.resource_id == _resource),
-)
-"""In this order, in one transaction. They take resource_id."""
-
 
 @cache
 def list_threads(order: Literal["created", "active"], *, continued: bool, slots: int) -> Select[Any]:
@@ -304,18 +220,18 @@ def list_threads(order: Literal["created", "active"], *, continued: bool, slots:
     page = select(threads).where(threads.c.resource_id == _resource)
     if continued:
         place = tuple_(moment, threads.c.thread_id)
-        reached = tuple_(bindparam("at", type_=BigInteger), _given("after", threads.c.thread_id))
+        reached = tuple_(bindparam("at", type_=BigInteger), given("after", threads.c.thread_id))
         page = page.where(place > reached if order == "created" else place < reached)
     page = (
         page.order_by(*_falling(order, moment, threads.c.thread_id))
         .limit(bindparam("limit", type_=BigInteger))
-        .offset(_NONE)
+        .offset(ZERO)
     )
     chosen = page.subquery("page")
     thread = (chosen.c.thread_id, chosen.c.epoch, chosen.c.position, chosen.c.created, chosen.c.active)
     docs = thread_docs.c
     if slots:
-        named = docs.slot.in_([_given(f"slot_{number}", docs.slot) for number in range(slots)])
+        named = docs.slot.in_([given(f"slot_{number}", docs.slot) for number in range(slots)])
         rows = select(*thread, docs.slot, docs.version, docs.body).select_from(
             chosen.outerjoin(thread_docs, (docs.thread_key == chosen.c.key) & named)
         )
@@ -338,23 +254,22 @@ def _list_resources() -> Select[Any]:
                     select(table.c.resource_id.label("id"))
                     .where(table.c.resource_id > floor)
                     .order_by(table.c.resource_id)
-                    .limit(_ONE)
-                    .offset(_NONE)
+                    .limit(ONE)
+                    .offset(ZERO)
                     .correlate(*outer)
                     .subquery(f"of_{table.name}")
                 )
                 for table in (threads, resource_docs)
             )
         ).subquery("lows")
-        return select(lows.c.id).order_by(lows.c.id).limit(_ONE).offset(_NONE).scalar_subquery()
+        return select(lows.c.id).order_by(lows.c.id).limit(ONE).offset(ZERO).scalar_subquery()
 
-    found = select(smallest_above(_given("after", threads.c.resource_id)).label("id")).cte("found", recursive=True)
+    found = select(smallest_above(given("after", threads.c.resource_id)).label("id")).cte("found", recursive=True)
     found = found.union_all(select(smallest_above(found.c.id, found)).where(found.c.id.is_not(None)))
-    return select(found.c.id).where(found.c.id.is_not(None)).limit(bindparam("limit", type_=BigInteger)).offset(_NONE)
+    return select(found.c.id).where(found.c.id.is_not(None)).limit(bindparam("limit", type_=BigInteger)).offset(ZERO)
 
 
 LIST_RESOURCES: Final = _list_resources()
 """Resource ids above `after`, rising. Takes after and limit."""
 
 READ_SCHEMA: Final = select(schema.c.version)
-WRITE_SCHEMA: Final = insert(schema).values(version=bindparam("version"))

@@ -10,51 +10,35 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from sqlalchemy.dialects import sqlite
-
 from threadkeep.port import MISSING, Changes, Doc, Put, Receipt, Resource, Scope, Tail, check_thread, next_versions
-from threadkeep_adapters.sql import tables
-from threadkeep_adapters.sql.rows import compile_statement
+from threadkeep_adapters.sqlite import statements
+from threadkeep_adapters.sqlite.statements import text_by_place
 
 Owner: TypeAlias = int | str | None
 """Whose documents: a thread by its key, None where it is not there yet, or a resource by its id."""
 
-_DIALECT: Final = sqlite.dialect(paramstyle="qmark")
-
-
-def _sql(statement: tables.Statement, *names: str) -> str:
-    """The text of a statement whose parameters are bound by place, in the order of these names."""
-    compiled = compile_statement(statement, _DIALECT)
-    if compiled.positiontup != list(names):
-        raise ValueError(f"the statement takes {compiled.positiontup}, not {names}: {compiled}")
-    return str(compiled)
-
-
-_FIND_THREAD: Final = _sql(tables.FIND_THREAD, "resource_id", "thread_id")
-_ADD_THREAD: Final = _sql(
-    tables.ADD_THREAD, "resource_id", "thread_id", "epoch", "position", "newest", "created", "active"
+_FIND_THREAD: Final = text_by_place(statements.FIND_THREAD, "resource_id", "thread_id")
+_ADD_THREAD: Final = text_by_place(
+    statements.ADD_THREAD, "resource_id", "thread_id", "epoch", "position", "newest", "created", "active"
 )
-_MOVE_THREAD: Final = _sql(tables.MOVE_THREAD, "to_position", "to_newest", "to_active", "key")
-_FIND_RECORD: Final = _sql(tables.FIND_RECORD, "key", "id")
-_ADD_RECORD: Final = _sql(tables.ADD_RECORD, "thread_key", "position", "at", "id", "digest", "body")
-_DROP_RECORDS: Final = _sql(tables.DROP_RECORDS, "key", "drop_after")
-_LAST_POSITION: Final = _sql(tables.LAST_POSITION, "key")
-_FIND_THREAD_DOC, _FIND_RESOURCE_DOC = (
-    _sql(statement, "owner", "of_slot") for statement in (tables.FIND_THREAD_DOC, tables.FIND_RESOURCE_DOC)
-)
-_ADD_THREAD_DOC, _ADD_RESOURCE_DOC = (
-    _sql(statement, "owner", "of_slot", "to_version", "to_body")
-    for statement in (tables.ADD_THREAD_DOC, tables.ADD_RESOURCE_DOC)
-)
-_CHANGE_THREAD_DOC, _CHANGE_RESOURCE_DOC = (
-    _sql(statement, "to_version", "to_body", "owner", "of_slot")
-    for statement in (tables.CHANGE_THREAD_DOC, tables.CHANGE_RESOURCE_DOC)
-)
-_DELETE_THREAD: Final = [_sql(statement, "resource_id", "thread_id") for statement in tables.DELETE_THREAD]
-_DELETE_RESOURCE: Final = [_sql(statement, "resource_id") for statement in tables.DELETE_RESOURCE]
+_MOVE_THREAD: Final = text_by_place(statements.MOVE_THREAD, "to_position", "to_newest", "to_active", "key")
+_FIND_RECORD: Final = text_by_place(statements.FIND_RECORD, "key", "id")
+_ADD_RECORD: Final = text_by_place(statements.ADD_RECORD, "thread_key", "position", "at", "id", "digest", "body")
+_DROP_RECORDS: Final = text_by_place(statements.DROP_RECORDS, "key", "drop_after")
+_LAST_POSITION: Final = text_by_place(statements.LAST_POSITION, "key")
+_FIND_THREAD_DOC: Final = text_by_place(statements.FIND_THREAD_DOC, "owner", "of_slot")
+_FIND_RESOURCE_DOC: Final = text_by_place(statements.FIND_RESOURCE_DOC, "owner", "of_slot")
+_ADDED: Final = ("owner", "of_slot", "to_version", "to_body")
+_ADD_THREAD_DOC: Final = text_by_place(statements.ADD_THREAD_DOC, *_ADDED)
+_ADD_RESOURCE_DOC: Final = text_by_place(statements.ADD_RESOURCE_DOC, *_ADDED)
+_CHANGED: Final = ("to_version", "to_body", "owner", "of_slot")
+_CHANGE_THREAD_DOC: Final = text_by_place(statements.CHANGE_THREAD_DOC, *_CHANGED)
+_CHANGE_RESOURCE_DOC: Final = text_by_place(statements.CHANGE_RESOURCE_DOC, *_CHANGED)
+_DELETE_THREAD: Final = [text_by_place(statement, "resource_id", "thread_id") for statement in statements.DELETE_THREAD]
+_DELETE_RESOURCE: Final = [text_by_place(statement, "resource_id") for statement in statements.DELETE_RESOURCE]
 
 
-def commit(connection: sqlite3.Connection, scope: Scope, changes: Changes, *, look: bool) -> Receipt:
+def write_changes(connection: sqlite3.Connection, scope: Scope, changes: Changes, *, look: bool) -> Receipt:
     """A commit, in a transaction in which no one else can write.
 
     Without `look`, the records are taken to be new: where one is not, the insert breaks a unique key. The caller
@@ -106,7 +90,7 @@ def commit(connection: sqlite3.Connection, scope: Scope, changes: Changes, *, lo
     return Receipt(Tail(epoch, position), positions, versions, resource_versions)
 
 
-def delete(connection: sqlite3.Connection, scope: Scope) -> None:
+def delete_scope(connection: sqlite3.Connection, scope: Scope) -> None:
     """A deletion, in one transaction."""
     if isinstance(scope, Resource):
         for sql in _DELETE_RESOURCE:

@@ -1,100 +1,23 @@
-"""An SQLite file: connecting to it, telling whose it is, making the schema, and keeping a transaction whole."""
+"""The schema of an SQLite file: telling whose the file is, and making the schema where there is none."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from typing import Final, TypeVar
+from typing import Final
 
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
-
-from threadkeep.errors import (
-    OutcomeUnknown,
-    StoreDamaged,
-    StoreError,
-    StoreFull,
-    StoreNotWritable,
-    StoreTooNew,
-    StoreUnavailable,
-    ThreadkeepError,
-)
+from threadkeep.errors import StoreDamaged, StoreError, StoreNotWritable, StoreTooNew
 from threadkeep_adapters.sql import tables
-from threadkeep_adapters.sql.rows import sql_text
+from threadkeep_adapters.sqlite import errors
+from threadkeep_adapters.sqlite.connections import connect, transact
+from threadkeep_adapters.sqlite.statements import WRITE_SCHEMA, ddl, text
 from threadkeep_adapters.sqlite.url import Place
-
-T = TypeVar("T")
 
 OLDEST_SQLITE: Final = (3, 35, 0)
 """The first SQLite with RETURNING (https://sqlite.org/lang_returning.html)."""
 
-_DIALECT: Final = sqlite.dialect(paramstyle="named")
-
-
-@cache
-def text(statement: tables.Statement) -> str:
-    """The SQL text of a statement, made once."""
-    return sql_text(statement, _DIALECT)
-
-
-_MEANINGS: Final[dict[int, type[ThreadkeepError]]] = {
-    sqlite3.SQLITE_BUSY: StoreUnavailable,
-    sqlite3.SQLITE_LOCKED: StoreUnavailable,
-    sqlite3.SQLITE_PROTOCOL: StoreUnavailable,
-    sqlite3.SQLITE_INTERRUPT: StoreUnavailable,
-    sqlite3.SQLITE_NOMEM: StoreUnavailable,
-    sqlite3.SQLITE_FULL: StoreFull,
-    sqlite3.SQLITE_READONLY: StoreNotWritable,
-    sqlite3.SQLITE_PERM: StoreNotWritable,
-    sqlite3.SQLITE_AUTH: StoreNotWritable,
-    sqlite3.SQLITE_CANTOPEN: StoreNotWritable,
-    sqlite3.SQLITE_CORRUPT: StoreDamaged,
-    sqlite3.SQLITE_NOTADB: StoreDamaged,
-    sqlite3.SQLITE_FORMAT: StoreDamaged,
-}
-
-
-def meaning(error: Exception) -> ThreadkeepError | None:
-    """What a driver's error means, by SQLite's result code (https://sqlite.org/rescode.html)."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return None
-    said = f"{error} ({getattr(error, 'sqlite_errorname', code)})"
-    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
-        # What a full disk makes of the index of the log, which is a file too.
-        return StoreFull(said)
-    kind = _MEANINGS.get(code & 0xFF)
-    return None if kind is None else kind(said)
-
-
-def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's result code without its extension, 0 for an error of the driver's own."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def connect(place: Place, *, create: bool = False, sealed: bool = False) -> sqlite3.Connection:
-    """A connection. It has written nothing yet, so that a file of another program is still as it was."""
-    connection = sqlite3.connect(
-        place.uri(create=create, sealed=sealed),
-        timeout=place.timeout,
-        isolation_level=None,
-        check_same_thread=False,
-        uri=True,
-    )
-    try:
-        connection.execute(f"PRAGMA synchronous = {place.synchronous}")
-        connection.execute("PRAGMA secure_delete = ON")
-        if place.synchronous == "full":
-            # Elsewhere than on macOS these two do nothing; there, a plain sync does not reach the disk.
-            connection.execute("PRAGMA fullfsync = ON")
-            connection.execute("PRAGMA checkpoint_fullfsync = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+LOCK_INTERVAL: Final = 0.01
+"""Seconds between two looks whether others have let go of the file."""
 
 
 def open_first(place: Place) -> tuple[sqlite3.Connection, bool]:
@@ -110,7 +33,7 @@ def open_first(place: Place) -> tuple[sqlite3.Connection, bool]:
     try:
         return _open_writable(place), False
     except sqlite3.OperationalError as error:
-        no_access = primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        no_access = errors.primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
         if no_access and place.is_sealed():
             return _open_sealed(place), True
         raise
@@ -159,49 +82,26 @@ def found_version(connection: sqlite3.Connection) -> int | None:
 def _prepare(connection: sqlite3.Connection, found: int | None, timeout: float) -> None:
     if found is not None and connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
         return
+    _switch_to_wal(connection, timeout)
+    transact(connection, _create)
+
+
+def _switch_to_wal(connection: sqlite3.Connection, timeout: float) -> None:
+    """Keep a log beside the file. For the lock that this takes SQLite does not wait by itself, whatever its timeout."""
     deadline = time.monotonic() + timeout
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            break
+            return
         except sqlite3.OperationalError as error:
-            # For this lock SQLite does not wait by itself, whatever the timeout.
-            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if errors.primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(0.01)
-    transact(connection, _create)
+            time.sleep(LOCK_INTERVAL)
 
 
 def _create(connection: sqlite3.Connection) -> None:
     if found_version(connection) is not None:
         return
-    for table in tables.metadata.sorted_tables:
-        connection.execute(str(CreateTable(table).compile(dialect=_DIALECT)))
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
-    connection.execute(text(tables.WRITE_SCHEMA), {"version": tables.SCHEMA_VERSION})
-
-
-def transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    """What `work` returns, and all that it wrote, or nothing of it. Where the rollback fails too, the connection stays
-    in_transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = work(connection)
-    except BaseException:
-        _roll_back(connection)
-        raise
-    try:
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        _roll_back(connection)
-        if primary_code(error) == sqlite3.SQLITE_IOERR:
-            raise OutcomeUnknown(f"the commit was not confirmed: {error}") from error
-        raise
-    return result
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
+    for statement in ddl():
+        connection.execute(statement)
+    connection.execute(text(WRITE_SCHEMA), {"version": tables.SCHEMA_VERSION})

@@ -181,7 +181,7 @@ def test_a_module_that_fails_to_import_harms_no_other_scheme(install: Install, s
 def test_a_module_that_is_not_there_is_a_broken_plugin_and_no_missing_extra(install: Install) -> None:
     install("acme", None, value="no_such_module.store")
     assert "no_such_module.store of threadkeep-acme 1.2 is not there" in refused("acme://x", PluginError)
-    install("attr", value="threadkeep_adapters.memory.store:nothing")
+    install("attr", value="threadkeep_adapters.memory:nothing")
     assert "threadkeep-attr 1.2 does not import" in refused("attr://x", PluginError)
 
 
@@ -221,7 +221,7 @@ def test_a_distribution_that_claims_a_built_in_scheme_does_not_take_it_in_silenc
     install("memory", name="acme-memory")
     text = refused("memory://x", PluginError)
     assert "acme-memory 1.2" in text
-    assert "threadkeep_adapters.memory.store of threadkeep" in text
+    assert "threadkeep_adapters.memory of threadkeep" in text
 
 
 def test_one_distribution_found_twice_is_one_claim(install: Install) -> None:

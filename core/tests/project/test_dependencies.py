@@ -5,10 +5,16 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from threadkeep.port import installed_schemes, registry
 
 ROOT = Path(__file__).parents[3]
 CORE = ROOT / "core" / "threadkeep"
@@ -86,6 +92,47 @@ def test_core_knows_no_database_and_no_test(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(ADAPTERS), ids=lambda path: str(path.relative_to(ADAPTERS)))
 def test_adapters_use_what_a_stranger_can_use(path: Path) -> None:
     assert strangers(path, {"threadkeep", "threadkeep_adapters", *DRIVERS}) == set()
+
+
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ROOMS = {
+    scheme: ROOT / "adapters" / module.replace(".", "/")
+    for scheme, module in DECLARED["entry-points"]["threadkeep"].items()
+}
+
+
+def brought(requirements: Sequence[str]) -> set[str]:
+    """The top-level modules of the distributions that requirements name, and of those that these need."""
+    wanted = [Requirement(line) for line in requirements]
+    for requirement in tuple(wanted):
+        for line in requires(requirement.name) or []:
+            needed = Requirement(line)
+            extras = requirement.extras or {""}
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                wanted.append(needed)
+    folded = {canonicalize_name(requirement.name) for requirement in wanted}
+    return {
+        module
+        for module, distributions in packages_distributions().items()
+        if folded & {canonicalize_name(distribution) for distribution in distributions}
+    }
+
+
+@pytest.mark.parametrize("scheme", ROOMS)
+def test_what_a_store_imports_is_brought_by_the_extra_that_its_error_names(scheme: str) -> None:
+    ours = {"threadkeep", "threadkeep_adapters"}
+    found = set[str]().union(*(strangers(path, ours) for path in modules(ROOMS[scheme])))
+    missing = found - brought(DECLARED["dependencies"])
+    extra = registry._EXTRAS.get(scheme)
+    if extra is None:
+        assert missing == set()
+    else:
+        assert missing, f"{scheme}:// needs nothing of the extra {extra}"
+        assert missing <= brought(DECLARED["optional-dependencies"][extra])
+
+
+def test_every_scheme_with_an_extra_is_a_store_of_this_distribution() -> None:
+    assert set(registry._EXTRAS) <= set(ROOMS) <= set(installed_schemes())
 
 
 @pytest.mark.parametrize("path", modules(CONTRACT), ids=lambda path: str(path.relative_to(CONTRACT)))

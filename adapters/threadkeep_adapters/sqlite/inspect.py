@@ -1,0 +1,34 @@
+"""A look at an SQLite file from outside: whether there is a store, and everything that the file holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from threadkeep_adapters.sqlite.url import Place
+
+_PRINT_FILE: Final = "import shutil, sys; shutil.copyfileobj(open(sys.argv[1], 'rb'), sys.stdout.buffer)"
+
+
+def exists(place: Place) -> bool:
+    """Whether there is a store, or something that opening will say more about."""
+    try:
+        # SQLite itself takes an empty file for a database that nobody has written to yet.
+        return Path(place.path).stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # something is there, and opening it tells what is wrong
+
+
+def scan(place: Place) -> Iterator[bytes]:
+    """The file and its log, as they are."""
+    for part in (place.path, place.path + "-wal"):
+        if Path(part).exists():
+            # Another process reads: closing the file in this one would drop SQLite's locks on it (howtocorrupt, 2.2).
+            yield subprocess.run(
+                [sys.executable, "-S", "-c", _PRINT_FILE, part], check=True, capture_output=True
+            ).stdout
