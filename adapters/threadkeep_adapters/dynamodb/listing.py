@@ -8,8 +8,8 @@ from typing import Final
 from threadkeep.port import After, Order, Resource, Thread, ThreadRow
 from threadkeep_adapters.dynamodb import layout
 from threadkeep_adapters.dynamodb.connections import Client, Deadline
-from threadkeep_adapters.dynamodb.layout import HEAD, Head, Item
-from threadkeep_adapters.dynamodb.reading import Torn, partitions, read_docs
+from threadkeep_adapters.dynamodb.layout import HEAD, Head, Item, partitions
+from threadkeep_adapters.dynamodb.reading import Torn, read_docs
 
 TRIES: Final = 3
 """How often a page is read anew where threads moved in the list while it was read."""

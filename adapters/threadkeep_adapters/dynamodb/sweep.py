@@ -17,20 +17,17 @@ from typing import Any, Final
 
 from threadkeep.port import Resource, Scope, Thread
 from threadkeep_adapters.dynamodb import layout
-from threadkeep_adapters.dynamodb.commit import ACTIONS, Action, Heads, delete_item, plan_dead
 from threadkeep_adapters.dynamodb.connections import Client, Deadline
 from threadkeep_adapters.dynamodb.errors import Cancelled
-from threadkeep_adapters.dynamodb.layout import HEAD, Head, Item, ResourceHead
-from threadkeep_adapters.dynamodb.reading import partitions, read_heads
+from threadkeep_adapters.dynamodb.layout import HEAD, Head, Heads, Item, ResourceHead, partitions
+from threadkeep_adapters.dynamodb.reading import read_heads
+from threadkeep_adapters.dynamodb.transaction import ACTIONS, Action, delete_item, write_swept
 
 BYTES: Final = 3_500_000
 """Of items in one transaction, at most; DynamoDB allows 4 MB.
 
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 """
-
-RANGES: Final = 20
-"""Ranges of dropped positions in a head, at most, before they are swept."""
 
 _OVERHEAD: Final = 1500
 """Bytes of an item beside its body, at most."""
@@ -192,7 +189,7 @@ def sweep_partition(client: Client, deadline: Deadline, pk: bytes, mark: bytes, 
         return  # somebody else has removed it meanwhile
 
 
-def sweep_dropped(client: Client, deadline: Deadline, scope: Thread, heads: Heads) -> Heads:
+def sweep_dropped(client: Client, deadline: Deadline, scope: Scope, heads: Heads) -> Heads:
     """Remove what truncations have left of a thread. The heads afterwards, as far as they are known."""
     pk, _ = partitions(scope)
     head = heads.thread
@@ -215,12 +212,12 @@ def sweep_dropped(client: Client, deadline: Deadline, scope: Thread, heads: Head
             if not _do_while(client, deadline, check, actions):
                 return heads
     for _ in range(_TRIES):
-        plan = plan_dead(scope, heads, head.dead)
-        if plan is None:
+        forgetting = write_swept(scope, heads, head.dead)
+        if forgetting is None:
             return heads
         try:
-            client.transact(deadline, plan.actions)
-            return plan.heads
+            client.transact(deadline, forgetting.actions)
+            return forgetting.heads
         except Cancelled:
             heads = read_heads(client, deadline, scope)[0]
     return heads
@@ -243,8 +240,7 @@ def _do_while(client: Client, deadline: Deadline, check: dict[str, Any], actions
 
 
 def _delete_id(pk: bytes, record_id: str, position: int) -> Action:
-    key = layout.key(pk, layout.id_sort(layout.id_hash(record_id)))
-    return delete_item(key, "attribute_not_exists(pk) OR p = :p", p={"N": str(position)})
+    return delete_item(layout.id_key(pk, record_id), "attribute_not_exists(pk) OR p = :p", p={"N": str(position)})
 
 
 def _if_mark(mark: bytes) -> dict[str, Any]:
@@ -258,8 +254,8 @@ def _delete_head(pk: bytes, mark: bytes) -> Action:
 def _unlisted(scope: Thread, head: Head) -> list[Action]:
     _, pk = partitions(scope)
     return [
-        delete_item(layout.key(pk, layout.list_sort("created", head.created, scope.thread_id))),
-        delete_item(layout.key(pk, layout.list_sort("active", head.active, scope.thread_id))),
+        delete_item(layout.list_key(pk, "created", head.created, scope.thread_id)),
+        delete_item(layout.list_key(pk, "active", head.active, scope.thread_id)),
     ]
 
 
