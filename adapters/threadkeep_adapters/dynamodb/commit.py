@@ -1,12 +1,12 @@
 """One commit, from what the store remembers of its thread to the receipt.
 
-      remembered or read            lacking something
-              |                     |               ^
-              v                     v               |
-            Seen ------------> plan_commit ----> a Lack, and it is supplied
-              ^                     |
-              |                     v
-              +--- refused --- a transaction ----> Done ----> what was dropped is swept
+    remembered or read
+            |
+            v
+          Seen --------> plan_commit --------> a Lack, which is supplied: Seen again
+            ^                 |
+            |                 v
+            +-- refused -- a transaction ----> Done, and what was dropped is swept
 
 A transaction is refused because an id is there, which is then known, or because others have changed a head, which is
 then read again.
@@ -60,11 +60,13 @@ class Commit:
     def _next(self, seen: Seen) -> State:
         try:
             plan = plan_commit(self._scope, seen, self._changes)
-            return self._do(seen, plan) if isinstance(plan, Plan) else self._supply(seen, plan)
+            if isinstance(plan, Plan):
+                return self._do(seen, plan)
+            return self._supply(seen, plan)
         except Torn:
-            self._deadline.pause("the thread changes faster than it can be cut")
+            self._deadline.give_way("the thread changes faster than it can be cut")
         except Cancelled as cancelled:
-            self._deadline.pause(f"others are changing the thread: {cancelled}")
+            self._deadline.give_way(f"others are changing the thread: {cancelled}")
         return self._read()
 
     def _read(self) -> Seen:
@@ -111,7 +113,7 @@ class Commit:
                 sweep.sweep_thread(client, client.deadline(), scope, seen.heads.thread.mark)
                 return self._read()
             case Lack.IDS:
-                return self._look_up(seen.heads)
+                return self._look_up(seen)
             case Lack.SETTLING:
                 settling = write_settling(scope, seen.heads)
                 self._transact(settling)
@@ -121,26 +123,30 @@ class Commit:
                 heads = sweep.sweep_dropped(client, deadline, scope, seen.heads)
                 return Seen(heads, seen.heads_are, is_swept=True)
             case Lack.END:
-                drop_after = self._changes.drop_after or 0
+                drop_after = self._changes.drop_after
+                assert drop_after is not None  # noqa: S101 -- only a truncation has an end
                 return replace(seen, cut=reading.read_cut(client, deadline, pk, seen.heads.thread, drop_after))
             case Lack.ROOM:
                 places = reading.find_ids(client, deadline, pk, self._ids)
                 if not places:
                     return replace(seen, ids_are=IdsAre.LOOKED_UP, places={})
+                if seen.heads_are is HeadsAre.REMEMBERED:
+                    return self._read()
                 # They may be there since a later moment than that of the heads.
-                return self._look_up(seen.heads) if seen.heads_are is HeadsAre.READ else self._read()
+                return self._look_up(seen)
 
-    def _look_up(self, heads: Heads) -> Seen:
+    def _look_up(self, seen: Seen) -> Seen:
         """What is seen when every id was found, or not, at a moment at which the heads were these."""
         client, deadline, scope = self._client, self._deadline, self._scope
         pk, _ = layout.partitions(scope)
+        before = seen.heads
         while True:
             places = reading.find_ids(client, deadline, pk, self._ids)
-            again, _ = reading.read_heads(client, deadline, scope)
-            if again.thread.mark == heads.thread.mark and again.resource.mark == heads.resource.mark:
-                return Seen(again, HeadsAre.READ, IdsAre.LOOKED_UP, places)
-            heads = again
-            deadline.pause("others are changing the thread")
+            after, _ = reading.read_heads(client, deadline, scope)
+            if after.thread.mark == before.thread.mark and after.resource.mark == before.resource.mark:
+                return Seen(after, HeadsAre.READ, IdsAre.LOOKED_UP, places, seen.is_swept)
+            before = after
+            deadline.give_way("others are changing the thread")
 
     def _swept(self, done: Done) -> Done:
         """Done, and what truncations have left is swept; where that fails, it is left for the next commit."""

@@ -204,7 +204,7 @@ class Head:
         item = {**key(pk, HEAD), "m": {"B": self.mark}}
         if self.is_gone:
             return {**item, "g": {"N": "1"}}
-        state: dict[str, Any] = {"n": self.newest, "c": self.created, "a": self.active, "d": _write_docs(self.docs)}
+        state: dict[str, Any] = {"n": self.newest, "c": self.created, "a": self.active, "d": _encode_docs(self.docs)}
         if self.dead:
             state["x"] = self.dead
         if self.pending:
@@ -235,7 +235,7 @@ def read_head(item: Item | None) -> Head:
         created=state["c"],
         active=state["a"],
         dead=tuple((first, last) for first, last in state.get("x", ())),
-        docs=_read_docs(state["d"]),
+        docs=_decode_docs(state["d"]),
         pending={bytes.fromhex(hashed): RecordPlace(*place) for hashed, *place in state.get("q", ())},
         frozen=bytes(item["z"]["B"]) if "z" in item else b"",
     )
@@ -256,7 +256,7 @@ class ResourceHead:
 
     def write_docs(self) -> bytes:
         """The documents as an attribute."""
-        return json.dumps(_write_docs(self.docs), ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(_encode_docs(self.docs), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def read_resource_head(item: Item | None) -> ResourceHead:
@@ -267,7 +267,7 @@ def read_resource_head(item: Item | None) -> ResourceHead:
     erasure = bytes(item["z"]["B"]) if "z" in item else b""
     if "g" in item:
         return ResourceHead(mark, erasure, is_gone=True, threads=threads)
-    return ResourceHead(mark, erasure, threads=threads, docs=_read_docs(json.loads(item["s"]["B"])))
+    return ResourceHead(mark, erasure, threads=threads, docs=_decode_docs(json.loads(item["s"]["B"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ class Heads:
         return any(kept.is_elsewhere for docs in (self.thread.docs, self.resource.docs) for kept in docs.values())
 
 
-def _write_docs(docs: dict[str, Kept]) -> dict[str, list[Any]]:
+def _encode_docs(docs: dict[str, Kept]) -> dict[str, list[Any]]:
     written: dict[str, list[Any]] = {}
     for slot, kept in docs.items():
         written[slot] = [kept.version, kept.body]
@@ -292,7 +292,7 @@ def _write_docs(docs: dict[str, Kept]) -> dict[str, list[Any]]:
     return written
 
 
-def _read_docs(written: dict[str, list[Any]]) -> dict[str, Kept]:
+def _decode_docs(written: dict[str, list[Any]]) -> dict[str, Kept]:
     # What comes after version and body says that the document is elsewhere.
     return {slot: Kept(found[0], found[1], len(found) > 2) for slot, found in written.items()}
 

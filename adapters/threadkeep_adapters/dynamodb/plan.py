@@ -152,7 +152,8 @@ def _known(seen: Seen, changes: Changes) -> dict[str, RecordPlace]:
 def _depends_on_ids(seen: Seen, changes: Changes, known: Mapping[str, RecordPlace], refusal: Conflict) -> bool:
     """Whether a refusal might be another, or none, if it were known which of the ids are there."""
     tail = seen.heads.thread.tail
-    if isinstance(refusal, MessageConflict) or changes.if_epoch not in (None, tail.epoch):
+    has_other_epoch = changes.if_epoch is not None and changes.if_epoch != tail.epoch
+    if has_other_epoch or isinstance(refusal, MessageConflict):
         # These come before all that other ids could change.
         return False
     return seen.ids_are is IdsAre.TAKEN_FOR_NEW and tail != MISSING and len(known) < len(changes.append)
@@ -225,7 +226,8 @@ def _put(before: Mapping[str, Kept], puts: Sequence[Put], room: int) -> DocChang
     written: dict[str, Doc] = {}
     removed: list[str] = []
     sizes = {put.slot: len((put.body or "").encode()) for put in puts}
-    large = sorted((slot for slot, size in sizes.items() if size > INLINE), key=lambda slot: -sizes[slot])[:room]
+    large = [slot for slot, size in sizes.items() if size > INLINE]
+    large = sorted(large, key=lambda slot: sizes[slot], reverse=True)[:room]
     for put in puts:
         old = before.get(put.slot, Kept(0, None))
         version = old.version + 1

@@ -234,4 +234,4 @@ def load(client: Client, deadline: Deadline, scope: Scope, window: Window) -> tu
             found = Window() if place is None else window._replace(anchor=place.position)
             return heads, read_snapshot(client, deadline, scope, heads, found, None)
         except Torn:
-            deadline.pause("the thread changes faster than it can be read")
+            deadline.give_way("the thread changes faster than it can be read")
