@@ -1,7 +1,6 @@
 """`postgresql://USER:PASSWORD@HOST:5432/DATABASE`: threads in a schema of a PostgreSQL database.
 
-Options, after `?`: `schema` (threadkeep), `pool_size` (10), `timeout`, `connect_timeout` and `pool_timeout` in seconds
-(30, 10, 10), `prepared` (auto), and the driver's own such as `sslmode`; docs/stores/postgresql.md explains them.
+`url.py` declares the options, and docs/stores/postgresql.md explains them.
 """
 
 from __future__ import annotations
@@ -198,7 +197,7 @@ class PostgresStore(shared.SqlStore):
     def _new_pools(self) -> PerLoop[Pool]:
         place = self.place
         return PerLoop(
-            lambda: Pool(self._link, place.pool_size, place.pool_timeout, place.shown),
+            lambda: Pool(self._link, place.connections, place.pool_timeout, place.shown),
             drop=Pool.terminate,
         )
 
