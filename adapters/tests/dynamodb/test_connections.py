@@ -88,7 +88,7 @@ def test_large_commits_take_what_is_declared_however_many_ids_wait_for_items(pro
         taken = []
         for number in range(12):
             trips = store.meter.trips
-            records = [Record(f"{number}-{one}", "d", "1") for one in range(100)]
+            records = tuple(Record(f"{number}-{one}", "d", "1") for one in range(100))
             await store.commit(thread, Changes(at=1, epoch="e", append=records))
             taken.append(store.meter.trips - trips)
         await store.close()

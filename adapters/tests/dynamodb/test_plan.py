@@ -24,7 +24,7 @@ def seen(head: Head = HEAD, resource: ResourceHead = RESOURCE, **known: Any) -> 
 
 
 def appending(*ids: str, **conditions: Any) -> Changes:
-    return Changes(at=2, epoch="new", append=[Record(one, "d", "1") for one in ids], **conditions)
+    return Changes(at=2, epoch="new", append=tuple(Record(one, "d", "1") for one in ids), **conditions)
 
 
 def waiting(count: int) -> dict[bytes, RecordPlace]:
