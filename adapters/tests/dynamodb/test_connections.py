@@ -18,7 +18,7 @@ from proxy import Cut, Proxy
 from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreClosed, StoreError, StoreUnavailable
-from threadkeep.port import Guard, Put, Resource, Thread, Window, open_store
+from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
 from threadkeep_adapters.lane import Lane, LaneBusyError
 
 pytestmark = pytest.mark.slow
@@ -76,6 +76,27 @@ def test_the_meter_counts_what_goes_over_the_wire(proxy: Proxy, thread: Thread) 
                 expected = requests + (number == 0 and name == "commit")
                 assert (name, taken, store.meter.trips - trips) == (name, expected, taken)
         await store.close()
+
+    asyncio.run(main())
+
+
+def test_large_commits_take_what_is_declared_however_many_ids_wait_for_items(proxy: Proxy, thread: Thread) -> None:
+    """Law 13: the head settles ids, the new ones are looked up, and the commit is a transaction: three at most."""
+
+    async def main() -> None:
+        store = through(proxy)
+        await store.open()
+        await store.commit(thread, change("first"))
+        taken = []
+        for number in range(12):
+            trips = store.meter.trips
+            records = tuple(Record(f"{number}-{one}", "d", "1") for one in range(100))
+            await store.commit(thread, Changes(at=1, epoch="e", append=records))
+            taken.append(store.meter.trips - trips)
+        await store.close()
+        # Ids wait in the head, so that a commit has to settle some of them first.
+        assert max(taken) == 3
+        assert min(taken) == 2
 
     asyncio.run(main())
 

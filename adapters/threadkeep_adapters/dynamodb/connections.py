@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -29,12 +29,16 @@ from threadkeep_adapters.dynamodb.errors import (
 )
 from threadkeep_adapters.dynamodb.layout import Item
 from threadkeep_adapters.dynamodb.url import Place
+from threadkeep_adapters.retry import RetryPolicy
 
 T = TypeVar("T")
 
-FIRST_PAUSE: Final = 0.01
-LONGEST_PAUSE: Final = 0.5
-"""Seconds between two tries, at most; each is drawn by chance from 0 to twice the one before."""
+FAILING: Final = RetryPolicy(first=0.01, largest=0.5, jitter=1.0)
+"""Between tries of a request that the server refuses for now, or does not answer, as long as a verb has time."""
+
+FIRST_WAIT: Final = 0.02
+LONGEST_WAIT: Final = 1.0
+"""Seconds for which others are let go first, at most; each wait is drawn by chance, and may be twice the one before."""
 
 CONNECTS: Final = 4
 """How often a connection is tried for one request."""
@@ -92,22 +96,31 @@ class Deadline:
     """The time that a verb has, and the pauses in it."""
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
         self._seconds = seconds
-        self._pause = FIRST_PAUSE
+        self._end = time.monotonic() + seconds
+        self._retries = FAILING.begin(seconds)
+        self._wait = FIRST_WAIT
 
-    def pause(self, why: str) -> None:
-        """Wait a little, longer each time, or raise StoreUnavailable where the time is over."""
-        pause = random.uniform(0, 2 * self._pause)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        if time.monotonic() + pause > self._end:
-            raise StoreUnavailable(f"gave up after {self._seconds:g} s: {why}")
-        time.sleep(pause)
+    def retry(self, why: str) -> None:
+        """Pause before a failing server is tried again. Raises StoreUnavailable where the time is over."""
+        if not self._retries.sleep():
+            self._give_up(why)
+
+    def give_way(self, why: str) -> None:
+        """Let others go first before it is looked again. Raises StoreUnavailable where the time is over."""
+        wait = random.uniform(0, self._wait)
+        self._wait = min(2 * self._wait, LONGEST_WAIT)
+        if time.monotonic() + wait > self._end:
+            self._give_up(why)
+        time.sleep(wait)
 
     def check(self, why: str) -> None:
         """Raise StoreUnavailable where the time is over."""
         if time.monotonic() > self._end:
-            raise StoreUnavailable(f"gave up after {self._seconds:g} s: {why}")
+            self._give_up(why)
+
+    def _give_up(self, why: str) -> NoReturn:
+        raise StoreUnavailable(f"gave up after {self._seconds:g} s: {why}")
 
 
 class Client:
@@ -155,8 +168,9 @@ class Client:
             if code_of(error).isdigit():
                 raise GarbledError(str(error)[:200]) from error
             raise
-        if _HOLDS.get(operation, "ResponseMetadata") not in answer:
-            raise GarbledError(f"the answer to {operation} holds no {_HOLDS[operation]}")
+        held = _HOLDS.get(operation, "ResponseMetadata")
+        if held not in answer:
+            raise GarbledError(f"the answer to {operation} holds no {held}")
         return answer
 
     def _insist(self, deadline: Deadline, ask: Callable[[], T]) -> T:
@@ -168,9 +182,9 @@ class Client:
                 connects += 1
                 if connects == CONNECTS:
                     raise
-                deadline.pause(f"the server cannot be reached: {error}")
+                deadline.retry(f"the server cannot be reached: {error}")
             except LOST as error:
-                deadline.pause(f"no answer: {error}")
+                deadline.retry(f"no answer: {error}")
             except ClientError as error:
                 code = code_of(error)
                 if code == "TransactionCanceledException":
@@ -179,7 +193,7 @@ class Client:
                         raise
                 elif code not in THROTTLED | BUSY | UNCLEAR:
                     raise
-                deadline.pause(str(error))
+                deadline.retry(str(error))
 
     def query(
         self,
@@ -203,7 +217,9 @@ class Client:
             given["Limit"] = limit
         if names is not None:
             given["ProjectionExpression"] = names
-        while first <= last:
+        if first > last:
+            return
+        while True:
             page = self.read(deadline, "query", **given)
             yield page["Items"]
             if "LastEvaluatedKey" not in page:
@@ -231,7 +247,7 @@ class Client:
                 found += page
                 left = answer["UnprocessedKeys"].get(self.place.table, {}).get("Keys", [])
                 if left and not page:
-                    deadline.pause("the table's throughput is exceeded")
+                    deadline.retry("the table's throughput is exceeded")
         return found
 
     def transact(self, deadline: Deadline, actions: Sequence[dict[str, Any]]) -> None:
@@ -277,7 +293,7 @@ class Client:
                             raise LostError(str(lost)) from lost
                         raise
                 try:
-                    deadline.pause(why)
+                    deadline.retry(why)
                 except StoreUnavailable as over:
                     if lost is not None:
                         raise LostError(f"{over}, after an answer was lost") from lost

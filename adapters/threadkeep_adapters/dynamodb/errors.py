@@ -28,7 +28,7 @@ class Cancelled(Exception):
     """A transaction that was not done, since conditions do not hold. `old` are the items that are there instead."""
 
     def __init__(self, failed: Sequence[bool], old: Sequence[dict[str, Any] | None]) -> None:
-        super().__init__(f"conditions of {sum(failed)} items do not hold")
+        super().__init__(f"conditions of {failed.count(True)} items do not hold")
         self.failed = failed
         self.old = old
 

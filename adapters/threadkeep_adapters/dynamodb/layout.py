@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from threadkeep.port import MISSING, Doc, Record, Stored, Tail
+from threadkeep.port import MISSING, Doc, Scope, Stored, Tail, Thread
 
 Value: TypeAlias = dict[str, Any]
 Item: TypeAlias = dict[str, Value]
@@ -80,6 +80,12 @@ def resource_partition(resource_id: str) -> bytes:
     return b"R" + _hash(resource_id)
 
 
+def partitions(scope: Scope) -> tuple[bytes, bytes]:
+    """The partition keys of a scope's thread, or b"" for a resource, and of its resource."""
+    thread = thread_partition(scope.resource_id, scope.thread_id) if isinstance(scope, Thread) else b""
+    return thread, resource_partition(scope.resource_id)
+
+
 def registry_key(resource_id: str) -> Item:
     """The key of a resource in the list of resources."""
     return key(REGISTRY, resource_id.encode())
@@ -98,6 +104,11 @@ def id_hash(record_id: str) -> bytes:
 def id_sort(hashed: bytes) -> bytes:
     """The sort key of a record's id."""
     return b"I" + hashed
+
+
+def id_key(pk: bytes, record_id: str) -> Item:
+    """The key of a record's id."""
+    return key(pk, id_sort(id_hash(record_id)))
 
 
 def log_sort(position: int, piece: int = 0) -> bytes:
@@ -120,6 +131,11 @@ def list_sort(order: str, at: int, thread_id: str) -> bytes:
     return (b"C" if order == "created" else b"A") + (at - LEAST_MOMENT).to_bytes(8, "big") + thread_id.encode()
 
 
+def list_key(resource_pk: bytes, order: str, at: int, thread_id: str) -> Item:
+    """The key of a thread in a list of its resource's threads. It is all that its item there says."""
+    return key(resource_pk, list_sort(order, at, thread_id))
+
+
 def read_list_sort(written: bytes) -> tuple[int, str]:
     """Time and thread id of a sort key in a list."""
     return int.from_bytes(written[1:9], "big") + LEAST_MOMENT, written[9:].decode()
@@ -138,8 +154,8 @@ class Kept(NamedTuple):
     is_elsewhere: bool = False
 
 
-class Place(NamedTuple):
-    """Where a record is, and its digest."""
+class RecordPlace(NamedTuple):
+    """Where a record is, and its digest: what is stored under its id."""
 
     position: int
     digest: str
@@ -162,7 +178,7 @@ class Head:
     dead: tuple[Range, ...] = ()
     """Positions that were dropped and of which something may still be stored."""
     docs: dict[str, Kept] = field(default_factory=dict)
-    pending: dict[bytes, Place] = field(default_factory=dict)
+    pending: dict[bytes, RecordPlace] = field(default_factory=dict)
     """By hash: records for whose ids a commit had no room left in its transaction."""
     frozen: bytes = b""
     """The token of the erasure of its resource for which the thread takes no commit any more."""
@@ -175,12 +191,20 @@ class Head:
         """Whether a position that was found in the log holds a record of the thread."""
         return position <= self.position and not any(first <= position <= last for first, last in self.dead)
 
+    def place_of(self, record_id: str, written: RecordPlace | None) -> RecordPlace | None:
+        """Where a record of the thread is, given what its id's item says; None where it is not in the thread."""
+        # What is pending comes first: the id's item may be that of a record that was dropped.
+        place = self.pending.get(id_hash(record_id), written) if self.pending else written
+        if place is None or not self.is_live(place.position):
+            return None
+        return place
+
     def write(self, pk: bytes) -> Item:
         """The item."""
         item = {**key(pk, HEAD), "m": {"B": self.mark}}
         if self.is_gone:
             return {**item, "g": {"N": "1"}}
-        state: dict[str, Any] = {"n": self.newest, "c": self.created, "a": self.active, "d": _write_docs(self.docs)}
+        state: dict[str, Any] = {"n": self.newest, "c": self.created, "a": self.active, "d": _encode_docs(self.docs)}
         if self.dead:
             state["x"] = self.dead
         if self.pending:
@@ -211,8 +235,8 @@ def read_head(item: Item | None) -> Head:
         created=state["c"],
         active=state["a"],
         dead=tuple((first, last) for first, last in state.get("x", ())),
-        docs=_read_docs(state["d"]),
-        pending={bytes.fromhex(hashed): Place(*place) for hashed, *place in state.get("q", ())},
+        docs=_decode_docs(state["d"]),
+        pending={bytes.fromhex(hashed): RecordPlace(*place) for hashed, *place in state.get("q", ())},
         frozen=bytes(item["z"]["B"]) if "z" in item else b"",
     )
 
@@ -232,7 +256,7 @@ class ResourceHead:
 
     def write_docs(self) -> bytes:
         """The documents as an attribute."""
-        return json.dumps(_write_docs(self.docs), ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(_encode_docs(self.docs), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def read_resource_head(item: Item | None) -> ResourceHead:
@@ -243,15 +267,34 @@ def read_resource_head(item: Item | None) -> ResourceHead:
     erasure = bytes(item["z"]["B"]) if "z" in item else b""
     if "g" in item:
         return ResourceHead(mark, erasure, is_gone=True, threads=threads)
-    return ResourceHead(mark, erasure, threads=threads, docs=_read_docs(json.loads(item["s"]["B"])))
+    return ResourceHead(mark, erasure, threads=threads, docs=_decode_docs(json.loads(item["s"]["B"])))
 
 
-def _write_docs(docs: dict[str, Kept]) -> dict[str, list[Any]]:
-    return {slot: [kept.version, kept.body, *([1] if kept.is_elsewhere else [])] for slot, kept in docs.items()}
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The heads of a thread and of its resource, as they were at one moment. For a resource, the thread's is empty."""
+
+    thread: Head
+    resource: ResourceHead
+
+    @property
+    def has_docs_elsewhere(self) -> bool:
+        """Whether documents are to be read beside the heads."""
+        return any(kept.is_elsewhere for docs in (self.thread.docs, self.resource.docs) for kept in docs.values())
 
 
-def _read_docs(written: dict[str, list[Any]]) -> dict[str, Kept]:
-    return {slot: Kept(version, body, bool(rest)) for slot, (version, body, *rest) in written.items()}
+def _encode_docs(docs: dict[str, Kept]) -> dict[str, list[Any]]:
+    written: dict[str, list[Any]] = {}
+    for slot, kept in docs.items():
+        written[slot] = [kept.version, kept.body]
+        if kept.is_elsewhere:
+            written[slot].append(1)
+    return written
+
+
+def _decode_docs(written: dict[str, list[Any]]) -> dict[str, Kept]:
+    # What comes after version and body says that the document is elsewhere.
+    return {slot: Kept(found[0], found[1], len(found) > 2) for slot, found in written.items()}
 
 
 def write_doc(pk: bytes, slot: str, doc: Doc) -> Item:
@@ -272,18 +315,27 @@ class Pack:
     before: int
     """The position of the record before the first, 0 for none: with it, a reader sees that nothing is missing."""
     epoch: str
-    records: list[Stored]
+    records: Sequence[Stored]
 
 
-def write_packs(pk: bytes, epoch: str, before: int, records: Sequence[Stored]) -> Iterator[Item]:
-    """The items of new records, which follow a position."""
-    for group in _groups(records):
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a truncation ends: the position of the newest record that stays, and its pack."""
+
+    position: int
+    pack: Pack | None
+
+
+def write_packs(pk: bytes, pack: Pack) -> Iterator[Item]:
+    """The items of any number of records that follow each other, as packs of PACK and PIECE."""
+    before = pack.before
+    for group in _groups(pack.records):
         data = b"".join(group.data)
         pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
         for number, piece in enumerate(pieces):
             yield {
                 **key(pk, log_sort(group.first, number)),
-                "e": {"S": epoch},
+                "e": {"S": pack.epoch},
                 "f": {"N": str(before)},
                 "k": {"N": str(len(pieces))},
                 "b": {"B": piece},
@@ -350,11 +402,15 @@ def read_packs(items: Iterable[Item]) -> dict[int, Pack]:
     return packs
 
 
-def stored(record: Record, position: int, at: int) -> Stored:
-    """A record in its place."""
-    return Stored(position, at, *record)
+def write_id(pk: bytes, hashed: bytes, place: RecordPlace) -> Item:
+    """The item of a record's id, given by its hash."""
+    return {
+        **key(pk, id_sort(hashed)),
+        "p": {"N": str(place.position)},
+        "d": {"S": place.digest},
+    }
 
 
-def read_place(item: Item) -> Place:
+def read_id(item: Item) -> RecordPlace:
     """Where a record is, as its id's item says it."""
-    return Place(int(item["p"]["N"]), item["d"]["S"])
+    return RecordPlace(int(item["p"]["N"]), item["d"]["S"])

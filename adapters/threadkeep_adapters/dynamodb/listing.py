@@ -8,11 +8,11 @@ from typing import Final
 from threadkeep.port import After, Order, Resource, Thread, ThreadRow
 from threadkeep_adapters.dynamodb import layout
 from threadkeep_adapters.dynamodb.connections import Client, Deadline
-from threadkeep_adapters.dynamodb.layout import HEAD, Head, Item
-from threadkeep_adapters.dynamodb.reading import Torn, partitions, read_docs
+from threadkeep_adapters.dynamodb.layout import HEAD, Head, Item, partitions
+from threadkeep_adapters.dynamodb.reading import Torn, read_docs
 
-TRIES: Final = 3
-"""How often a page is read anew where threads moved in the list while it was read."""
+STRICT_LOOKS: Final = 3
+"""How often a page is read in which every thread has to be where it was found. Later, it may have moved meanwhile."""
 
 
 def threads(
@@ -20,13 +20,13 @@ def threads(
 ) -> list[ThreadRow]:
     """See `Store.threads`."""
     deadline = client.deadline()
-    tries = 0
+    looks = 0
     while True:
-        tries += 1
+        looks += 1
         try:
-            return _page(client, deadline, resource, after, limit, order, slots, is_strict=tries <= TRIES)
+            return _page(client, deadline, resource, after, limit, order, slots, is_strict=looks <= STRICT_LOOKS)
         except Torn:
-            deadline.pause("the threads change faster than they can be listed")
+            deadline.give_way("the threads change faster than they can be listed")
 
 
 def _page(
@@ -40,17 +40,17 @@ def _page(
     *,
     is_strict: bool,
 ) -> list[ThreadRow]:
-    """One try. Where it is not strict, a thread that moved is shown at the place where it was found."""
+    """One look. Where it is not strict, a thread that moved is shown at the place where it was found. Raises Torn."""
     _, pk = partitions(resource)
     letter = b"C" if order == "created" else b"A"
     low, high = letter, letter + b"\xff" * 9
     if after is not None:
         at = min(max(after.at, layout.LEAST_MOMENT), layout.MOST_MOMENT)
-        place = layout.list_sort(order, at, after.thread_id if at == after.at else "")
+        start = layout.list_sort(order, at, after.thread_id if at == after.at else "")
         if order == "created":
-            low = place + b"\0"
+            low = start + b"\0"
         else:
-            high = place
+            high = start
     rows: list[ThreadRow] = []
     shown: set[str] = set()
     for page in client.query(deadline, pk, low, high, forward=order == "created", limit=limit + 1, names="sk"):
@@ -61,7 +61,7 @@ def _page(
         if heads is None:
             return []
         found = [(at, thread_id, heads[thread_id]) for at, thread_id in listed if thread_id in heads]
-        if is_strict and any(at != (head.created if order == "created" else head.active) for at, _, head in found):
+        if is_strict and any(at != _time(head, order) for at, _, head in found):
             raise Torn
         wanted = [
             (
@@ -73,11 +73,17 @@ def _page(
         for (at, thread_id, head), docs in zip(found, read_docs(client, deadline, wanted), strict=True):
             if thread_id not in shown and len(rows) < limit:
                 shown.add(thread_id)
-                created, active = (at, head.active) if order == "created" else (head.created, at)
-                rows.append(ThreadRow(thread_id, head.tail, created, active, docs))
+                row = ThreadRow(thread_id, head.tail, head.created, head.active, docs)
+                # By the time at which it was found; where the look is strict, it has no other.
+                rows.append(row._replace(created=at) if order == "created" else row._replace(active=at))
         if len(rows) == limit:
             break
     return rows
+
+
+def _time(head: Head, order: Order) -> int:
+    """The time by which a list has a thread."""
+    return head.created if order == "created" else head.active
 
 
 def _heads(client: Client, deadline: Deadline, resource: Resource, ids: Sequence[str]) -> dict[str, Head] | None:

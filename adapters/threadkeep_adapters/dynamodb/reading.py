@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from threadkeep.port import Doc, Scope, Stored, Thread, Window
+from threadkeep.port import Doc, Scope, Snapshot, Stored, Window
 from threadkeep_adapters.dynamodb import layout
-from threadkeep_adapters.dynamodb.commit import Cut, Heads
 from threadkeep_adapters.dynamodb.connections import Client, Deadline
-from threadkeep_adapters.dynamodb.layout import HEAD, PACK, Head, Item, Kept, Pack
+from threadkeep_adapters.dynamodb.layout import HEAD, PACK, Cut, Head, Heads, Item, Kept, Pack, RecordPlace
 
 MAX_PAGE: Final = 1000
 """Items that one query is asked for; a page ends at 1 MB in any case."""
@@ -31,19 +30,15 @@ class Part:
     """There is nothing more on that side."""
 
 
-def partitions(scope: Scope) -> tuple[bytes, bytes]:
-    """The partition keys of a scope's thread, or b"" for a resource, and of its resource."""
-    thread = layout.thread_partition(scope.resource_id, scope.thread_id) if isinstance(scope, Thread) else b""
-    return thread, layout.resource_partition(scope.resource_id)
-
-
 def read_heads(client: Client, deadline: Deadline, scope: Scope, *more: Item) -> tuple[Heads, list[Item | None]]:
     """The heads of a thread and its resource as they are at one moment, and other items at the same moment."""
-    pk, resource_pk = partitions(scope)
-    keys = [layout.key(resource_pk, HEAD), *([layout.key(pk, HEAD)] if pk else []), *more]
-    resource, *rest = client.get_at_once(deadline, keys)
-    head = layout.read_head(rest.pop(0)) if pk else Head()
-    return Heads(head, layout.read_resource_head(resource)), rest
+    pk, resource_pk = layout.partitions(scope)
+    if not pk:
+        resource, *rest = client.get_at_once(deadline, [layout.key(resource_pk, HEAD), *more])
+        return Heads(Head(), layout.read_resource_head(resource)), rest
+    keys = [layout.key(resource_pk, HEAD), layout.key(pk, HEAD), *more]
+    resource, thread, *rest = client.get_at_once(deadline, keys)
+    return Heads(layout.read_head(thread), layout.read_resource_head(resource)), rest
 
 
 def read_part(
@@ -77,12 +72,18 @@ def read_part(
         packs |= whole
         left = [item for item in left if layout.read_log_sort(item) not in whole]
         for pack in whole.values():
-            for record in pack.records:
-                is_beyond = anchor is not None and (record.position >= anchor) != forward
-                found += not is_beyond and (is_live is None or is_live(record.position))
+            beside = [one.position for one in pack.records if _is_on_side(one.position, anchor, forward=forward)]
+            found += len(beside if is_live is None else [position for position in beside if is_live(position)])
         if found >= count:
             return Part(packs, False)
     return Part(packs, True)
+
+
+def _is_on_side(position: int, anchor: int | None, *, forward: bool) -> bool:
+    """Whether a position is on a side of an anchor; the anchor itself is on the side after it."""
+    if anchor is None:
+        return True
+    return position >= anchor if forward else position < anchor
 
 
 def select(head: Head, window: Window, below: Part | None, above: Part | None) -> list[Stored]:
@@ -111,12 +112,13 @@ def select(head: Head, window: Window, below: Part | None, above: Part | None) -
     if (above is None or above.is_all) and last != head.position:
         raise Torn
     records = [record for group in live for record in group]
-    cut = len(records) if anchor is None else sum(record.position < anchor for record in records)
-    if below is not None and not below.is_all and cut < window.before:
+    before = [record for record in records if _is_on_side(record.position, anchor, forward=False)]
+    after = records[len(before) :]
+    if below is not None and not below.is_all and len(before) < window.before:
         raise Torn
-    if above is not None and not above.is_all and len(records) - cut < window.after:
+    if above is not None and not above.is_all and len(after) < window.after:
         raise Torn
-    return records[max(0, cut - window.before) : cut + window.after]
+    return [*before[max(0, len(before) - window.before) :], *after[: window.after]]
 
 
 def _check_beginning(pack: Pack, below: Part | None, anchor: int | None) -> None:
@@ -170,22 +172,11 @@ def _doc(pk: bytes, slot: str, kept: Kept, items: Mapping[tuple[bytes, bytes], I
     return Doc(kept.version, bytes(item["b"]["B"]).decode())
 
 
-def find_ids(client: Client, deadline: Deadline, pk: bytes, ids: Sequence[str]) -> dict[str, layout.Place]:
+def find_ids(client: Client, deadline: Deadline, pk: bytes, ids: Sequence[str]) -> dict[str, RecordPlace]:
     """Where records of these ids are, or were."""
     hashed = {layout.id_sort(layout.id_hash(one)): one for one in ids}
     found = client.get_each(deadline, [layout.key(pk, sort) for sort in hashed])
-    return {hashed[bytes(item["sk"]["B"])]: layout.read_place(item) for item in found}
-
-
-def id_key(pk: bytes, record_id: str) -> Item:
-    """The key of a record's id."""
-    return layout.key(pk, layout.id_sort(layout.id_hash(record_id)))
-
-
-def place_of(head: Head, record_id: str, item: Item | None) -> layout.Place | None:
-    """Where a record of a thread is, given its id's item, or None where it is not in the thread."""
-    place = head.pending.get(layout.id_hash(record_id)) or (layout.read_place(item) if item else None)
-    return place if place is not None and head.is_live(place.position) else None
+    return {hashed[bytes(item["sk"]["B"])]: layout.read_id(item) for item in found}
 
 
 def _position(window: Window) -> int | None:
@@ -213,3 +204,34 @@ def read_window(
         count = max(1, window.after)
         above = read_part(client, deadline, pk, anchor, count, forward=True, is_live=head.is_live)
     return select(head, window, below, above)
+
+
+def read_snapshot(
+    client: Client, deadline: Deadline, scope: Scope, heads: Heads, window: Window, ahead: Part | None
+) -> Snapshot:
+    """What `Store.load` answers on heads that were read, with a window as in `read_window`. Raises Torn."""
+    head, resource = heads.thread, heads.resource
+    if resource.is_gone:
+        return Snapshot()
+    pk, resource_pk = layout.partitions(scope)
+    records = read_window(client, deadline, pk, head, window, ahead) if head.epoch else []
+    docs, resource_docs = read_docs(client, deadline, [(pk, head.docs), (resource_pk, resource.docs)])
+    if not head.epoch:
+        return Snapshot(resource_docs=resource_docs)
+    return Snapshot(head.tail, head.created, head.active, records, docs, resource_docs)
+
+
+def load(client: Client, deadline: Deadline, scope: Scope, window: Window) -> tuple[Heads, Snapshot]:
+    """See `Store.load`; with the heads that it was read on."""
+    pk, _ = layout.partitions(scope)
+    while True:
+        try:
+            if not pk or not isinstance(window.anchor, str):
+                heads, _ = read_heads(client, deadline, scope)
+                return heads, read_snapshot(client, deadline, scope, heads, window, None)
+            heads, (item,) = read_heads(client, deadline, scope, layout.id_key(pk, window.anchor))
+            place = heads.thread.place_of(window.anchor, None if item is None else layout.read_id(item))
+            found = Window() if place is None else window._replace(anchor=place.position)
+            return heads, read_snapshot(client, deadline, scope, heads, found, None)
+        except Torn:
+            deadline.give_way("the thread changes faster than it can be read")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
@@ -25,7 +24,7 @@ def prepare(client: Client) -> None:
     """Make the table and its schema item where there are none. Raises as `Store.open`."""
     deadline = client.deadline()
     try:
-        version = _schema(client)
+        version = read_version(client)
     except ClientError as error:
         if code_of(error) == "ResourceNotFoundException":
             _make(client)
@@ -34,9 +33,9 @@ def prepare(client: Client) -> None:
             raise
         else:
             raise
-        version = _schema(client)
+        version = read_version(client)
     if version is None:
-        if client.read(deadline, "scan", ConsistentRead=True, Limit=1)["Items"] and _schema(client) is None:
+        if client.read(deadline, "scan", ConsistentRead=True, Limit=1)["Items"] and read_version(client) is None:
             raise StoreDamaged(
                 f"the table {client.place.table} holds items of another program; name another table in the URL"
             )
@@ -52,35 +51,12 @@ def prepare(client: Client) -> None:
         except ClientError as error:
             if code_of(error) != "ConditionalCheckFailedException":
                 raise
-        version = _schema(client)
+        version = read_version(client)
     if version is not None and version > SCHEMA:
         raise StoreTooNew(version, SCHEMA)
 
 
-def exists(client: Client) -> bool:
-    """Whether there is a store. Raises what botocore raises."""
-    try:
-        return _schema(client) is not None
-    except ClientError as error:
-        if code_of(error) in ("ResourceNotFoundException", "ValidationException"):
-            return False
-        raise
-
-
-def scan(client: Client) -> Iterator[bytes]:
-    """Every item of the table, each as its attributes' values."""
-    given: dict[str, Any] = {"ConsistentRead": True}
-    while True:
-        page = client.read(client.deadline(), "scan", **given)
-        for item in page["Items"]:
-            values = [next(iter(value.values())) for value in item.values()]
-            yield b"\n".join(value if isinstance(value, bytes) else str(value).encode() for value in values)
-        if "LastEvaluatedKey" not in page:
-            return
-        given["ExclusiveStartKey"] = page["LastEvaluatedKey"]
-
-
-def _schema(client: Client) -> int | None:
+def read_version(client: Client) -> int | None:
     """The version that the schema item names; None where there is no such item."""
     item = client.read(client.deadline(), "get_item", Key=SCHEMA_KEY, ConsistentRead=True).get("Item")
     if item is None:

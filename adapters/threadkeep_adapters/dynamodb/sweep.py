@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from threadkeep.port import Resource, Scope, Thread
 from threadkeep_adapters.dynamodb import layout
-from threadkeep_adapters.dynamodb.commit import ACTIONS, Action, Heads, delete_item, plan_dead
 from threadkeep_adapters.dynamodb.connections import Client, Deadline
 from threadkeep_adapters.dynamodb.errors import Cancelled
-from threadkeep_adapters.dynamodb.layout import HEAD, Head, Item, ResourceHead
-from threadkeep_adapters.dynamodb.reading import partitions, read_heads
+from threadkeep_adapters.dynamodb.layout import HEAD, Head, Heads, Item, ResourceHead, partitions
+from threadkeep_adapters.dynamodb.reading import read_heads
+from threadkeep_adapters.dynamodb.transaction import ACTIONS, Action, delete_item, write_swept
 
 BYTES: Final = 3_500_000
 """Of items in one transaction, at most; DynamoDB allows 4 MB.
@@ -29,16 +29,14 @@ BYTES: Final = 3_500_000
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 """
 
-RANGES: Final = 20
-"""Ranges of dropped positions in a head, at most, before they are swept."""
-
 _OVERHEAD: Final = 1500
 """Bytes of an item beside its body, at most."""
 
 FREEZE: Final = 10
 """Threads that are frozen in one transaction: their heads may have 400 KB each, and DynamoDB allows 4 MB."""
 
-_TRIES: Final = 5
+HEAD_LOOKS: Final = 5
+"""How often a head is looked at that others change, to have it forget what was swept; then it is left to the next."""
 
 
 def remove_thread(client: Client, deadline: Deadline, scope: Thread, erasure: bytes | None = None) -> None:
@@ -51,14 +49,17 @@ def remove_thread(client: Client, deadline: Deadline, scope: Thread, erasure: by
         heads, _ = read_heads(client, deadline, scope)
         head = heads.thread
         if head.is_gone:
-            return sweep_thread(client, deadline, scope, head.mark)
-        if not head.mark or erasure not in (None, head.frozen):
-            return None
+            sweep_thread(client, deadline, scope, head.mark)
+            return
+        if not head.mark:
+            return
+        if erasure is not None and erasure != head.frozen:
+            return
         around = [*_unlisted(scope, head), *_uncounted(scope, heads.resource)]
         keys = _first_keys(client, deadline, pk, ACTIONS - 1 - len(around))
         mark = layout.new_mark()
         if keys is not None:
-            actions = [_delete_head(pk, head.mark), *around, *map(delete_item, keys)]
+            actions = [_delete_head(pk, head.mark), *around, *(delete_item(one) for one in keys)]
         else:
             put = {"Item": Head(mark, is_gone=True).write(pk), **_if_mark(head.mark)}
             note = {"Item": layout.key(resource_pk, layout.gone_sort(pk))}
@@ -66,9 +67,11 @@ def remove_thread(client: Client, deadline: Deadline, scope: Thread, erasure: by
         try:
             client.transact(deadline, actions)
         except Cancelled:
-            deadline.pause("others are changing the thread")
+            deadline.give_way("others are changing the thread")
             continue
-        return sweep_thread(client, deadline, scope, mark) if keys is None else None
+        if keys is None:
+            sweep_thread(client, deadline, scope, mark)
+        return
 
 
 def sweep_thread(client: Client, deadline: Deadline, scope: Scope, mark: bytes) -> None:
@@ -88,7 +91,7 @@ def remove_resource(client: Client, deadline: Deadline, resource: Resource) -> N
         if not found.erasure:
             set_token = "SET m = :new, z = :new"
             if not _change_resource(client, deadline, pk, found.mark, set_token, {":new": {"B": erasure}}):
-                deadline.pause("others are changing the resource")
+                deadline.give_way("others are changing the resource")
                 continue
         finish_erasure(client, deadline, resource, erasure)
         break
@@ -96,7 +99,8 @@ def remove_resource(client: Client, deadline: Deadline, resource: Resource) -> N
         for item in page:
             note = {"pk": {"B": pk}, "sk": item["sk"]}
             left = bytes(item["sk"]["B"])[len(layout.GONE) :]
-            for head in map(layout.read_head, client.get_each(deadline, [layout.key(left, HEAD)])):
+            for found_head in client.get_each(deadline, [layout.key(left, HEAD)]):
+                head = layout.read_head(found_head)
                 if head.is_gone:
                     sweep_partition(client, client.deadline(), left, head.mark, delete_item(note))
 
@@ -192,7 +196,7 @@ def sweep_partition(client: Client, deadline: Deadline, pk: bytes, mark: bytes, 
         return  # somebody else has removed it meanwhile
 
 
-def sweep_dropped(client: Client, deadline: Deadline, scope: Thread, heads: Heads) -> Heads:
+def sweep_dropped(client: Client, deadline: Deadline, scope: Scope, heads: Heads) -> Heads:
     """Remove what truncations have left of a thread. The heads afterwards, as far as they are known."""
     pk, _ = partitions(scope)
     head = heads.thread
@@ -214,13 +218,13 @@ def sweep_dropped(client: Client, deadline: Deadline, scope: Thread, heads: Head
             # They are of one page of a query, of 1 MB, and the beginning of a record, so that size is no concern.
             if not _do_while(client, deadline, check, actions):
                 return heads
-    for _ in range(_TRIES):
-        plan = plan_dead(scope, heads, head.dead)
-        if plan is None:
+    for _ in range(HEAD_LOOKS):
+        forgetting = write_swept(scope, heads, head.dead)
+        if forgetting is None:
             return heads
         try:
-            client.transact(deadline, plan.actions)
-            return plan.heads
+            client.transact(deadline, forgetting.actions)
+            return forgetting.heads
         except Cancelled:
             heads = read_heads(client, deadline, scope)[0]
     return heads
@@ -243,8 +247,7 @@ def _do_while(client: Client, deadline: Deadline, check: dict[str, Any], actions
 
 
 def _delete_id(pk: bytes, record_id: str, position: int) -> Action:
-    key = layout.key(pk, layout.id_sort(layout.id_hash(record_id)))
-    return delete_item(key, "attribute_not_exists(pk) OR p = :p", p={"N": str(position)})
+    return delete_item(layout.id_key(pk, record_id), "attribute_not_exists(pk) OR p = :p", p={"N": str(position)})
 
 
 def _if_mark(mark: bytes) -> dict[str, Any]:
@@ -258,8 +261,8 @@ def _delete_head(pk: bytes, mark: bytes) -> Action:
 def _unlisted(scope: Thread, head: Head) -> list[Action]:
     _, pk = partitions(scope)
     return [
-        delete_item(layout.key(pk, layout.list_sort("created", head.created, scope.thread_id))),
-        delete_item(layout.key(pk, layout.list_sort("active", head.active, scope.thread_id))),
+        delete_item(layout.list_key(pk, "created", head.created, scope.thread_id)),
+        delete_item(layout.list_key(pk, "active", head.active, scope.thread_id)),
     ]
 
 
@@ -283,10 +286,8 @@ def _keys(client: Client, deadline: Deadline, pk: bytes) -> Iterator[tuple[Item,
     for page in client.query(deadline, pk, b"\x00", b"\xff", names="pk, sk, z"):
         for item in page:
             if bytes(item["sk"]["B"]) != HEAD and not bytes(item["sk"]["B"]).startswith(layout.GONE):
-                yield (
-                    {"pk": item["pk"], "sk": item["sk"]},
-                    int(item["z"]["N"]) + _OVERHEAD if "z" in item else _OVERHEAD,
-                )
+                body = int(item["z"]["N"]) if "z" in item else 0
+                yield {"pk": item["pk"], "sk": item["sk"]}, body + _OVERHEAD
 
 
 def _first_keys(client: Client, deadline: Deadline, pk: bytes, most: int) -> list[Item] | None:
