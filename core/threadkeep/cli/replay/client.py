@@ -13,7 +13,7 @@ from threadkeep.agent import Agent, Committed
 from threadkeep.cli.replay.compare import difference
 from threadkeep.cli.replay.recordings import Recording, Turn
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable, ThreadkeepError
-from threadkeep.formats.openai import from_openai
+from threadkeep.formats import from_openai
 from threadkeep.handles import Memory
 from threadkeep.messages import Message
 from threadkeep.models import ModelRequest, ScriptedModel, Tool, ToolContext

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from threadkeep.errors import ThreadkeepError
-from threadkeep.formats.openai import from_openai
+from threadkeep.formats import from_openai
 from threadkeep.messages import Message, ToolCallPart
 
 _REPLIES: Final = ("assistant", "tool", "function")
