@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from threadkeep.agent import Agent as Agent
     from threadkeep.errors import ThreadkeepError as ThreadkeepError
-    from threadkeep.handles.memory import Memory as Memory
-    from threadkeep.handles.memory import ResourceHandle as ResourceHandle
-    from threadkeep.handles.thread import ThreadHandle as ThreadHandle
-    from threadkeep.messages.model import Message as Message
-    from threadkeep.port.registry import open_store as open_store
+    from threadkeep.handles import Memory as Memory
+    from threadkeep.handles import ResourceHandle as ResourceHandle
+    from threadkeep.handles import ThreadHandle as ThreadHandle
+    from threadkeep.messages import Message as Message
+    from threadkeep.port import open_store as open_store
 
 _HOMES = {
     "Agent": "threadkeep.agent",
-    "Memory": "threadkeep.handles.memory",
+    "Memory": "threadkeep.handles",
     "Message": "threadkeep.messages",
-    "ResourceHandle": "threadkeep.handles.memory",
-    "ThreadHandle": "threadkeep.handles.thread",
+    "ResourceHandle": "threadkeep.handles",
+    "ThreadHandle": "threadkeep.handles",
     "ThreadkeepError": "threadkeep.errors",
-    "open_store": "threadkeep.port.registry",
+    "open_store": "threadkeep.port",
 }
 
 __all__ = [

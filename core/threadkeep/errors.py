@@ -229,7 +229,7 @@ class ThreadExists(Conflict):
         self.thread_id = thread_id
 
     def __str__(self) -> str:
-        return f"thread {self.thread_id!r} exists; use get_or_create, or another id"
+        return f"thread {self.thread_id!r} exists; use get_or_create_thread, or another id"
 
 
 class Diverged(Conflict):

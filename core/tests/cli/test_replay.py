@@ -216,7 +216,7 @@ def test_a_worker_process_that_dies_is_an_error_that_says_what_to_do(
     (plugin / "deadly.py").write_text(
         "import multiprocessing, os\n"
         "from threadkeep.port.hooks import hookimpl\n"
-        "from threadkeep_adapters.sql import sqlite\n"
+        "from threadkeep_adapters.sqlite import store as sqlite\n"
         "@hookimpl\n"
         "def open_store(url):\n"
         "    if multiprocessing.parent_process() is not None:\n"

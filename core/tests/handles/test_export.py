@@ -10,7 +10,7 @@ import pytest
 
 from threadkeep import Memory, Message
 from threadkeep.errors import ThreadNotFound
-from threadkeep.handles.thread import HISTORY_PAGE
+from threadkeep.handles.reading import HISTORY_PAGE
 from threadkeep.messages import parse_message
 
 Use = Callable[[Callable[[Memory], Awaitable[None]]], None]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from threadkeep import Memory, Message, ThreadHandle
 from threadkeep.errors import InvalidId, InvalidInput, MessageNotFound, ThreadNotFound
-from threadkeep.handles.thread import HISTORY_PAGE
+from threadkeep.handles.reading import HISTORY_PAGE
 from threadkeep.messages import ToolCallPart, ToolResultPart, pair_safe
 from threadkeep.port import Tail
 

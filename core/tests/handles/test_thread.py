@@ -75,7 +75,7 @@ def test_creating_what_is_there_raises_and_changes_nothing(use: Use) -> None:
         ann = memory.resource("ann")
         await ann.create_thread("t", title="first")
         before = await ann.thread("t").info()
-        with pytest.raises(ThreadExists, match="thread 't' exists; use get_or_create"):
+        with pytest.raises(ThreadExists, match="thread 't' exists; use get_or_create_thread, or another id"):
             await ann.create_thread("t", title="second")
         assert await ann.thread("t").info() == before
         await memory.resource("bob").create_thread("t", title="bob's")

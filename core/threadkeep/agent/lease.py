@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from threadkeep.errors import OutcomeUnknown, RunLost, StoreDamaged, StoreError, TailMoved, VersionMoved
-from threadkeep.handles.memory import Memory
+from threadkeep.handles.access import Access
 from threadkeep.port.canonical import canonical_json
 from threadkeep.port.ids import new_id
 from threadkeep.port.store import Changes, Put, Receipt, Record, Snapshot, Tail, Thread, Window
@@ -94,11 +94,11 @@ class Lease:
     is read from the run's document and the records.
     """
 
-    def __init__(self, memory: Memory, scope: Thread, agent: str, seconds: float, *, exclusive: bool) -> None:
+    def __init__(self, access: Access, scope: Thread, agent: str, seconds: float, *, exclusive: bool) -> None:
         self.run = new_id()
         self.exclusive = exclusive
         self.seconds = seconds
-        self._memory = memory
+        self._access = access
         self._scope = scope
         self._agent = agent
         self._lock = asyncio.Lock()
@@ -164,7 +164,7 @@ class Lease:
         for pause in (*PAUSES, None):
             self._cut = commit
             try:
-                receipt = await self._memory.store.commit(self._scope, self._changes(commit))
+                receipt = await self._access.store.commit(self._scope, self._changes(commit))
             except (TailMoved, VersionMoved) as error:
                 self._cut = None
                 found = await self._look(commit, error, unsure=unsure)
@@ -190,7 +190,7 @@ class Lease:
         if self.exclusive:
             puts = (Put(RUN, commit.record.body(), self._version), *puts)
         return Changes(
-            at=self._memory.now(),
+            at=self._access.now(),
             epoch=new_id(),
             append=commit.records,
             puts=puts,
@@ -206,7 +206,7 @@ class Lease:
             raise error
         records = commit.records
         anchor = records[0].id if records else None
-        snapshot = await self._memory.store.load(self._scope, Window(anchor, after=len(records)))
+        snapshot = await self._access.store.load(self._scope, Window(anchor, after=len(records)))
         if self.exclusive:
             now = read_run(snapshot)
             mine = now is not None and now.run == self.run
@@ -270,13 +270,13 @@ class Lease:
     async def _beat(self, record: RunRecord) -> None:
         body = record.body()
         changes = Changes(
-            at=self._memory.now(), epoch=new_id(), puts=(Put(RUN, body, self._version),), if_epoch=self._epoch
+            at=self._access.now(), epoch=new_id(), puts=(Put(RUN, body, self._version),), if_epoch=self._epoch
         )
         try:
-            await self._memory.store.commit(self._scope, changes)
+            await self._access.store.commit(self._scope, changes)
             self._version += 1
         except VersionMoved:
-            snapshot = await self._memory.store.load(self._scope, Window())
+            snapshot = await self._access.store.load(self._scope, Window())
             now = read_run(snapshot)
             if now is None or now.run != self.run:
                 raise

@@ -11,7 +11,7 @@ from threadkeep.agent.plan import Plan, fork_id, plan_request
 from threadkeep.agent.state import RunState, placed
 from threadkeep.agent.turn import TURN_MESSAGES, Turn, retold
 from threadkeep.errors import TailMoved, ThreadExists, VersionMoved
-from threadkeep.handles.thread import ALL
+from threadkeep.handles.arguments import ALL
 from threadkeep.messages.codec import batches, decode, encode
 from threadkeep.messages.model import Message
 from threadkeep.port.store import MISSING, Snapshot, Window
@@ -80,7 +80,7 @@ class Receiver:
             last = ALL
         elif state.request.answers:
             last = max(last, TURN_MESSAGES)
-        return await state.memory.store.load(state.scope, Window(before=last))
+        return await state.access.store.load(state.scope, Window(before=last))
 
     async def _fork(self, plan: Plan) -> Forked:
         """Go on in a new thread with the messages that the client's history and the stored one share."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from threadkeep.handles.memory import Admin, Memory, ResourceHandle
+from threadkeep.handles.admin import Admin
+from threadkeep.handles.memory import Memory
+from threadkeep.handles.resource import ResourceHandle
 from threadkeep.handles.thread import ThreadHandle
 from threadkeep.handles.views import Page, ThreadInfo, ThreadSnapshot
 from threadkeep.handles.working_memory import MemoryScope, WorkingMemoryHandle

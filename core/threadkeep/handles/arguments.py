@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from threadkeep.errors import InvalidContent, InvalidInput
 from threadkeep.port.checks import MAX_COUNT, MAX_POSITION, is_int
@@ -12,10 +12,13 @@ from threadkeep.port.ids import check_id
 from threadkeep.port.limits import Limits
 from threadkeep.port.store import Tail
 
+ALL: Final = MAX_COUNT - 1
+"""More records than a thread has, and room in a window for the anchor's own."""
+
 
 def check_count(name: str, count: object) -> int:
-    """A number of messages, or InvalidInput. One less than MAX_COUNT leaves room for an anchor's own record."""
-    if not isinstance(count, int) or not is_int(count, 0, MAX_COUNT - 1):
+    """A number of messages, or InvalidInput."""
+    if not isinstance(count, int) or not is_int(count, 0, ALL):
         raise InvalidInput(f"{name} is a count from 0 up, not {count!r}")
     return count
 

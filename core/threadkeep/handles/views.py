@@ -83,7 +83,9 @@ class Info(NamedTuple):
 def read_info(docs: Mapping[str, Doc]) -> Info:
     """A thread's info document; an empty one at version 0 where none was put."""
     doc = docs.get(INFO)
-    return Info(doc.version, json.loads(doc.body)) if doc and doc.body else Info(doc.version if doc else 0, {})
+    if doc is None:
+        return Info(0, {})
+    return Info(doc.version, {} if doc.body is None else json.loads(doc.body))
 
 
 _SILENT: Final[Mapping[str, Any]] = {"title": None, "metadata": {}, "archived": False, "incomplete": False}
@@ -99,7 +101,8 @@ def write_info(limits: Limits, body: Mapping[str, Any]) -> str:
         canonical_json(title, "title")
         check_size("title_bytes", title, limits, "the title")
     check_size("metadata_bytes", canonical_json(metadata, "metadata"), limits, "the metadata")
-    return canonical_json({name: value for name, value in body.items() if value != _SILENT.get(name, ...)}, "info")
+    kept = {name: value for name, value in body.items() if name not in _SILENT or value != _SILENT[name]}
+    return canonical_json(kept, "info")
 
 
 def read_memory(docs: Mapping[str, Doc]) -> WorkingMemory:

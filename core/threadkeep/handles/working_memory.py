@@ -6,23 +6,21 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from threadkeep.errors import InvalidContent, ReadOnly, TailMoved, ThreadNotFound, VersionMoved
+from threadkeep.handles.access import Access
 from threadkeep.handles.views import WORKING_MEMORY, WorkingMemory, read_memory
 from threadkeep.port.canonical import canonical_json
 from threadkeep.port.ids import new_id
 from threadkeep.port.store import Changes, Put, Resource, Scope, Thread, Window
 
-if TYPE_CHECKING:
-    from threadkeep.handles.memory import Memory
-
 MemoryScope: TypeAlias = Literal["thread", "resource"]
 """Whose working memory: the thread's own, or the one that all threads of the resource share."""
 
-MAX_ATTEMPTS: Final = 1000
-"""How often an update is tried anew. Each failure means that another writer got through, so this bounds a wait
-that would otherwise end only with the competition."""
+LOST_RACES: Final = 1000
+"""How many races an update may lose. Each one means that another writer got through, so this bounds a wait that would
+otherwise end only with the competition."""
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -42,9 +40,9 @@ class WorkingMemoryHandle:
     """The working memory of one scope. Taken from a resource or thread handle, never made by hand."""
 
     def __init__(
-        self, memory: Memory, scope: Scope, *, read_only: bool, during: tuple[Thread, str] | None = None
+        self, access: Access, scope: Scope, *, read_only: bool, during: tuple[Thread, str] | None = None
     ) -> None:
-        self._memory = memory
+        self._access = access
         self._scope = scope
         self._read_only = read_only
         self._during = during
@@ -91,7 +89,7 @@ class WorkingMemoryHandle:
         """
         if self._read_only:
             raise ReadOnly("update")
-        for attempt in range(MAX_ATTEMPTS):
+        for lost in range(LOST_RACES):
             now, epoch = await self._load()
             value = change(now)
             if value is None:
@@ -101,15 +99,15 @@ class WorkingMemoryHandle:
             try:
                 return await self._write("update", value, now.version, epoch)
             except (VersionMoved, TailMoved):
-                if attempt == MAX_ATTEMPTS - 1:
+                if lost == LOST_RACES - 1:
                     raise
                 # Losers that come back in step would lose again together.
-                await asyncio.sleep(random.uniform(0, 0.001 * min(attempt, 20)))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                await asyncio.sleep(random.uniform(0, 0.001 * min(lost, 20)))
+        raise AssertionError("unreachable: the last race is won, or its loss is raised")
 
     async def _load(self) -> tuple[WorkingMemory, str | None]:
         thread, epoch = self._during or (self._scope, None)
-        snapshot = await self._memory.store.load(thread, Window())
+        snapshot = await self._access.store.load(thread, Window())
         if isinstance(thread, Thread) and (
             snapshot.tail.epoch != epoch if self._during else self._read_only and not snapshot.tail.epoch
         ):
@@ -123,15 +121,16 @@ class WorkingMemoryHandle:
             raise ReadOnly(verb)
         put = Put(WORKING_MEMORY, None if value is None else canonical_json(value, "working memory"), if_version)
         thread, epoch = self._during or (self._scope, if_epoch)
-        changes = Changes(at=self._memory.now(), puts=(put,))
+        changes = Changes(at=self._access.now(), puts=(put,))
         if isinstance(thread, Thread):
             changes = replace(changes, epoch=new_id(), if_epoch=epoch)
         if thread != self._scope and isinstance(self._scope, Resource):
             changes = replace(changes, puts=(), resource_puts=(put,))
         try:
-            receipt = await self._memory.store.commit(thread, changes)
+            receipt = await self._access.store.commit(thread, changes)
         except TailMoved:
             if self._during is None:
                 raise
             raise ThreadNotFound(self._during[0].thread_id) from None
-        return WorkingMemory(version=[*receipt.versions, *receipt.resource_versions][0], value=value)
+        version = receipt.versions[0] if changes.puts else receipt.resource_versions[0]
+        return WorkingMemory(version=version, value=value)
