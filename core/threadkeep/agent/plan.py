@@ -15,7 +15,7 @@ from threadkeep.agent.turn import TURN, Turn, find_turn
 from threadkeep.errors import CallNotPending, Diverged, MessageConflict
 from threadkeep.messages.codec import dump
 from threadkeep.messages.model import Message
-from threadkeep.messages.reconcile import Ids, Reconciled, reconcile, stored_beside, unused_ids
+from threadkeep.messages.reconcile import Ids, Reconciled, reconcile_histories, stored_beside, unused_ids
 from threadkeep.models.tools import Tool
 from threadkeep.port.canonical import sorted_json
 from threadkeep.port.ids import new_id
@@ -101,7 +101,7 @@ def _of_history(request: Request, ids: Ids, stored: list[Message]) -> Plan:
     """The request brings the whole conversation, as the client has it."""
     incoming = request.given
     try:
-        found = reconcile(stored, incoming, ids)
+        found = reconcile_histories(stored, incoming, ids)
     except Diverged as error:
         return _diverged(request, ids, stored, error)
     kept = stored[: len(stored) - 1] if found.grown is not None else stored
