@@ -94,7 +94,8 @@ class ChatSpan:
     def answered(self, message: Message) -> None:
         """Tell the whole message."""
         usage = message.metadata.get("usage")
-        for name, count in usage.items() if isinstance(usage, dict) else ():
+        counts = usage if isinstance(usage, dict) else {}
+        for name, count in counts.items():
             if name in _USAGE and isinstance(count, int):
                 self._totals[name] = self._totals.get(name, 0) + count
                 if self._span is not None:

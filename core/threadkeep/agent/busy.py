@@ -12,7 +12,6 @@ import json
 import random
 import time
 from collections import OrderedDict
-from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -107,16 +106,22 @@ class Entrance:
     def leaving(self, snapshot: Snapshot) -> tuple[Put, ...]:
         """What the commit that takes the thread has to put, so that this run no longer waits."""
         waiting = read_queue(snapshot)
-        if not any(ticket.token == self._ticket.token for ticket in waiting):
+        if not self._is_in(waiting):
             return ()
-        return (self._put(snapshot, [ticket for ticket in waiting if ticket.token != self._ticket.token]),)
+        return (self._put(snapshot, self._without_own(waiting)),)
+
+    def _is_in(self, waiting: list[Ticket]) -> bool:
+        return any(ticket.token == self._ticket.token for ticket in waiting)
+
+    def _without_own(self, waiting: list[Ticket]) -> list[Ticket]:
+        return [ticket for ticket in waiting if ticket.token != self._ticket.token]
 
     async def wait(self, snapshot: Snapshot) -> None:
         """Wait until the thread looks free. Raises ThreadBusy, with nothing written, where waiting is not wanted."""
         pause = SHORTEST_LOOK
         while not self.is_free(snapshot):
             waiting = read_queue(snapshot)
-            mine = any(ticket.token == self._ticket.token for ticket in waiting)
+            mine = self._is_in(waiting)
             if not await self._drop_dead(snapshot, waiting):
                 if self._reject or (not mine and len(waiting) >= MAX_WAITING):
                     run = read_run(snapshot)
@@ -145,8 +150,9 @@ class Entrance:
         """Give up waiting."""
         while self._waiting:
             snapshot = await self._access.store.load(self._scope, Window())
-            left = [ticket for ticket in read_queue(snapshot) if ticket.token != self._ticket.token]
-            self._waiting = len(left) < len(read_queue(snapshot)) and not await self._commit(snapshot, left)
+            waiting = read_queue(snapshot)
+            if not self._is_in(waiting) or await self._commit(snapshot, self._without_own(waiting)):
+                self._waiting = False
 
     def entered(self) -> None:
         """The thread was taken by a commit with what `leaving` gave."""
@@ -161,16 +167,16 @@ class Entrance:
             if_epoch=snapshot.tail.epoch,
             seen=snapshot.tail,
         )
-        with suppress(TailMoved, VersionMoved):
-            try:
-                await self._access.store.commit(self._scope, changes)
-            except StoreError as error:
-                if not error.retryable:
-                    raise
-                await asyncio.sleep(SHORTEST_LOOK)
-                return False
-            return True
-        return False
+        try:
+            await self._access.store.commit(self._scope, changes)
+        except (TailMoved, VersionMoved):
+            return False
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(SHORTEST_LOOK)
+            return False
+        return True
 
     def _put(self, snapshot: Snapshot, waiting: list[Ticket]) -> Put:
         body = canonical_json([[*ticket] for ticket in waiting], "the queue of a thread's runs") if waiting else None

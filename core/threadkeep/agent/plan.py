@@ -172,12 +172,16 @@ def _of_answers(request: Request, loaded: list[Message], tail: Tail, tools: Mapp
         stored = known.get(message.id)
         if stored is not None and stored not in (marked, message):
             raise MessageConflict(message.id)
-        for result in message.tool_results if stored is None else ():
+        if stored is not None:
+            given.append(stored)
+            continue
+        for result in message.tool_results:
             if result.tool_call_id not in waiting:
                 raise CallNotPending(result.tool_call_id, tuple(sorted(waiting)))
-        given.append(stored or marked)
+        given.append(marked)
     append = [message for message in given if message.id not in known]
     answered = [message for message in turn.said if any(part.tool_call_id in wanted for part in message.tool_results)]
+    # What is not stored yet has no position, and comes after all that has.
     last = max([callers[-1], *answered, *given], key=lambda message: message.position or tail.position + 1)
     return Plan(given, append, loaded, turn.anchor.id, last.id)
 

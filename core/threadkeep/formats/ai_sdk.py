@@ -115,8 +115,10 @@ def approvals_from_ui(ui_messages: Iterable[Mapping[str, Any]]) -> list[Approval
     if not messages:
         return []
     fields, forms = _read(messages[-1])
+    if fields["role"] != "assistant":
+        return []
     answers = []
-    for form in forms if fields["role"] == "assistant" else ():
+    for form in forms:
         match form:
             case {
                 "toolCallId": str(call_id),
@@ -329,9 +331,9 @@ def _home(steps: Sequence[list[Part]], part: Part) -> list[Part]:
     """The step that a part is shown in: of a result, the newest one that called and has no answer to it yet."""
     if isinstance(part, ToolResultPart):
         for step in reversed(steps):
-            called = sum(isinstance(p, ToolCallPart) and p.tool_call_id == part.tool_call_id for p in step)
-            told = sum(isinstance(p, ToolResultPart) and p.tool_call_id == part.tool_call_id for p in step)
-            if called > told:
+            calls = [each.tool_call_id for each in step if isinstance(each, ToolCallPart)]
+            answered = [each.tool_call_id for each in step if isinstance(each, ToolResultPart)]
+            if calls.count(part.tool_call_id) > answered.count(part.tool_call_id):
                 return step
     return steps[-1]
 

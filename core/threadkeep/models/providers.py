@@ -224,7 +224,9 @@ def _told(error: Exception) -> str:
             words = str(body or error)
     status = getattr(error, "status_code", None)
     words = " ".join(words.split())[:_SHOWN]
-    return f"HTTP {status}: {words}" if status is not None else words or type(error).__name__
+    if status is not None:
+        return f"HTTP {status}: {words}"
+    return words or type(error).__name__
 
 
 def _redacted(text: str, secrets: tuple[str, ...]) -> str:
