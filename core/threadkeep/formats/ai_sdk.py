@@ -212,7 +212,8 @@ def _import_tool(form: dict[str, Any]) -> Iterator[Part]:
     elif isinstance(given := rest.pop("input"), dict):
         arguments = given
     else:
-        arguments, written["input"] = canonical_json(given, "input"), "value"
+        arguments = canonical_json(given, "input")
+        written["input"] = "value"
     output = rest.pop("output") if state == "output-available" else None
     text = rest.pop("errorText") if state == "output-error" else None
     # What still changes is no result yet.
