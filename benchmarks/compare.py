@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent
@@ -70,11 +70,12 @@ class Side:
     """A worker process with one commit installed."""
 
     def __init__(self, python: Path, url: str, clients: int, turns: int, length: int) -> None:
-        words = [python, HERE / "compare_worker.py", url, str(clients), str(turns), str(length)]
+        words: list[str | Path] = [python, HERE / "compare_worker.py", url, str(clients), str(turns), str(length)]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("unreachable: both were asked to be pipes")
-        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._requests: IO[str] = self._process.stdin
+        self._answers: IO[str] = self._process.stdout
         self._answer()
 
     def round(self) -> float:

@@ -14,7 +14,7 @@ from chats import chat_messages
 from timing import Way
 
 from threadkeep import Memory, Message
-from threadkeep.formats.openai import messages_from_openai
+from threadkeep.formats import messages_from_openai
 from threadkeep.port import Changes, Guard, Record, Thread, Window
 
 LAST: Final = 20

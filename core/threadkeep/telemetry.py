@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from threadkeep.messages.model import FilePart, Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from threadkeep.models.model import ModelError, ModelRequest
+from threadkeep.models.providers import provider_of
 from threadkeep.models.tools import Tool
 
 if TYPE_CHECKING:
@@ -30,17 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONTENT_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-
-_PROVIDERS: Final = {
-    "azure": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "google": "gcp.gemini",
-    "google-cloud": "gcp.vertex_ai",
-    "mistral": "mistral_ai",
-    "moonshotai": "moonshot_ai",
-    "xai": "x_ai",
-}
-"""pydantic-ai's names of providers -> those of the conventions, where they differ."""
 
 _USAGE: Final = {
     "input_tokens": "gen_ai.usage.input_tokens",
@@ -104,7 +94,8 @@ class ChatSpan:
     def answered(self, message: Message) -> None:
         """Tell the whole message."""
         usage = message.metadata.get("usage")
-        for name, count in usage.items() if isinstance(usage, dict) else ():
+        counts = usage if isinstance(usage, dict) else {}
+        for name, count in counts.items():
             if name in _USAGE and isinstance(count, int):
                 self._totals[name] = self._totals.get(name, 0) + count
                 if self._span is not None:
@@ -224,8 +215,7 @@ def agent_run(agent: str, model: object, *, resource_id: str, thread_id: str) ->
 
     provider = getattr(model, "provider", None)
     shared = {
-        # A model that runs in this process is nobody else's.
-        "gen_ai.provider.name": _PROVIDERS.get(str(provider), str(provider)) if provider else "threadkeep",
+        "gen_ai.provider.name": _provider_name(provider),
         "gen_ai.agent.name": agent,
         "gen_ai.conversation.id": thread_id,
         # Thread ids are unique in their resource only.
@@ -237,6 +227,14 @@ def agent_run(agent: str, model: object, *, resource_id: str, thread_id: str) ->
     span = tracer.start_span(f"invoke_agent {agent}", attributes=attributes)
     with _ending(span):
         yield RunSpan(span, set_span_in_context(span), shared, remote=provider is not None)
+
+
+def _provider_name(provider: object) -> str:
+    if not provider:
+        # A model that runs in this process is nobody else's.
+        return "threadkeep"
+    name = str(provider)
+    return provider_of(name).span_name or name
 
 
 def content_wanted() -> bool:

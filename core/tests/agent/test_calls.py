@@ -22,8 +22,7 @@ from threadkeep.agent import (
 )
 from threadkeep.errors import CallNotPending, InvalidContent, InvalidInput, MessageConflict
 from threadkeep.messages import ToolCallPart, ToolResultPart
-from threadkeep.models import ModelRequest, ScriptedModel, Tool, ToolContext, tool
-from threadkeep.models.tools import client_tool
+from threadkeep.models import ModelRequest, ScriptedModel, Tool, ToolContext, client_tool, tool
 
 
 def ordering(*parts: tuple[str, str, dict[str, Any]]) -> Message:

@@ -10,9 +10,8 @@ from agents import ALICE, calls, stored
 
 from threadkeep import Agent, Memory, Message
 from threadkeep.errors import Diverged, InvalidContent, InvalidInput
-from threadkeep.formats.ai_sdk import approvals_from_ui, messages_to_ui
-from threadkeep.models import ModelRequest, ScriptedModel, tool
-from threadkeep.models.tools import client_tool
+from threadkeep.formats import approvals_from_ui, messages_to_ui
+from threadkeep.models import ModelRequest, ScriptedModel, client_tool, tool
 
 
 def echo(request: ModelRequest) -> str:

@@ -13,7 +13,7 @@ from threadkeep.agent.filters import DropOldTools, Redact
 from threadkeep.agent.hooks import RunContext
 from threadkeep.agent.processors import Processors
 from threadkeep.errors import InvalidInput
-from threadkeep.formats.openai import messages_from_openai
+from threadkeep.formats import messages_from_openai
 from threadkeep.messages import (
     DataPart,
     Message,

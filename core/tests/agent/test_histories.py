@@ -12,8 +12,7 @@ from threadkeep import Agent, Memory, Message
 from threadkeep.agent import Approval, Committed, Finished, Forked, MemoryOptions, OnDiverged
 from threadkeep.errors import Diverged, InvalidInput
 from threadkeep.messages import TextPart, ToolResultPart
-from threadkeep.models import ModelRequest, ScriptedModel, TextDelta, tool
-from threadkeep.models.tools import client_tool
+from threadkeep.models import ModelRequest, ScriptedModel, TextDelta, client_tool, tool
 from threadkeep.port import Limits
 
 

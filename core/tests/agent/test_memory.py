@@ -22,8 +22,7 @@ from threadkeep.agent.working_memory import TOOL_NAME
 from threadkeep.errors import InvalidInput, ModelFailed, ThreadNotFound
 from threadkeep.handles.views import WorkingMemory
 from threadkeep.messages import ToolCallPart, ToolResultPart
-from threadkeep.models import ModelRequest, ScriptedModel
-from threadkeep.models.model import Reply
+from threadkeep.models import ModelRequest, ScriptedModel, TextOrMessage
 
 
 class Address(BaseModel):
@@ -167,7 +166,7 @@ async def test_what_others_have_changed_meanwhile_is_not_overwritten_by_a_text(m
     notes = memory.thread(**ALICE).working_memory
     await notes.put("one")
 
-    def answer(request: ModelRequest) -> Reply:
+    def answer(request: ModelRequest) -> TextOrMessage:
         errors = [r for m in request.messages for r in m.tool_results if r.is_error]
         if not errors:
             return update(1, text="one, two")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from agents import ALICE
 
 from threadkeep import Agent, Memory, Message
 from threadkeep.agent import Committed, Event, Finished, MemoryOptions, ToolAnswered, ToolCalled
+from threadkeep.agent.settings import AgentSettings
 from threadkeep.errors import Diverged, InvalidId, InvalidInput, MessageConflict, ModelFailed, ThreadNotFound
 from threadkeep.messages import ToolCallPart, ToolResultPart
 from threadkeep.models import ModelRequest, ReasoningDelta, ScriptedModel, TextDelta
@@ -232,6 +234,15 @@ async def test_wrong_ids_are_refused_before_anything_is_written(memory: Memory, 
     with pytest.raises(InvalidId, match="thread_id must"):
         agent.stream("Hi", resource_id="r", thread_id=wrong)
     assert [each async for each in memory.admin.resources()] == []
+
+
+def test_what_an_agent_is_made_of_can_be_read_and_not_changed() -> None:
+    agent = Agent(model=ScriptedModel([]), memory=Memory("memory://x"), name="support", max_steps=3, lease_seconds=2)
+    for each in fields(AgentSettings):
+        given = getattr(agent, each.name)
+        with pytest.raises(AttributeError):
+            setattr(agent, each.name, given)
+    assert (agent.name, agent.max_steps, agent.lease_seconds) == ("support", 3, 2)
 
 
 async def test_wrong_arguments_are_refused_by_name(memory: Memory) -> None:

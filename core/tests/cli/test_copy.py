@@ -26,7 +26,7 @@ from threadkeep import Memory, Message
 from threadkeep.cli import main
 from threadkeep.cli.copy.compare import difference, docs_difference
 from threadkeep.cli.copy.transfer import WHOLE, Refused, copy_resource, copy_thread
-from threadkeep.formats.openai import messages_from_openai
+from threadkeep.formats import messages_from_openai
 from threadkeep.handles.views import INFO
 from threadkeep.port import Limits, Resource, Thread
 

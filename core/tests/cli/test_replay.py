@@ -26,7 +26,7 @@ from threadkeep.cli import main
 from threadkeep.cli.replay.client import Kind, replay
 from threadkeep.cli.replay.compare import differences
 from threadkeep.cli.replay.recordings import Recording, read_recordings
-from threadkeep.formats.openai import from_openai
+from threadkeep.formats import from_openai
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

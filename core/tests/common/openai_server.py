@@ -14,7 +14,7 @@ from typing import Any
 
 from model_server import Answer, ModelServer, Status, pieces, serving_with
 
-from threadkeep.formats.openai import messages_from_openai, to_openai
+from threadkeep.formats import messages_from_openai, to_openai
 from threadkeep.messages import Message
 from threadkeep.models import ModelRequest
 

@@ -13,7 +13,7 @@ from json_values import JSON, TEXTS
 from threadkeep import Agent, Memory, Message
 from threadkeep.agent import Approval
 from threadkeep.errors import InvalidContent
-from threadkeep.formats.ai_sdk import approvals_from_ui, from_ui, messages_from_ui, messages_to_ui, to_ui
+from threadkeep.formats import approvals_from_ui, from_ui, messages_from_ui, messages_to_ui, to_ui
 from threadkeep.messages import ReasoningPart, TextPart, ToolCallPart, ToolResultPart, dump, parse_message
 from threadkeep.messages.windows import pending_calls
 from threadkeep.models import ScriptedModel, tool

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from threadkeep.errors import InvalidContent, InvalidInput
-from threadkeep.formats.openai import LEGACY_CALL_ID, from_openai, messages_from_openai, messages_to_openai, to_openai
+from threadkeep.formats import LEGACY_CALL_ID, from_openai, messages_from_openai, messages_to_openai, to_openai
 from threadkeep.messages import (
     DataPart,
     FilePart,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from json_values import JSON, KEYS, TEXTS, nested
 
 from threadkeep.errors import InvalidContent, InvalidId, LimitExceeded, StoreDamaged
-from threadkeep.formats.openai import messages_from_openai
+from threadkeep.formats import messages_from_openai
 from threadkeep.messages import (
     DataPart,
     FilePart,

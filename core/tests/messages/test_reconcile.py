@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from threadkeep.errors import Diverged, InvalidContent, InvalidInput
-from threadkeep.formats.openai import messages_from_openai
+from threadkeep.formats import messages_from_openai
 from threadkeep.messages import (
     DataPart,
     FilePart,
@@ -22,7 +22,7 @@ from threadkeep.messages import (
     ToolResultPart,
     UnknownPart,
 )
-from threadkeep.messages.reconcile import Reconciled, reconcile, same_content
+from threadkeep.messages.reconcile import Reconciled, reconcile_histories, same_content
 from threadkeep.port import new_id
 
 Mode = Literal["stable", "fresh"]
@@ -65,7 +65,7 @@ def test_law_2_what_is_stored_is_known_and_the_rest_is_new(
     held = data.draw(st.integers(0, len(thread)))
     sent = data.draw(st.integers(0, len(thread)))
     ours, theirs = thread[:held], resent(thread[:sent], ids)
-    found = reconcile(ours, theirs, ids)
+    found = reconcile_histories(ours, theirs, ids)
     apart(found, ours, theirs)
     assert list(found.known) == thread[: min(held, sent)]
     assert list(found.new) == theirs[held:]
@@ -78,7 +78,7 @@ def test_law_2_what_is_stored_is_known_and_the_rest_is_new(
 def test_law_2_people_say_yes_twice(ids: Mode, held: int, sent: int) -> None:
     ours = [said("user", "yes") for _ in range(held)]
     theirs = resent(ours[:sent], ids) + [said("user", "yes") for _ in range(sent - held)]
-    found = reconcile(ours, theirs, ids)
+    found = reconcile_histories(ours, theirs, ids)
     assert (len(found.known), len(found.new), len(found.beyond)) == (
         min(held, sent),
         max(0, sent - held),
@@ -92,7 +92,7 @@ def test_an_edit_is_a_divergence_at_its_index(thread: list[Message], data: st.Da
     theirs = [*resent(thread, ids), said("user", "more")]
     theirs[index] = edited(theirs[index])
     with pytest.raises(Diverged, match="it does not say what the stored message") as caught:
-        reconcile(thread, theirs, ids)
+        reconcile_histories(thread, theirs, ids)
     assert caught.value.index == index
 
 
@@ -101,7 +101,7 @@ def test_a_new_id_among_stored_ones_is_a_divergence(thread: list[Message], data:
     index = data.draw(st.integers(0, len(thread) - 1))
     again = said("assistant", "again")
     with pytest.raises(Diverged, match=rf"at index {index}: message '{again.id}' is not stored, and") as caught:
-        reconcile(thread, [*resent(thread[:index], "stable"), again], "stable")
+        reconcile_histories(thread, [*resent(thread[:index], "stable"), again], "stable")
     assert caught.value.index == index
 
 
@@ -112,10 +112,10 @@ def test_stored_messages_out_of_order_are_a_divergence(thread: list[Message], da
     theirs = [*thread[start:gap], *thread[gap + 1 :]]
     if gap < len(thread) - 1:
         with pytest.raises(Diverged, match="is stored elsewhere") as caught:
-            reconcile(thread, theirs, "stable")
+            reconcile_histories(thread, theirs, "stable")
         assert caught.value.index == gap - start
     with pytest.raises(Diverged, match="stored before this place; the order is another one") as caught:
-        reconcile(thread, [*thread[gap:], said("user", "new"), thread[start]], "stable")
+        reconcile_histories(thread, [*thread[gap:], said("user", "new"), thread[start]], "stable")
     assert caught.value.index == len(thread) - gap + 1
 
 
@@ -124,32 +124,32 @@ def test_a_client_with_stable_ids_may_leave_out_the_beginning(thread: list[Messa
     start = data.draw(st.integers(0, len(thread) - 1))
     end = data.draw(st.integers(start + 1, len(thread)))
     more = [said("user", "more")] if end == len(thread) else []
-    found = reconcile(thread, [*resent(thread[start:end], "stable"), *more], "stable")
+    found = reconcile_histories(thread, [*resent(thread[start:end], "stable"), *more], "stable")
     assert (found.known, found.new, found.beyond) == (tuple(thread[start:end]), tuple(more), tuple(thread[end:]))
 
 
 @both
 def test_the_same_history_is_known_and_nothing_else(ids: Mode) -> None:
     ours = [said("user", "yes"), said("assistant", "no")]
-    assert reconcile(ours, resent(ours, ids), ids) == Reconciled(tuple(ours), (), (), None)
-    assert reconcile([], [], ids) == Reconciled((), (), (), None)
-    assert reconcile(ours, [], ids) == Reconciled((), (), tuple(ours), None)
-    assert reconcile([], ours, ids) == Reconciled((), tuple(ours), (), None)
+    assert reconcile_histories(ours, resent(ours, ids), ids) == Reconciled(tuple(ours), (), (), None)
+    assert reconcile_histories([], [], ids) == Reconciled((), (), (), None)
+    assert reconcile_histories(ours, [], ids) == Reconciled((), (), tuple(ours), None)
+    assert reconcile_histories([], ours, ids) == Reconciled((), tuple(ours), (), None)
 
 
 @both
 def test_known_are_the_stored_messages_and_not_the_clients(ids: Mode) -> None:
     ours = [said("user", "a").model_copy(update={"position": 7, "metadata": {"seen": True}})]
-    [known] = reconcile(ours, resent(ours, ids), ids).known
+    [known] = reconcile_histories(ours, resent(ours, ids), ids).known
     assert known is ours[0]
 
 
 def test_fresh_ids_may_be_any_even_twice() -> None:
     ours = [said("user", "yes"), said("assistant", "no")]
     theirs = [m.model_copy(update={"id": "same"}) for m in [*ours, *ours]]
-    assert reconcile(ours, theirs, "fresh").new == tuple(theirs[2:])
+    assert reconcile_histories(ours, theirs, "fresh").new == tuple(theirs[2:])
     swapped = [ours[0].model_copy(update={"id": ours[1].id}), ours[1].model_copy(update={"id": ours[0].id})]
-    assert reconcile(ours, swapped, "fresh").known == tuple(ours)
+    assert reconcile_histories(ours, swapped, "fresh").known == tuple(ours)
 
 
 def test_stable_ids_must_be_distinct() -> None:
@@ -159,12 +159,12 @@ def test_stable_ids_must_be_distinct() -> None:
         match=rf"^the history has the message id '{one.id}' at 0 and at 2; "
         r"give each message an id of its own, or use ids='fresh'$",
     ):
-        reconcile([], [one, said("assistant", "no"), one], "stable")
+        reconcile_histories([], [one, said("assistant", "no"), one], "stable")
 
 
 def test_ids_are_stable_or_fresh() -> None:
     with pytest.raises(InvalidInput, match=r"not 'both'$"):
-        reconcile([], [], "both")  # type: ignore[arg-type]  # the refusal is what is tested
+        reconcile_histories([], [], "both")  # type: ignore[arg-type]  # the refusal is what is tested
 
 
 @both
@@ -172,11 +172,13 @@ def test_ids_are_stable_or_fresh() -> None:
 def test_stored_instructions_that_the_client_leaves_out_are_passed_over(ids: Mode, role: str) -> None:
     rules, rest = [said(role, "be brief"), said("system", "be kind")], [said("user", "yes"), said("assistant", "no")]
     new = said("user", "yes")
-    found = reconcile([*rules, *rest], [*resent(rest, ids), new], ids)
+    found = reconcile_histories([*rules, *rest], [*resent(rest, ids), new], ids)
     assert found == Reconciled(tuple(rest), (new,), (), None)
-    assert reconcile(rules, [new], ids) == Reconciled((), (new,), (), None)
-    assert reconcile([*rules, *rest], resent(rest[:1], ids), ids) == Reconciled((rest[0],), (), (rest[1],), None)
-    assert reconcile([*rules, *rest], resent([*rules, *rest], ids), ids).known == (*rules, *rest)
+    assert reconcile_histories(rules, [new], ids) == Reconciled((), (new,), (), None)
+    assert reconcile_histories([*rules, *rest], resent(rest[:1], ids), ids) == Reconciled(
+        (rest[0],), (), (rest[1],), None
+    )
+    assert reconcile_histories([*rules, *rest], resent([*rules, *rest], ids), ids).known == (*rules, *rest)
 
 
 @both
@@ -184,16 +186,16 @@ def test_other_instructions_are_a_divergence(ids: Mode) -> None:
     ours = [said("system", "be brief"), said("user", "yes")]
     theirs = [said("system", "be long"), *resent(ours[1:], ids)]
     with pytest.raises(Diverged) as caught:
-        reconcile(ours, theirs, ids)
+        reconcile_histories(ours, theirs, ids)
     assert caught.value.index == 0
     with pytest.raises(Diverged) as caught:
-        reconcile(ours[1:], resent(ours, ids), ids)
+        reconcile_histories(ours[1:], resent(ours, ids), ids)
     assert caught.value.index == 0
 
 
 def test_a_first_message_that_is_not_stored_is_a_divergence() -> None:
     with pytest.raises(Diverged) as caught:
-        reconcile([said("user", "yes")], [said("user", "no")], "stable")
+        reconcile_histories([said("user", "yes")], [said("user", "no")], "stable")
     assert caught.value.index == 0
 
 
@@ -212,11 +214,11 @@ def test_fault_37_an_assistants_last_message_may_have_grown(ids: Mode, after: li
     theirs = resent(ours, ids)
     gained = [RESULT, TextPart(text="b")]
     theirs[1] = theirs[1].model_copy(update={"parts": [thought, TextPart(text=""), TextPart(text="a"), CALL, *gained]})
-    found = reconcile(ours, [*theirs, *after], ids)
+    found = reconcile_histories(ours, [*theirs, *after], ids)
     assert (found.known, found.new, found.beyond) == (tuple(ours), tuple(after), ())
     assert found.grown == ours[1].model_copy(update={"parts": [thought, TextPart(text="a"), CALL, *gained]})
     # Once it is written, the same request is nothing new.
-    assert reconcile([ours[0], found.grown], theirs, ids) == Reconciled((ours[0], found.grown), (), (), None)
+    assert reconcile_histories([ours[0], found.grown], theirs, ids) == Reconciled((ours[0], found.grown), (), (), None)
 
 
 @both
@@ -224,7 +226,7 @@ def test_a_message_that_was_only_thought_grows_without_thinking_twice(ids: Mode)
     thought = ReasoningPart(text="hm")
     ours = [Message(role="assistant", parts=[thought])]
     theirs = resent([ours[0].model_copy(update={"parts": [thought, TextPart(text="a")]})], ids)
-    found = reconcile(ours, theirs, ids)
+    found = reconcile_histories(ours, theirs, ids)
     assert found.grown is not None
     assert found.grown.parts == [thought, TextPart(text="a")]
 
@@ -238,7 +240,7 @@ def test_only_the_last_stored_message_of_an_assistant_grows(ids: Mode) -> None:
 
     def diverges(thread: list[Message], theirs: list[Message], index: int) -> None:
         with pytest.raises(Diverged) as caught:
-            reconcile(thread, theirs, ids)
+            reconcile_histories(thread, theirs, ids)
         assert caught.value.index == index
 
     thread = [said("user", "a"), said("assistant", "b"), said("user", "c")]
@@ -332,13 +334,13 @@ def test_role_and_name_are_a_difference() -> None:
         other = message.model_copy(update=change)
         assert not same_content(message, other)
         with pytest.raises(Diverged, match=f"its {next(iter(change))} is"):
-            reconcile([message], [other], "stable")
+            reconcile_histories([message], [other], "stable")
 
 
 def test_what_is_not_json_is_refused_by_name() -> None:
     one, other = (Message(role="user", parts=[DataPart(data={"at": object()})]) for _ in range(2))
     with pytest.raises(InvalidContent, match=r"^part\.data\.at is a object; only JSON is kept"):
-        reconcile([one], [other], "fresh")
+        reconcile_histories([one], [other], "fresh")
 
 
 @both
@@ -350,19 +352,19 @@ def test_at_each_users_message_of_real_conversations_only_what_is_new_is_new(ids
         ours: list[Message] = []
         for start, end in zip(starts, [*starts[1:], len(thread)], strict=True):
             theirs = resent(thread[: start + 1], ids)
-            found = reconcile(ours, theirs, ids)
+            found = reconcile_histories(ours, theirs, ids)
             apart(found, ours, theirs)
             assert found == Reconciled(tuple(ours), tuple(theirs[len(ours) :]), (), None)
             ours += found.new
-            assert reconcile(ours, resent(thread[: start + 1], ids), ids).new == ()
+            assert reconcile_histories(ours, resent(thread[: start + 1], ids), ids).new == ()
             spared = resent(ours[1:], ids)
-            assert reconcile(ours, spared, ids).known == tuple(ours[1:])
+            assert reconcile_histories(ours, spared, ids).known == tuple(ours[1:])
             with pytest.raises(Diverged) as caught:
-                reconcile(ours, [*resent(ours[:start], ids), edited(ours[start])], ids)
+                reconcile_histories(ours, [*resent(ours[:start], ids), edited(ours[start])], ids)
             assert caught.value.index == start
             ours += thread[start + 1 : end]
             turns += 1
         assert [same_content(a, b) for a, b in zip(ours, thread, strict=True)] == [True] * len(thread)
-        found = reconcile(ours, resent(ours[:2], ids), ids)
+        found = reconcile_histories(ours, resent(ours[:2], ids), ids)
         assert found == Reconciled(tuple(ours[:2]), (), tuple(ours[2:]), None)
     assert turns == sum(m["role"] == "user" for c in conversations() for m in c["messages"])

@@ -8,7 +8,7 @@ from conversations import conversations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadkeep.formats.openai import messages_from_openai
+from threadkeep.formats import messages_from_openai
 from threadkeep.messages import Message, TextPart, ToolCallPart, ToolResultPart, pair_safe
 from threadkeep.messages.windows import NO_RESULT, pending_calls, settle, together
 

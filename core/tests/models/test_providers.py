@@ -8,7 +8,8 @@ import json
 import subprocess
 import sys
 import traceback
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,15 +21,16 @@ from provider_models import add, model_named
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelResponse, ToolReturnPart
 from pydantic_ai.messages import ToolCallPart as CallOfModel
 from pydantic_ai.models.test import TestModel
+from pydantic_ai.providers import infer_provider_class
 
 from threadkeep import Agent, Memory, Message
 from threadkeep.agent import MemoryOptions, ReasoningDelta, TextDelta
 from threadkeep.cli.replay.recordings import read_recordings
 from threadkeep.errors import Action, InvalidInput, ModelFailed
-from threadkeep.formats.openai import from_openai, to_openai
-from threadkeep.formats.pydantic_ai import from_pydantic_ai, to_pydantic_ai
+from threadkeep.formats import from_openai, from_pydantic_ai, to_openai, to_pydantic_ai
 from threadkeep.messages import FilePart, ReasoningPart, TextPart, ToolCallPart, ToolResultPart, parse_message
 from threadkeep.models import Model, ModelRequest, ProviderModel, ScriptedModel, Tool, ToolContext, as_model
+from threadkeep.models.providers import PROVIDERS
 
 
 def say(text: str) -> dict[str, Any]:
@@ -171,6 +173,25 @@ async def test_what_a_provider_refuses_or_breaks_off_says_what_to_do_and_no_key(
             shown = "".join(traceback.format_exception(caught.value))
             assert KEY not in shown
             assert [m.text for m in await memory.thread(**ALICE).messages() if m.role == "user"] == ["Hi"]
+
+
+def test_the_page_about_models_has_the_table_of_providers() -> None:
+    ends = {True: "has broken off", False: "is taken for the whole"}
+    rows = [
+        f"| {known.title} | `{name}` | {ends[known.tells_its_end]} | `{known.span_name or name}` |"
+        for name, known in PROVIDERS.items()
+    ]
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert "\n".join(["|---|---|---|---|", *rows, ""]) in page
+
+
+def test_pydantic_ai_knows_every_provider_of_the_table_by_its_name() -> None:
+    for name in PROVIDERS:
+        # A provider that is known may need a package that is not installed here.
+        with suppress(ImportError):
+            infer_provider_class(name)
+    with pytest.raises(ValueError, match="Unknown provider"):
+        infer_provider_class("nobody")
 
 
 async def test_a_streamed_response_that_ends_early_is_no_whole_answer(memory: Memory) -> None:

@@ -165,6 +165,11 @@ def test_importing_memory_loads_no_driver_and_no_tests() -> None:
     assert loaded & OPTIONAL_MODULES == set()
 
 
+def test_the_door_of_formats_loads_pydantic_ai_for_its_own_functions_only() -> None:
+    assert "pydantic_ai" not in loaded_by("from threadkeep.formats import from_openai, from_ui")
+    assert "pydantic_ai" in loaded_by("from threadkeep.formats import from_pydantic_ai")
+
+
 def test_a_store_in_the_process_loads_no_other_store() -> None:
     loaded = loaded_by("from threadkeep import Memory; Memory('memory://only')")
     assert "threadkeep_adapters" in loaded

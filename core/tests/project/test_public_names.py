@@ -23,7 +23,10 @@ PUBLIC: Final = {
         "TitleFailed ToolAnswered ToolCalled Waiting WorkingMemoryChanged"
     ),
     "threadkeep.blocking": ("Admin Agent Memory ResourceHandle ThreadHandle WorkingMemoryHandle"),
-    "threadkeep.formats": (""),
+    "threadkeep.formats": (
+        "approvals_from_ui from_openai from_pydantic_ai from_ui LEGACY_CALL_ID messages_from_openai messages_from_ui "
+        "messages_to_openai messages_to_ui to_openai to_pydantic_ai to_ui"
+    ),
     "threadkeep.handles": (
         "Access Admin HistoryReceipt KEEP Memory MemoryScope Page ResourceHandle ThreadHandle ThreadInfo "
         "ThreadSnapshot WorkingMemory WorkingMemoryHandle"
@@ -34,8 +37,8 @@ PUBLIC: Final = {
         "UnknownPart"
     ),
     "threadkeep.models": (
-        "as_model FunctionModel Model ModelError ModelLike ModelRequest ProviderModel ReasoningDelta ScriptedModel "
-        "TextDelta Tool tool ToolContext"
+        "as_model client_tool FunctionModel Model ModelError ModelLike ModelRequest ProviderModel ReasoningDelta "
+        "ScriptedModel TextDelta TextOrMessage Tool tool ToolContext"
     ),
     "threadkeep.port": (
         "After canonical_json Changes check_id check_size check_thread Clause Costs DEFAULT_URL Doc escape flat_key "

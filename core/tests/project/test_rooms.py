@@ -154,10 +154,15 @@ def upward(found: list[Arrow]) -> list[Arrow]:
 
 
 def public_names(tree: ast.Module) -> set[str]:
-    """The names that a file defines at its top level, but for those with an underscore in front."""
+    """The names that a file defines at its top level, but for those with an underscore in front.
+
+    A hook's specification is left out: it has the name of the function that asks the hook.
+    """
     names: set[str] = set()
     for node in tree.body:
         match node:
+            case ast.FunctionDef(decorator_list=[ast.Call(func=ast.Name(id="hookspec"))]):
+                continue
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 names.add(name)
             case ast.AnnAssign(target=ast.Name(id=name)):

@@ -66,6 +66,8 @@ class Agent:
     `model` is a name, a pydantic-ai model, a function of the request or a Model; `as_model` says more, and takes an
     endpoint's URL and settings.
 
+    What an agent is made of can be read under the same names. It does not change: make another agent instead.
+
     Raises InvalidInput for a model, title or tool that is none, and for numbers that are out of range.
     """
 

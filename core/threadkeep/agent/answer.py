@@ -45,7 +45,8 @@ class Answer:
             raise
         except ModelError as error:
             failed = ModelFailed(self._agent, error.reason)
-            failed.action, failed.retry_after = error.action, error.retry_after
+            failed.action = error.action
+            failed.retry_after = error.retry_after
             raise failed from error
         except Exception as error:
             raise ModelFailed(self._agent, f"{type(error).__name__}: {error}") from error

@@ -12,13 +12,12 @@ import json
 import random
 import time
 from collections import OrderedDict
-from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from threadkeep.agent.lease import RUN, RunRecord, read_run, version_of
 from threadkeep.errors import StoreDamaged, StoreError, TailMoved, ThreadBusy, VersionMoved
-from threadkeep.handles.memory import Memory
+from threadkeep.handles.access import Access
 from threadkeep.port.canonical import canonical_json
 from threadkeep.port.ids import new_id
 from threadkeep.port.store import Changes, Put, Snapshot, Thread, Window
@@ -65,7 +64,7 @@ class Watch:
         return now - since
 
 
-_watches: Final[WeakKeyDictionary[Memory, Watch]] = WeakKeyDictionary()
+_watches: Final[WeakKeyDictionary[Access, Watch]] = WeakKeyDictionary()
 
 
 def read_queue(snapshot: Snapshot) -> list[Ticket]:
@@ -82,13 +81,13 @@ def read_queue(snapshot: Snapshot) -> list[Ticket]:
 class Entrance:
     """A run's way into its thread. `seconds` is how long it may be silent; with `reject` it does not wait."""
 
-    def __init__(self, memory: Memory, scope: Thread, seconds: float, *, reject: bool) -> None:
-        self._memory = memory
+    def __init__(self, access: Access, scope: Thread, seconds: float, *, reject: bool) -> None:
+        self._access = access
         self._scope = scope
         self._reject = reject
         self._ticket = Ticket(new_id(), seconds)
         self._waiting = False
-        self._watch = _watches.setdefault(memory, Watch())
+        self._watch = _watches.setdefault(access, Watch())
 
     def is_free(self, snapshot: Snapshot) -> bool:
         """Whether no run is at work, and nobody came earlier. What has stood still for too long does not count."""
@@ -107,16 +106,22 @@ class Entrance:
     def leaving(self, snapshot: Snapshot) -> tuple[Put, ...]:
         """What the commit that takes the thread has to put, so that this run no longer waits."""
         waiting = read_queue(snapshot)
-        if not any(ticket.token == self._ticket.token for ticket in waiting):
+        if not self._is_in(waiting):
             return ()
-        return (self._put(snapshot, [ticket for ticket in waiting if ticket.token != self._ticket.token]),)
+        return (self._put(snapshot, self._without_own(waiting)),)
+
+    def _is_in(self, waiting: list[Ticket]) -> bool:
+        return any(ticket.token == self._ticket.token for ticket in waiting)
+
+    def _without_own(self, waiting: list[Ticket]) -> list[Ticket]:
+        return [ticket for ticket in waiting if ticket.token != self._ticket.token]
 
     async def wait(self, snapshot: Snapshot) -> None:
         """Wait until the thread looks free. Raises ThreadBusy, with nothing written, where waiting is not wanted."""
         pause = SHORTEST_LOOK
         while not self.is_free(snapshot):
             waiting = read_queue(snapshot)
-            mine = any(ticket.token == self._ticket.token for ticket in waiting)
+            mine = self._is_in(waiting)
             if not await self._drop_dead(snapshot, waiting):
                 if self._reject or (not mine and len(waiting) >= MAX_WAITING):
                     run = read_run(snapshot)
@@ -127,7 +132,7 @@ class Entrance:
                 else:
                     await asyncio.sleep(pause * random.uniform(0.5, 1))
                     pause = min(LONGEST_LOOK, pause * 1.5)
-            snapshot = await self._memory.store.load(self._scope, Window())
+            snapshot = await self._access.store.load(self._scope, Window())
 
     async def _drop_dead(self, snapshot: Snapshot, waiting: list[Ticket]) -> bool:
         """Take the first out of the queue if it could have gone for long and did not."""
@@ -144,9 +149,10 @@ class Entrance:
     async def leave(self) -> None:
         """Give up waiting."""
         while self._waiting:
-            snapshot = await self._memory.store.load(self._scope, Window())
-            left = [ticket for ticket in read_queue(snapshot) if ticket.token != self._ticket.token]
-            self._waiting = len(left) < len(read_queue(snapshot)) and not await self._commit(snapshot, left)
+            snapshot = await self._access.store.load(self._scope, Window())
+            waiting = read_queue(snapshot)
+            if not self._is_in(waiting) or await self._commit(snapshot, self._without_own(waiting)):
+                self._waiting = False
 
     def entered(self) -> None:
         """The thread was taken by a commit with what `leaving` gave."""
@@ -155,22 +161,22 @@ class Entrance:
     async def _commit(self, snapshot: Snapshot, waiting: list[Ticket]) -> bool:
         """Write the queue if it has not changed; False where it has, or where the store could not tell."""
         changes = Changes(
-            at=self._memory.now(),
+            at=self._access.now(),
             epoch=new_id(),
             puts=(self._put(snapshot, waiting),),
             if_epoch=snapshot.tail.epoch,
             seen=snapshot.tail,
         )
-        with suppress(TailMoved, VersionMoved):
-            try:
-                await self._memory.store.commit(self._scope, changes)
-            except StoreError as error:
-                if not error.retryable:
-                    raise
-                await asyncio.sleep(SHORTEST_LOOK)
-                return False
-            return True
-        return False
+        try:
+            await self._access.store.commit(self._scope, changes)
+        except (TailMoved, VersionMoved):
+            return False
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(SHORTEST_LOOK)
+            return False
+        return True
 
     def _put(self, snapshot: Snapshot, waiting: list[Ticket]) -> Put:
         body = canonical_json([[*ticket] for ticket in waiting], "the queue of a thread's runs") if waiting else None

@@ -97,7 +97,8 @@ class ToolRuns:
                     event = await happened.get()
                     if isinstance(event, BaseException):
                         raise event
-                    left -= isinstance(event, ToolAnswered)
+                    if isinstance(event, ToolAnswered):
+                        left -= 1
                     yield event
             finally:
                 for task in tasks:

@@ -129,6 +129,8 @@ def _called_before(messages: Sequence[Message], place: int) -> frozenset[tuple[i
         for part in message.parts:
             if isinstance(part, ToolCallPart):
                 caller[part.tool_call_id] = index
-            elif isinstance(part, ToolResultPart) and index >= place > caller.get(part.tool_call_id, place):
-                found.add((caller[part.tool_call_id], part.tool_call_id))
+            elif isinstance(part, ToolResultPart) and part.tool_call_id in caller:
+                called = caller[part.tool_call_id]
+                if called < place <= index:
+                    found.add((called, part.tool_call_id))
     return frozenset(found)

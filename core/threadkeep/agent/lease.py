@@ -10,11 +10,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from threadkeep.errors import OutcomeUnknown, RunLost, StoreDamaged, StoreError, TailMoved, VersionMoved
-from threadkeep.handles.memory import Memory
+from threadkeep.handles.access import Access
 from threadkeep.port.canonical import canonical_json
 from threadkeep.port.ids import new_id
 from threadkeep.port.store import Changes, Put, Receipt, Record, Snapshot, Tail, Thread, Window
@@ -25,8 +25,8 @@ RUN: Final = "run"
 LEASE_SECONDS: Final = 15.0
 """How long a run may be silent before others take it for dead. It renews three times in this time."""
 
-PAUSES: Final = (0.1, 0.5, 2.0)
-"""Seconds before each further try of a commit whose outcome is unknown, or that the store could not take."""
+REPEAT_AFTER: Final = (0.1, 0.5, 2.0)
+"""Seconds before each repetition of a commit whose outcome is unknown, or that the store could not take."""
 
 Standing: TypeAlias = Literal["running", "stop", "max_steps", "approval", "client_tools"]
 """What a turn is at: there is something to do for it, it is answered, or what it waits for."""
@@ -56,16 +56,18 @@ class RunRecord:
 
     def body(self) -> str:
         """The document's text."""
-        plain = {
+        plain: dict[str, Any] = {
             "run": self.run,
             "turn": self.turn,
             "agent": self.agent,
             "status": self.status,
             "seconds": self.seconds,
             "commits": self.commits,
-            **({"approvals": dict(self.approvals)} if self.approvals else {}),
-            **({"error": self.error} if self.error else {}),
         }
+        if self.approvals:
+            plain["approvals"] = dict(self.approvals)
+        if self.error:
+            plain["error"] = self.error
         return canonical_json(plain, "the record of a run")
 
 
@@ -76,7 +78,8 @@ def read_run(snapshot: Snapshot) -> RunRecord | None:
         return None
     try:
         body = json.loads(doc.body)
-        return RunRecord(**{name: body[name] for name in RunRecord.__slots__ if name in body})
+        names = [field.name for field in fields(RunRecord)]
+        return RunRecord(**{name: body[name] for name in names if name in body})
     except (ValueError, TypeError) as error:
         raise StoreDamaged(f"the record of a thread's last run cannot be read: {error}") from error
 
@@ -94,11 +97,11 @@ class Lease:
     is read from the run's document and the records.
     """
 
-    def __init__(self, memory: Memory, scope: Thread, agent: str, seconds: float, *, exclusive: bool) -> None:
+    def __init__(self, access: Access, scope: Thread, agent: str, seconds: float, *, exclusive: bool) -> None:
         self.run = new_id()
         self.exclusive = exclusive
         self.seconds = seconds
-        self._memory = memory
+        self._access = access
         self._scope = scope
         self._agent = agent
         self._lock = asyncio.Lock()
@@ -161,36 +164,36 @@ class Lease:
             return None if self._cut is None else await self._send(self._cut, unsure=True)
 
     async def _send(self, commit: _Commit, *, unsure: bool = False) -> Receipt:
-        for pause in (*PAUSES, None):
+        pauses = list(REPEAT_AFTER)
+        while True:
             self._cut = commit
             try:
-                receipt = await self._memory.store.commit(self._scope, self._changes(commit))
+                receipt = await self._access.store.commit(self._scope, self._changes(commit))
             except (TailMoved, VersionMoved) as error:
                 self._cut = None
-                found = await self._look(commit, error, unsure=unsure)
-                if found is None:
+                happened = await self._look(commit, error, unsure=unsure)
+                if happened is None:
                     continue
-                receipt = found
+                receipt = happened
             except StoreError as error:
                 unsure = unsure or isinstance(error, OutcomeUnknown)
-                if pause is None or not error.retryable:
+                if not pauses or not error.retryable:
                     self._cut = commit if unsure else None
                     raise
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pauses.pop(0))
                 continue
             except Exception:
                 self._cut = None
                 raise
             self._done(commit, receipt)
             return receipt
-        raise AssertionError("unreachable: the last try returns or raises")
 
     def _changes(self, commit: _Commit) -> Changes:
         puts = commit.puts
         if self.exclusive:
             puts = (Put(RUN, commit.record.body(), self._version), *puts)
         return Changes(
-            at=self._memory.now(),
+            at=self._access.now(),
             epoch=new_id(),
             append=commit.records,
             puts=puts,
@@ -206,7 +209,7 @@ class Lease:
             raise error
         records = commit.records
         anchor = records[0].id if records else None
-        snapshot = await self._memory.store.load(self._scope, Window(anchor, after=len(records)))
+        snapshot = await self._access.store.load(self._scope, Window(anchor, after=len(records)))
         if self.exclusive:
             now = read_run(snapshot)
             mine = now is not None and now.run == self.run
@@ -215,16 +218,22 @@ class Lease:
             if not mine:
                 self._lost = "another run has taken its thread over"
                 self.check()
-        if unsure and (_body(snapshot) == commit.record.body() if self.exclusive else _same(snapshot, records)):
+        if unsure and self._has_happened(commit, snapshot):
             self._version = version_of(snapshot, RUN) - 1
-            known = _same(snapshot, records)
-            return Receipt(snapshot.tail, [stored.position for stored in snapshot.records] if known else [])
+            positions = [stored.position for stored in snapshot.records] if _same(snapshot, records) else []
+            return Receipt(snapshot.tail, positions)
         stale = self.exclusive and version_of(snapshot, RUN) != self._version
         if stale and self._record is not None:
             # A renewal whose outcome was unknown has happened.
             self._version = version_of(snapshot, RUN)
             return None
         raise error
+
+    def _has_happened(self, commit: _Commit, snapshot: Snapshot) -> bool:
+        """Whether a thread shows that a commit was made: by the run's document, or by the records without a hold."""
+        if self.exclusive:
+            return _body(snapshot) == commit.record.body()
+        return _same(snapshot, commit.records)
 
     def _done(self, commit: _Commit, receipt: Receipt) -> None:
         self._cut = None
@@ -270,13 +279,13 @@ class Lease:
     async def _beat(self, record: RunRecord) -> None:
         body = record.body()
         changes = Changes(
-            at=self._memory.now(), epoch=new_id(), puts=(Put(RUN, body, self._version),), if_epoch=self._epoch
+            at=self._access.now(), epoch=new_id(), puts=(Put(RUN, body, self._version),), if_epoch=self._epoch
         )
         try:
-            await self._memory.store.commit(self._scope, changes)
+            await self._access.store.commit(self._scope, changes)
             self._version += 1
         except VersionMoved:
-            snapshot = await self._memory.store.load(self._scope, Window())
+            snapshot = await self._access.store.load(self._scope, Window())
             now = read_run(snapshot)
             if now is None or now.run != self.run:
                 raise

@@ -15,7 +15,7 @@ from threadkeep.agent.turn import TURN, Turn, find_turn
 from threadkeep.errors import CallNotPending, Diverged, MessageConflict
 from threadkeep.messages.codec import dump
 from threadkeep.messages.model import Message
-from threadkeep.messages.reconcile import Ids, Reconciled, reconcile, stored_beside, unused_ids
+from threadkeep.messages.reconcile import Ids, Reconciled, reconcile_histories, stored_beside, unused_ids
 from threadkeep.models.tools import Tool
 from threadkeep.port.canonical import sorted_json
 from threadkeep.port.ids import new_id
@@ -101,7 +101,7 @@ def _of_history(request: Request, ids: Ids, stored: list[Message]) -> Plan:
     """The request brings the whole conversation, as the client has it."""
     incoming = request.given
     try:
-        found = reconcile(stored, incoming, ids)
+        found = reconcile_histories(stored, incoming, ids)
     except Diverged as error:
         return _diverged(request, ids, stored, error)
     kept = stored[: len(stored) - 1] if found.grown is not None else stored
@@ -172,12 +172,16 @@ def _of_answers(request: Request, loaded: list[Message], tail: Tail, tools: Mapp
         stored = known.get(message.id)
         if stored is not None and stored not in (marked, message):
             raise MessageConflict(message.id)
-        for result in message.tool_results if stored is None else ():
+        if stored is not None:
+            given.append(stored)
+            continue
+        for result in message.tool_results:
             if result.tool_call_id not in waiting:
                 raise CallNotPending(result.tool_call_id, tuple(sorted(waiting)))
-        given.append(stored or marked)
+        given.append(marked)
     append = [message for message in given if message.id not in known]
     answered = [message for message in turn.said if any(part.tool_call_id in wanted for part in message.tool_results)]
+    # What is not stored yet has no position, and comes after all that has.
     last = max([callers[-1], *answered, *given], key=lambda message: message.position or tail.position + 1)
     return Plan(given, append, loaded, turn.anchor.id, last.id)
 

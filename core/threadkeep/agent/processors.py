@@ -88,10 +88,13 @@ class Processors:
         context: RunContext,
         check: Callable[[list[Message], list[Message]], str | None],
     ) -> list[Message]:
-        for name, manager in self._managers if messages else ():
+        if not messages:
+            return messages
+        for name, manager in self._managers:
             try:
                 made: Any = getattr(manager.hook, hook)(messages=list(messages), context=context)
-                made = await made if inspect.isawaitable(made) else made
+                if inspect.isawaitable(made):
+                    made = await made
             except Exception as error:
                 raise ProcessorFailed(name, hook, f"{type(error).__name__}: {error}") from error
             if made is None:

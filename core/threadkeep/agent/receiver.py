@@ -80,7 +80,7 @@ class Receiver:
             last = ALL
         elif state.request.answers:
             last = max(last, TURN_MESSAGES)
-        return await state.memory.store.load(state.scope, Window(before=last))
+        return await state.access.store.load(state.scope, Window(before=last))
 
     async def _fork(self, plan: Plan) -> Forked:
         """Go on in a new thread with the messages that the client's history and the stored one share."""
@@ -132,7 +132,10 @@ class Receiver:
             receipt = await state.lease.commit(part, record, tail=tail, drop_after=drop_after, puts=puts)
             state.entrance.entered()
             positions.extend(receipt.positions)
-            tail, drop_after, puts = receipt.tail, None, ()
+            # The later parts go on where this one ended; it has dropped and put what there was to.
+            tail = receipt.tail
+            drop_after = None
+            puts = ()
         stored = placed(plan.append, positions)
         new = [message for message in stored if (message.position or 0) > snapshot.tail.position]
         if len(positions) < len(records) or (positions and positions[-1] <= snapshot.tail.position):

@@ -31,7 +31,8 @@ class RunState:
     def __init__(self, settings: AgentSettings, memory: Memory, thread: ThreadHandle, request: Request) -> None:
         self.settings = settings
         self.memory = memory
-        self.limits = memory.store.limits
+        self.access = memory.access
+        self.limits = self.access.store.limits
         self.request = request
         self.recall = Recall(settings, request.options)
         self.tools = self.recall.tools
@@ -48,8 +49,8 @@ class RunState:
         name, seconds, on_busy = self.settings.name, self.settings.lease_seconds, self.request.on_busy
         self.thread = thread
         self.scope = Thread(thread.resource_id, thread.thread_id)
-        self.entrance = Entrance(self.memory, self.scope, seconds, reject=on_busy == "reject")
-        self.lease = Lease(self.memory, self.scope, name, seconds, exclusive=on_busy != "interleave")
+        self.entrance = Entrance(self.access, self.scope, seconds, reject=on_busy == "reject")
+        self.lease = Lease(self.access, self.scope, name, seconds, exclusive=on_busy != "interleave")
 
     @property
     def now(self) -> Turn:
@@ -97,7 +98,7 @@ class RunState:
     async def find(self, anchor: str) -> Turn | None:
         """The turn of a stored message as it is now, None where the message is not there."""
         window = Window(anchor, before=self.recall.window, after=TURN_MESSAGES + 1)
-        snapshot = await self.memory.store.load(self.scope, window)
+        snapshot = await self.access.store.load(self.scope, window)
         messages = decode(snapshot.records)
         if not any(message.id == anchor for message in messages):
             return None

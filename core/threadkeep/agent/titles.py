@@ -137,5 +137,5 @@ def _cleaned(answer: str) -> str | None:
     name = next((name for name in names if name), None)
     if name is None or len(name) <= TITLE_CHARACTERS:
         return name
-    cut = name[: TITLE_CHARACTERS - 1]
-    return f"{cut.rsplit(' ', 1)[0] if ' ' in cut else cut}…"
+    whole_words = name[: TITLE_CHARACTERS - 1].rsplit(" ", 1)[0]
+    return f"{whole_words}…"

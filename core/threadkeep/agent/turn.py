@@ -51,7 +51,8 @@ class Turn:
     @property
     def steps(self) -> int:
         """How often the model has answered in full."""
-        return sum(message.role == "assistant" and INTERRUPTED not in message.metadata for message in self.said)
+        answers = [message for message in self.said if message.role == "assistant"]
+        return len([message for message in answers if INTERRUPTED not in message.metadata])
 
     @property
     def pending(self) -> list[ToolCallPart]:
@@ -90,16 +91,18 @@ def find_turn(messages: Sequence[Message], anchor: str, tail: Tail) -> Turn:
     """
     place = next(index for index, message in enumerate(messages) if message.id == anchor)
     said: list[Message] = []
-    foreign = bool(messages) and (messages[-1].position or 0) < tail.position
-    open_ = True
+    overtaken = (messages[-1].position or 0) < tail.position
+    others_spoke = False
     for message in messages[place + 1 :]:
         mark = message.metadata.get(TURN)
-        if mark == anchor or (mark is None and open_ and message.role not in _SPEAKERS):
+        speaks = message.role in _SPEAKERS
+        if mark == anchor or (mark is None and not others_spoke and not speaks):
             said.append(message)
-        else:
-            foreign = True
-            open_ = open_ and message.role not in _SPEAKERS
-    return Turn(messages[place], list(messages[: place + 1]), said, tail, foreign)
+            continue
+        overtaken = True
+        if speaks:
+            others_spoke = True
+    return Turn(messages[place], list(messages[: place + 1]), said, tail, overtaken)
 
 
 def retold(said: Sequence[Message], tail: Tail) -> Iterator[Event]:

@@ -17,6 +17,9 @@ from threadkeep.port.canonical import canonical_json, sorted_json
 
 TOOL_NAME: Final = "update_working_memory"
 
+_UNSEEN: Final = object()
+"""Stands for a value, or a field of one, that this run has not seen."""
+
 _WHOSE: Final[dict[MemoryScope, str]] = {"thread": "this conversation", "resource": "this user, in all conversations"}
 _VERSION: Final = {"type": "integer", "description": "The version of the working memory that this change is made for."}
 
@@ -104,15 +107,17 @@ class RunMemory:
     def _changed(self, now: WorkingMemory, version: int, given: Any) -> Any:
         """The value after a change that was made for another version, perhaps."""
         if self._options.schema is None:
-            if version != now.version and now.value != given:
+            if now.value == given:
+                # The value as it was read, of which an update knows that nothing is to be written.
+                return now.value
+            if version != now.version:
                 raise ArgumentError(self._moved(now, version, "it"))
-            return now.value if now.value == given else given
+            return given
         if now.value is not None and not isinstance(now.value, dict):
             raise ArgumentError(f"it holds a {type(now.value).__name__} and no JSON object, and is left as it is")
         value = merge_patch(now.value, given)
         if version != now.version:
-            base = self._seen.get(version, ...)
-            moved = _overlap(base, now.value, given, ())
+            moved = _overlap(self._seen.get(version, _UNSEEN), now.value, given, ())
             if moved:
                 raise ArgumentError(self._moved(now, version, ", ".join(moved)))
         self._validate(self._options.schema, value, given)
@@ -185,11 +190,10 @@ def _shown(value: Any) -> str:
 
 
 def _overlap(base: Any, now: Any, patch: dict[str, Any], path: tuple[str, ...]) -> list[str]:
-    """The paths that a patch would change and that are not as they were in `base`; ... is a base that is not known."""
+    """The paths that a patch would change and that are not as they were in `base`, which may be _UNSEEN."""
     found = []
     for key, wanted in patch.items():
-        was = base.get(key) if isinstance(base, dict) else base if base is ... else None
-        found_now = now.get(key) if isinstance(now, dict) else None
+        was, found_now = _field(base, key), _field(now, key)
         if isinstance(wanted, dict) and isinstance(found_now, dict):
             found.extend(_overlap(was, found_now, wanted, (*path, key)))
         elif not _same(was, found_now) and not _same(found_now, wanted):
@@ -197,8 +201,17 @@ def _overlap(base: Any, now: Any, patch: dict[str, Any], path: tuple[str, ...]) 
     return found
 
 
+def _field(value: Any, key: str) -> Any:
+    """A field of a value, None where it has none. Of what was not seen, no field was seen either."""
+    if value is _UNSEEN:
+        return _UNSEEN
+    return value.get(key) if isinstance(value, dict) else None
+
+
 def _same(one: Any, other: Any) -> bool:
-    return one is not ... and other is not ... and sorted_json(one) == sorted_json(other)
+    if one is _UNSEEN or other is _UNSEEN:
+        return False
+    return sorted_json(one) == sorted_json(other)
 
 
 def _patches(patch: Any, path: tuple[int | str, ...]) -> bool:

@@ -47,7 +47,8 @@ def command(url: str | None) -> None:
     The agent loop and the store are the real ones. Only the model follows a script: it answers from the messages that
     it is shown, so that its answers tell what it can see.
     """
-    with _temporary_url() if url is None else _given_url(url) as (place, text):
+    store = _temporary_url() if url is None else _given_url(url)
+    with store as (place, text):
         click.echo(text)
         asyncio.run(_tell(place))
     if url is None:

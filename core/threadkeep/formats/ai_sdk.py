@@ -31,11 +31,11 @@ from threadkeep.messages.model import (
 )
 from threadkeep.port.canonical import canonical_json
 
-KEY: Final = "ai_sdk"
-FOLDED: Final = "threadkeep"
+_KEY: Final = "ai_sdk"
+_FOLDED: Final = "threadkeep"
 """The key in a folded UI message's metadata that says which messages it is made of: [[id, role], ...]."""
 
-STEP: Final = {"type": "step-start"}
+_STEP: Final = {"type": "step-start"}
 
 _ROLES: Final = ("system", "user", "assistant")
 _CALLED: Final = frozenset({"input-available", "approval-requested", "approval-responded"})
@@ -115,8 +115,10 @@ def approvals_from_ui(ui_messages: Iterable[Mapping[str, Any]]) -> list[Approval
     if not messages:
         return []
     fields, forms = _read(messages[-1])
+    if fields["role"] != "assistant":
+        return []
     answers = []
-    for form in forms if fields["role"] == "assistant" else ():
+    for form in forms:
         match form:
             case {
                 "toolCallId": str(call_id),
@@ -152,16 +154,16 @@ def _message(fields: dict[str, Any], parts: list[Part]) -> Message:
     id, role = fields.pop("id"), fields.pop("role")
     if fields:
         kept["fields"] = fields
-    return Message(id=id, role=role, parts=parts, metadata=metadata or {}, provider={KEY: kept} if kept else None)
+    return Message(id=id, role=role, parts=parts, metadata=metadata or {}, provider={_KEY: kept} if kept else None)
 
 
 def _kept(held: Message | Part) -> dict[str, Any]:
-    kept = (held.provider or {}).get(KEY)
+    kept = (held.provider or {}).get(_KEY)
     return deepcopy(kept) if isinstance(kept, dict) else {}
 
 
 def _provider(rest: Mapping[Any, Any]) -> dict[str, Any] | None:
-    return {KEY: dict(rest)} if rest else None
+    return {_KEY: dict(rest)} if rest else None
 
 
 def _import(form: Any) -> Iterator[Part]:
@@ -185,7 +187,7 @@ def _import(form: Any) -> Iterator[Part]:
         case {"type": str(kind), "toolCallId": str(), "state": str(state)} if _is_tool(form, kind, state):
             yield from _import_tool(form)
         case {"type": str(kind)}:
-            yield UnknownPart(type=f"{KEY}:{kind}", provider={KEY: form})
+            yield UnknownPart(type=f"{_KEY}:{kind}", provider={_KEY: form})
         case _:
             raise InvalidContent(f"a part of a UI message is an object with a type, not {form!r}"[:200])
 
@@ -210,14 +212,15 @@ def _import_tool(form: dict[str, Any]) -> Iterator[Part]:
     elif isinstance(given := rest.pop("input"), dict):
         arguments = given
     else:
-        arguments, written["input"] = canonical_json(given, "input"), "value"
+        arguments = canonical_json(given, "input")
+        written["input"] = "value"
     output = rest.pop("output") if state == "output-available" else None
     text = rest.pop("errorText") if state == "output-error" else None
     # What still changes is no result yet.
     preliminary = state == "output-available" and rest.get("preliminary") is True
     if preliminary:
         written["output"] = output
-    provider = {KEY: {"form": rest, **written}}
+    provider = {_KEY: {"form": rest, **written}}
     yield ToolCallPart(tool_call_id=call_id, name=name, arguments=arguments, provider=provider)
     if state == "output-available" and not preliminary:
         yield ToolResultPart(tool_call_id=call_id, name=name, result=output)
@@ -255,7 +258,7 @@ def _export(parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
                 # A result whose call is elsewhere.
                 call = ToolCallPart(tool_call_id=part.tool_call_id, name=part.name or "tool", arguments={})
                 yield _export_tool(call, part, {})
-            case UnknownPart() if part.type.startswith(f"{KEY}:"):
+            case UnknownPart() if part.type.startswith(f"{_KEY}:"):
                 yield kept
 
 
@@ -309,7 +312,7 @@ def _fold(group: Sequence[Message]) -> list[dict[str, Any]]:
     """One UI message of what assistant and tools said one after another."""
     if not group:
         return []
-    if len(group) == 1 and group[0].role == "assistant" and group[0].provider and KEY in group[0].provider:
+    if len(group) == 1 and group[0].role == "assistant" and group[0].provider and _KEY in group[0].provider:
         return [to_ui(group[0])]
     steps: list[list[Part]] = []
     for message in group:
@@ -319,9 +322,9 @@ def _fold(group: Sequence[Message]) -> list[dict[str, Any]]:
             _home(steps, part).append(part)
     parts: list[dict[str, Any]] = []
     for step in steps:
-        parts += [dict(STEP), *_export(step)]
+        parts += [dict(_STEP), *_export(step)]
     made_of = [[message.id, message.role] for message in group]
-    metadata = {**deepcopy(group[0].metadata), FOLDED: made_of}
+    metadata = {**deepcopy(group[0].metadata), _FOLDED: made_of}
     return [{"id": group[0].id, "role": "assistant", "parts": parts, "metadata": metadata}]
 
 
@@ -329,9 +332,9 @@ def _home(steps: Sequence[list[Part]], part: Part) -> list[Part]:
     """The step that a part is shown in: of a result, the newest one that called and has no answer to it yet."""
     if isinstance(part, ToolResultPart):
         for step in reversed(steps):
-            called = sum(isinstance(p, ToolCallPart) and p.tool_call_id == part.tool_call_id for p in step)
-            told = sum(isinstance(p, ToolResultPart) and p.tool_call_id == part.tool_call_id for p in step)
-            if called > told:
+            calls = [each.tool_call_id for each in step if isinstance(each, ToolCallPart)]
+            answered = [each.tool_call_id for each in step if isinstance(each, ToolResultPart)]
+            if calls.count(part.tool_call_id) > answered.count(part.tool_call_id):
                 return step
     return steps[-1]
 
@@ -341,14 +344,14 @@ def _unfold(ui: Mapping[str, Any]) -> list[Message]:
     if fields["role"] != "assistant":
         return [from_ui(ui)]
     metadata = fields.get("metadata")
-    made_of = metadata.pop(FOLDED, None) if isinstance(metadata, dict) else None
+    made_of = metadata.pop(_FOLDED, None) if isinstance(metadata, dict) else None
     named = _names(made_of)
     steps: list[tuple[list[Part], list[ToolResultPart]]] = [([], [])]
     was_tool = False
     for form in forms:
         parts = list(_import(form))
         is_tool = isinstance(parts[0], ToolCallPart)
-        if form == STEP:
+        if form == _STEP:
             steps.append(([], []))
             continue
         if steps[-1][1] and not (is_tool and was_tool):

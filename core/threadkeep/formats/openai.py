@@ -261,7 +261,8 @@ def _has_form(part: Part) -> bool:
 
 
 def _say(message: Message, parts: Sequence[Part], written: str | None) -> dict[str, Any]:
-    calls, function_call = [], None
+    calls = []
+    function_call = None
     for part in parts:
         if isinstance(part, ToolCallPart):
             legacy = _form(part, "function_call")
@@ -297,12 +298,25 @@ def _content(role: str, parts: Sequence[Part], written: str | None) -> Any:
         elif isinstance(part, UnknownPart) and (form := _form(part, "content")) is not _NOTHING:
             items.append(form)
     if not items:
-        empty = None if role == "assistant" else ""
-        return {"missing": _NOTHING, "null": None, "list": [], "text": ""}.get(written or "", empty)
+        return _empty_content(role, written)
     match items:
         case [{"type": "text", "text": str(text), **rest}] if not rest and written != "list":
             return text
     return items
+
+
+def _empty_content(role: str, written: str | None) -> Any:
+    """A content without items, as it was written, or as its role has it where that is not known."""
+    match written:
+        case "missing":
+            return _NOTHING
+        case "null":
+            return None
+        case "list":
+            return []
+        case "text":
+            return ""
+    return None if role == "assistant" else ""
 
 
 def _answer(role: str, part: ToolResultPart, written: str | None) -> dict[str, Any]:

@@ -48,10 +48,10 @@ from threadkeep.messages.model import (
 )
 from threadkeep.port.canonical import canonical_json
 
-KEY: Final = "pydantic_ai"
+_KEY: Final = "pydantic_ai"
 """The key in `provider` under which a message and its parts keep what has no field."""
 
-_UNKNOWN: Final = f"{KEY}:"
+_UNKNOWN: Final = f"{_KEY}:"
 _NOT_KEPT: Final = frozenset({"parts", "kind", "usage", "timestamp", "metadata", "run_id", "conversation_id", "state"})
 """Fields of a response that are held elsewhere, or that say nothing to a provider."""
 
@@ -83,7 +83,7 @@ def from_pydantic_ai(response: ModelResponse) -> Message:
         role="assistant",
         parts=[_part(form) for form in plain["parts"]],
         metadata=metadata,
-        provider={KEY: kept} if kept else None,
+        provider={_KEY: kept} if kept else None,
     )
 
 
@@ -136,16 +136,16 @@ def _part(form: dict[str, Any]) -> Part:
             return ToolCallPart(tool_call_id=call_id, name=name, arguments=arguments, provider=_kept(rest))
         case {"part_kind": "file", "content": {"data": str(data), "media_type": str(media_type), **inner}, **rest}:
             inner.pop("kind", None)
-            return FilePart(data=_standard(data), media_type=media_type, provider={KEY: {**rest, "content": inner}})
-    return UnknownPart(type=f"{_UNKNOWN}{kind}", provider={KEY: form})
+            return FilePart(data=_standard(data), media_type=media_type, provider={_KEY: {**rest, "content": inner}})
+    return UnknownPart(type=f"{_UNKNOWN}{kind}", provider={_KEY: form})
 
 
 def _kept(rest: dict[str, Any]) -> dict[str, Any] | None:
-    return {KEY: rest} if rest else None
+    return {_KEY: rest} if rest else None
 
 
 def _own(provider: dict[str, Any] | None) -> dict[str, Any]:
-    kept = (provider or {}).get(KEY)
+    kept = (provider or {}).get(_KEY)
     return dict(kept) if isinstance(kept, dict) else {}
 
 
@@ -205,7 +205,7 @@ def _response(message: Message, said: Sequence[Part], ids: _Ids) -> ModelRespons
         fault = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(step) for step in fault["loc"])
         raise InvalidContent(
-            f"provider[{KEY!r}] of message {message.id[:40]!r} is not what pydantic-ai wrote "
+            f"provider[{_KEY!r}] of message {message.id[:40]!r} is not what pydantic-ai wrote "
             f"({place}: {fault['msg']}); leave it as it came"
         ) from error
     assert isinstance(response, ModelResponse)  # noqa: S101 - its kind was written above

@@ -12,7 +12,7 @@ from threadkeep.handles.arguments import ALL, as_tail
 from threadkeep.handles.views import WORKING_MEMORY
 from threadkeep.messages.codec import decode, encode
 from threadkeep.messages.model import Message, as_messages
-from threadkeep.messages.reconcile import Ids, reconcile, unused_ids
+from threadkeep.messages.reconcile import Ids, reconcile_histories, unused_ids
 from threadkeep.port.canonical import canonical_json
 from threadkeep.port.ids import check_id, new_id
 from threadkeep.port.store import Changes, Put, Receipt, Tail, Window
@@ -85,7 +85,7 @@ async def append_history(thread: ThreadAccess, messages: Sequence[Message], ids:
     while True:
         snapshot = await thread.load(Window(before=ALL))
         stored = decode(snapshot.records)
-        found = reconcile(stored, messages, ids)
+        found = reconcile_histories(stored, messages, ids)
         if found.grown is None and not found.new:
             return HistoryReceipt(snapshot.tail, found.known, appended, len(found.beyond))
         grown = () if found.grown is None else (found.grown,)

@@ -41,7 +41,7 @@ class Reconciled:
     """
 
 
-def reconcile(stored: Sequence[Message], incoming: Sequence[Message], ids: Ids) -> Reconciled:
+def reconcile_histories(stored: Sequence[Message], incoming: Sequence[Message], ids: Ids) -> Reconciled:
     """What of a client's history is known and what is new. `stored` is the whole thread, in order.
 
     stable: messages are the same if their ids are. The client may have left out the beginning; what it sends of the

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from threadkeep.models.choose import ModelLike, as_model
-from threadkeep.models.model import FunctionModel, Model, ModelError, ModelRequest, ReasoningDelta, TextDelta
+from threadkeep.models.model import (
+    FunctionModel,
+    Model,
+    ModelError,
+    ModelRequest,
+    ReasoningDelta,
+    TextDelta,
+    TextOrMessage,
+)
 from threadkeep.models.providers import ProviderModel
 from threadkeep.models.scripted import ScriptedModel
-from threadkeep.models.tools import Tool, ToolContext, tool
+from threadkeep.models.tools import Tool, ToolContext, client_tool, tool
 
 __all__ = [
     "FunctionModel",
@@ -18,8 +26,10 @@ __all__ = [
     "ReasoningDelta",
     "ScriptedModel",
     "TextDelta",
+    "TextOrMessage",
     "Tool",
     "ToolContext",
     "as_model",
+    "client_tool",
     "tool",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from threadkeep.errors import InvalidInput
-from threadkeep.models.model import Function, FunctionModel, Model
+from threadkeep.models.model import FunctionModel, Model, ModelFunction
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model as PydanticModel
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 ProviderLike: TypeAlias = "str | PydanticModel"
 """A provider's model: by its name, or as an object of pydantic-ai."""
 
-
-ModelLike: TypeAlias = "Model | ProviderLike | Function"
+ModelLike: TypeAlias = "Model | ProviderLike | ModelFunction"
 """What `as_model` takes."""
 
 

@@ -6,14 +6,11 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from threadkeep.errors import Action
 from threadkeep.messages.model import Message
 from threadkeep.models.tools import Tool
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +65,10 @@ class ModelError(Exception):
         return self.reason
 
 
-Reply: TypeAlias = str | Message
-Function: TypeAlias = Callable[[ModelRequest], Reply | Awaitable[Reply]]
+TextOrMessage: TypeAlias = str | Message
+"""An answer: text, or a whole message of role "assistant"."""
+ModelFunction: TypeAlias = Callable[[ModelRequest], TextOrMessage | Awaitable[TextOrMessage]]
+"""What a `FunctionModel` calls."""
 
 
 class FunctionModel:
@@ -78,7 +77,7 @@ class FunctionModel:
     The function is plain or async; a plain one runs in a thread, and may block.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: ModelFunction) -> None:
         self._function = function
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | ReasoningDelta | Message]:

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -18,17 +19,46 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model as PydanticModel
     from pydantic_ai.models import ModelRequestParameters
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """What is known here of a provider, beyond what pydantic-ai knows."""
+
+    title: str
+    """Its name for people."""
+    tells_its_end: bool = False
+    """Whether its streams end with a reason, so that an answer without one has broken off."""
+    span_name: str | None = None
+    """Its name in spans, by OpenTelemetry's conventions; None where it is pydantic-ai's."""
+
+
+PROVIDERS: Final[Mapping[str, Provider]] = {
+    "anthropic": Provider(title="Anthropic", tells_its_end=True),
+    "azure": Provider(title="Azure OpenAI", tells_its_end=True, span_name="azure.ai.openai"),
+    "bedrock": Provider(title="Amazon Bedrock", tells_its_end=True, span_name="aws.bedrock"),
+    "google": Provider(title="Google Gemini", tells_its_end=True, span_name="gcp.gemini"),
+    "google-cloud": Provider(title="Google Vertex AI", tells_its_end=True, span_name="gcp.vertex_ai"),
+    "groq": Provider(title="Groq", tells_its_end=True),
+    "huggingface": Provider(title="Hugging Face", tells_its_end=True),
+    "mistral": Provider(title="Mistral AI", tells_its_end=True, span_name="mistral_ai"),
+    "moonshotai": Provider(title="Moonshot AI", span_name="moonshot_ai"),
+    "openai": Provider(title="OpenAI", tells_its_end=True),
+    "xai": Provider(title="xAI", span_name="x_ai"),
+}
+"""By pydantic-ai's names. All others may be used too: `provider_of` says what is taken for granted of them."""
+
+
+def provider_of(name: str) -> Provider:
+    """What is known of a provider, by pydantic-ai's name for it. Of one that is not known, nothing is expected."""
+    return PROVIDERS.get(name, Provider(title=name))
+
+
 _SHOWN: Final = 500
 """Characters of a provider's error text that are repeated."""
 
 _EXTRA: Final = re.compile(r"(pydantic-ai-slim\[[^\]]+\])")
 _PACKAGE: Final = re.compile(r"install the `([^`]+)` package")
 """Where the texts of pydantic-ai's ImportErrors name what is missing."""
-
-_TELLS_ITS_END: Final = frozenset(
-    {"anthropic", "azure", "bedrock", "google", "google-cloud", "groq", "huggingface", "mistral", "openai"}
-)
-"""Providers, by pydantic-ai's names, whose streams end with a reason. Not all others' do."""
 
 _SECRETS: Final = re.compile(
     r"(?i)\b(?:bearer\s+|api[-_ ]?key['\"]?\s*[:=]\s*['\"]?)[^\s'\",;}]+"
@@ -112,7 +142,9 @@ class ProviderModel:
             return self._model
         loop = asyncio.get_running_loop()
         if loop not in self._models:
-            self._models[loop], self._first = self._first or self._build(), None
+            # The one that was made to check the name serves the first loop.
+            self._models[loop] = self._build() if self._first is None else self._first
+            self._first = None
         return self._models[loop]
 
     async def _answers(self, request: ModelRequest) -> AsyncGenerator[TextDelta | ReasoningDelta | Message, None]:
@@ -140,7 +172,7 @@ class ProviderModel:
         if response.state != "complete":
             raise ModelError(f"its answer broke off (state {response.state!r}); repeat the request")
         told = response.finish_reason or (response.provider_details or {}).get("finish_reason")
-        if not told and response.provider_name in _TELLS_ITS_END:
+        if not told and provider_of(response.provider_name or "").tells_its_end:
             # A proxy that gives up halfway may end the stream as if that were all.
             raise ModelError("its answer broke off without a finish reason; repeat the request")
         yield from_pydantic_ai(response)
@@ -192,7 +224,9 @@ def _told(error: Exception) -> str:
             words = str(body or error)
     status = getattr(error, "status_code", None)
     words = " ".join(words.split())[:_SHOWN]
-    return f"HTTP {status}: {words}" if status is not None else words or type(error).__name__
+    if status is not None:
+        return f"HTTP {status}: {words}"
+    return words or type(error).__name__
 
 
 def _redacted(text: str, secrets: tuple[str, ...]) -> str:

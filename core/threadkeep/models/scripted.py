@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from threadkeep.messages.model import Message
-from threadkeep.models.model import ModelRequest, Reply, TextDelta
+from threadkeep.models.model import ModelRequest, TextDelta, TextOrMessage
 
-if TYPE_CHECKING:
-    pass
-
-Script: TypeAlias = Iterable[Reply | Exception] | Callable[[ModelRequest], Reply]
+Script: TypeAlias = Iterable[TextOrMessage | Exception] | Callable[[ModelRequest], TextOrMessage]
 
 
 class ScriptedModel:
@@ -28,7 +25,7 @@ class ScriptedModel:
     async def stream(self, request: ModelRequest) -> AsyncIterator[TextDelta | Message]:
         """See `Model.stream`. Text comes word by word. Raises LookupError when the script has ended."""
         if self._answer is not None:
-            answer: Reply | Exception = self._answer(request)
+            answer: TextOrMessage | Exception = self._answer(request)
         else:
             try:
                 answer = next(self._answers)

@@ -145,6 +145,7 @@ def _arguments_model(function: Callable[..., Any], label: str) -> tuple[type[Bas
         if hints[parameter.name] is ToolContext:
             contexts.append(parameter.name)
             continue
+        # For pydantic, `...` is a field without a default.
         default = ... if parameter.default is parameter.empty else parameter.default
         # The field has a name of its own, so that a parameter may be called `json` or `_x`.
         fields[f"argument_{index}"] = (hints[parameter.name], Field(default, alias=parameter.name))

@@ -41,8 +41,8 @@ def _answer(request: ModelRequest) -> Message:
     if counted := _COUNT.search(asked):
         return Message.assistant(" ".join(str(number) for number in range(1, int(counted.group(1)) + 1)))
     known = len(request.messages)
+    shown = "1 message" if known == 1 else f"{known} messages"
     first = f" You began with: {said[0].text!r}." if len(said) > 1 else ""
     return Message.assistant(
-        f"I follow a script, and see {known} message{'s' * (known != 1)} of this thread.{first} "
-        "Ask me for the time, or to count to 100."
+        f"I follow a script, and see {shown} of this thread.{first} Ask me for the time, or to count to 100."
     )

@@ -104,7 +104,9 @@ class Session:
 
     async def run(self) -> None:
         """Talk until the input ends. Raises what opening the store and the thread raises."""
-        with on_interrupt(self._interrupt) if self._lines.edited else nullcontext():
+        # Where lines are edited, Ctrl-C is a key while one is read and a signal otherwise: one handler for the session.
+        signals = on_interrupt(self._interrupt) if self._lines.edited else nullcontext()
+        with signals:
             await self._talk()
 
     def _interrupt(self) -> None:
@@ -172,7 +174,9 @@ class Session:
                 turn.cancel()
 
         self._stop = stop
-        with nullcontext() if self._lines.edited else on_interrupt(self._interrupt):
+        # Where lines are edited, `run` has set the handler.
+        signals = nullcontext() if self._lines.edited else on_interrupt(self._interrupt)
+        with signals:
             try:
                 await turn
             except asyncio.CancelledError:

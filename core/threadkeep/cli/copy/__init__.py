@@ -74,11 +74,11 @@ async def _copy(memory: Memory, url: str, resource_id: str | None, verify: bool)
 async def _transfer(memory: Memory, target: Memory, scopes: Sequence[Scope]) -> list[str]:
     """Copy everything, and say what was done; what was refused, in words."""
     from threadkeep.cli.copy.transfer import Count, Refused, copy_resource, copy_thread
-    from threadkeep.port import Resource
+    from threadkeep.port import Resource, Thread
 
     count = Count()
     faults: list[str] = []
-    threads = sum(not isinstance(scope, Resource) for scope in scopes)
+    threads = len([scope for scope in scopes if isinstance(scope, Thread)])
     with progress_bar("threads") as bar:
         task = bar.add_task("threads", total=threads)
 
@@ -86,11 +86,12 @@ async def _transfer(memory: Memory, target: Memory, scopes: Sequence[Scope]) -> 
             try:
                 if isinstance(scope, Resource):
                     await copy_resource(memory.store, target.store, scope, target.now())
-                    return
-                count.add(await copy_thread(memory.store, target.store, scope))
+                else:
+                    count.add(await copy_thread(memory.store, target.store, scope))
             except Refused as refused:
                 faults.append(str(refused))
-            bar.advance(task, not isinstance(scope, Resource))
+            if isinstance(scope, Thread):
+                bar.advance(task)
 
         await share_out(scopes, bring, AT_ONCE)
     click.echo(f"resources        {len(scopes) - threads}")
@@ -104,13 +105,13 @@ async def _differences(memory: Memory, target: Memory, resource_id: str | None) 
     from threadkeep.cli.copy.compare import difference, docs_difference, name_of
     from threadkeep.cli.copy.transfer import WHOLE
     from threadkeep.cli.copy.walk import scopes_of, threads_of
-    from threadkeep.port import Resource
+    from threadkeep.port import Resource, Thread
 
     found: list[str] = []
     messages = 0
     scopes = await scopes_of(memory, resource_id)
     with progress_bar("threads compared") as bar:
-        task = bar.add_task("threads", total=sum(not isinstance(scope, Resource) for scope in scopes))
+        task = bar.add_task("threads", total=len([scope for scope in scopes if isinstance(scope, Thread)]))
 
         async def compare(scope: Scope) -> None:
             nonlocal messages

@@ -32,7 +32,9 @@ def same_body(slot: str, one: Doc, other: Doc) -> bool:
 
 
 def _said(slot: str, doc: Doc) -> str | None:
-    return doc.body or "{}" if slot == INFO else doc.body
+    if slot == INFO and not doc.body:
+        return "{}"
+    return doc.body
 
 
 def beginning_fault(source: Sequence[Stored], target: Sequence[Stored]) -> str | None:

@@ -139,7 +139,7 @@ class _Copy:
             if slot != INFO:
                 await self._put(slot, doc)
         await self._finish()
-        return Count(int(self._commits > 0), len(new))
+        return Count(threads=1 if self._commits else 0, messages=len(new))
 
     async def _append(self, batch: Sequence[Stored]) -> None:
         """Append stored records of one time and without gaps, at their positions where those are still free."""

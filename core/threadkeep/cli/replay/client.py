@@ -13,7 +13,7 @@ from threadkeep.agent import Agent, Committed
 from threadkeep.cli.replay.compare import difference
 from threadkeep.cli.replay.recordings import Recording, Turn
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable, ThreadkeepError
-from threadkeep.formats.openai import from_openai
+from threadkeep.formats import from_openai
 from threadkeep.handles import Memory
 from threadkeep.messages import Message
 from threadkeep.models import ModelRequest, ScriptedModel, Tool, ToolContext
@@ -21,9 +21,8 @@ from threadkeep.port import new_id
 
 Kind: TypeAlias = Literal["newest", "full", "fresh-ids"]
 
-ATTEMPTS: Final = 5
-"""How often a client sends a conversation on when the store is busy, or cannot say what happened."""
-
+MAX_SENDINGS: Final = 5
+"""How often a client sends a conversation when the store is busy, or cannot say what happened."""
 
 LEASE_SECONDS: Final = 5.0
 """How long a replay waits for the run of one that was killed, before it goes on with the conversation."""
@@ -52,7 +51,7 @@ async def replay(memory: Memory, recording: Recording, kind: Kind) -> Count:
     Raises ClickException naming the conversation where it cannot go on.
     """
     count = Count(conversations=1)
-    for attempt in range(1, ATTEMPTS + 1):
+    for sending in range(1, MAX_SENDINGS + 1):
         client = _Client(memory, recording, kind, count)
         try:
             await client.open()
@@ -61,12 +60,12 @@ async def replay(memory: Memory, recording: Recording, kind: Kind) -> Count:
             count.turns = len(recording.turns)
             return count
         except (StoreUnavailable, OutcomeUnknown) as error:
-            if attempt == ATTEMPTS:
+            if sending == MAX_SENDINGS:
                 raise _failure(recording, str(error)) from error
-            await asyncio.sleep(0.1 * attempt)
+            await asyncio.sleep(0.1 * sending)
         except ThreadkeepError as error:
             raise _failure(recording, str(error)) from error
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    raise AssertionError("unreachable: the last sending returns or raises")
 
 
 def _failure(recording: Recording, reason: str) -> click.ClickException:
@@ -134,7 +133,8 @@ class _Client:
             return [from_openai(chat, id=new_id()) for chat in self.recording.messages[: turn.reply]]
         known = self.stored[: turn.reply]
         new = [self._own(index) for index in range(len(known), turn.reply)]
-        return [*known, *new][turn.start if self.kind == "newest" else 0 :]
+        conversation = [*known, *new]
+        return conversation[turn.start :] if self.kind == "newest" else conversation
 
     def _own(self, index: int) -> Message:
         """A message that this client writes. Its id is the same whenever it is sent."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from threadkeep.cli.replay.recordings import Recording
 from threadkeep.errors import InvalidContent
-from threadkeep.formats.openai import to_openai
+from threadkeep.formats import to_openai
 from threadkeep.handles import Memory
 from threadkeep.messages import Message, parse_message
 from threadkeep.port import sorted_json

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from threadkeep.errors import ThreadkeepError
-from threadkeep.formats.openai import from_openai
+from threadkeep.formats import from_openai
 from threadkeep.messages import Message, ToolCallPart
 
 _REPLIES: Final = ("assistant", "tool", "function")
@@ -110,7 +110,8 @@ def _turns(messages: list[Message]) -> Iterator[Turn]:
         end = reply
         while end < len(messages) and messages[end].role in _REPLIES:
             end += 1
-        yield Turn(start, reply, end, sum(message.role == "assistant" for message in messages[reply:end]))
+        steps = len([message for message in messages[reply:end] if message.role == "assistant"])
+        yield Turn(start, reply, end, steps)
         start = end
 
 
@@ -145,9 +146,11 @@ def _check_reply(messages: list[Message], chats: list[dict[str, Any]], turn: Tur
 
 
 def _check_arguments(place: str, call: ToolCallPart) -> None:
-    try:
-        fits = isinstance(json.loads(call.arguments or "{}"), dict) if isinstance(call.arguments, str) else True
-    except (ValueError, RecursionError):
-        fits = False
-    if not fits:
+    arguments: object = call.arguments
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except (ValueError, RecursionError):
+            arguments = None
+    if not isinstance(arguments, dict):
         raise BadRecording(f"{place}: the arguments of call {call.tool_call_id!r} are not the JSON text of an object")
