@@ -101,7 +101,8 @@ class Link:
         """
         lock = self._queues.get(resource)
         if lock is None:
-            lock = self._queues[resource] = asyncio.Lock()
+            lock = asyncio.Lock()
+            self._queues[resource] = lock
         try:
             async with asyncio.timeout(TURN_SECONDS):
                 await lock.acquire()

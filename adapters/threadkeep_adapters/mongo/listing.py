@@ -20,7 +20,7 @@ from threadkeep_adapters.mongo.layout import (
     read_thread,
     thread_row,
 )
-from threadkeep_adapters.mongo.reading import read_docs
+from threadkeep_adapters.mongo.reading import fetch_docs
 from threadkeep_adapters.mongo.requests import Requests, read_registry
 
 REREADS: Final = 10
@@ -41,7 +41,9 @@ async def threads(
     key = requests.key
     field = "lc" if order == "created" else "la"
     falling = order == "active"
-    place = "" if after is None else list_key(key, after.at, after.thread_id)
+    place = key + _END if falling else key
+    if after is not None:
+        place = list_key(key, after.at, after.thread_id)
     rows: list[ThreadRow] = []
     listed: set[str] = set()
     known: dict[str, int] = {}
@@ -49,8 +51,8 @@ async def threads(
     rereads = 0
     while len(rows) < limit:
         wanted = limit - len(rows)
-        query = {field: _bounds(key, place, falling=falling)}
-        page = await requests.page(query, field, wanted, falling=falling, projection={field: 1, "s": 1})
+        bounds = {"$gte": key, "$lt": place} if falling else {"$gt": place, "$lt": key + _END}
+        page = await requests.page({field: bounds}, field, wanted, falling=falling, projection={field: 1, "s": 1})
         if not page:
             break
         found = await requests.find({"$or": [{"h": key}, {"s": {"$in": list({one["s"] for one in page})}}]})
@@ -74,13 +76,6 @@ async def threads(
     return rows, moved
 
 
-def _bounds(key: str, place: str, *, falling: bool) -> Document:
-    """What a place on the next page lies between, for a resource's list after a place, or "" for its beginning."""
-    if falling:
-        return {"$gte": key, "$lt": place or key + _END}
-    return {"$gt": place or key, "$lt": key + _END}
-
-
 def _fresh(page: Sequence[Document], states: Mapping[str, ThreadState], known: Mapping[str, int]) -> dict[str, int]:
     """The threads on a page whose newest state is another than the page shows, and is not known: key -> its number."""
     newest = {one["s"]: states[one["s"]].number for one in page if states[one["s"]].number != number_of(one)}
@@ -95,7 +90,7 @@ def _is_in_place(state: ThreadState, resource: str, order: Order, place: str) ->
 
 async def _row(requests: Requests, state: ThreadState, slots: Sequence[str]) -> ThreadRow:
     asked = {slot: doc for slot, doc in state.docs.items() if slot in slots}
-    docs = await read_docs(requests, asked)
+    docs = await fetch_docs(requests, asked)
     if docs is None:
         # It was overwritten since: as good as a page read a little later, of this one thread.
         found = await requests.find({"s": state.key})
@@ -129,7 +124,8 @@ async def resources(
         commits = [commit for each in found for commit in each]
         for entry in page:
             state = newest_resource(entry["k"], commits)
-            if not state.is_empty and state.generation == entry["g"] and entry["i"] not in names[-1:]:
+            is_listed = len(names) > 0 and names[-1] == entry["i"]
+            if not is_listed and not state.is_empty and state.generation == entry["g"]:
                 names.append(entry["i"])
         if len(page) < wanted:
             break

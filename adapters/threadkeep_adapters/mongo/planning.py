@@ -49,7 +49,10 @@ def plan_resource(resource: ResourceState, changes: Changes, nonce: str) -> Plan
     bodies = _Bodies(nonce, {"r": resource.key, "w": number, "z": nonce})
     docs = bodies.put(resource.docs, changes.puts, given, {"t": ""})
     state = replace(resource, number=number, unswept=False, docs=docs)
-    commit = {**_commit(resource, number, _follows_no_thread(resource, number), nonce), **state.write()}
+    commit = {
+        **_commit_fields(resource, number, _follows_no_thread(resource, number), nonce),
+        **state.write(),
+    }
     return Plan(number, [*bodies.documents, commit], bodies.replaced, Receipt(Tail("", 0), versions=given))
 
 
@@ -97,7 +100,7 @@ def plan_thread(
         docs=bodies.put(resource.docs, changes.resource_puts, resource_given, {"t": ""}),
     )
     commit = {
-        **_commit(resource, number, _follows(thread, resource), nonce),
+        **_commit_fields(resource, number, _follows(thread, resource), nonce),
         **after.write(),
         **state.write(resource.key),
     }
@@ -118,7 +121,7 @@ def plan_deletion(resource: ResourceState, thread: ThreadState, nonce: str) -> D
         after = replace(after, generation=number)
     gone = ThreadState(thread.key, number, gone=True, unswept=True)
     return {
-        **_commit(resource, number, _follows(thread, resource), nonce),
+        **_commit_fields(resource, number, _follows(thread, resource), nonce),
         **after.write(),
         **gone.write(resource.key),
     }
@@ -128,10 +131,13 @@ def plan_erasure(resource: ResourceState, nonce: str) -> Document:
     """The commit that erases a resource."""
     number = resource.number + 1
     after = ResourceState(resource.key, number, generation=number, floor=number, unswept=True)
-    return {**_commit(resource, number, _follows_no_thread(resource, number), nonce), **after.write()}
+    return {
+        **_commit_fields(resource, number, _follows_no_thread(resource, number), nonce),
+        **after.write(),
+    }
 
 
-def _commit(resource: ResourceState, number: int, follows: str, nonce: str) -> Document:
+def _commit_fields(resource: ResourceState, number: int, follows: str, nonce: str) -> Document:
     """A commit but for the states that it carries. `follows` is unique, as its number is."""
     return {"_id": commit_id(resource.key, number), "n": follows, "z": nonce}
 

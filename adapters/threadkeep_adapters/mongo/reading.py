@@ -79,7 +79,7 @@ async def _load_once(requests: Requests, scope: Scope, window: Window) -> tuple[
             return None, rows
         if len(await requests.valid(records)) < len(records):
             return None, rows
-    docs, common = await read_docs(requests, thread.docs), await read_docs(requests, resource.docs)
+    docs, common = await fetch_docs(requests, thread.docs), await fetch_docs(requests, resource.docs)
     if docs is None or common is None:
         return None, rows
     found = [stored(record) for record in records]
@@ -88,7 +88,7 @@ async def _load_once(requests: Requests, scope: Scope, window: Window) -> tuple[
 
 async def _without_thread(requests: Requests, resource: ResourceState) -> Snapshot | None:
     """A resource's documents; None where one is not there any more."""
-    docs = await read_docs(requests, resource.docs)
+    docs = await fetch_docs(requests, resource.docs)
     return None if docs is None else Snapshot(resource_docs=docs)
 
 
@@ -172,7 +172,7 @@ async def _between(
     return [by_ordinal[ordinal] for ordinal in range(low, high)]
 
 
-async def read_docs(requests: Requests, docs: Docs) -> dict[str, Doc] | None:
+async def fetch_docs(requests: Requests, docs: Docs) -> dict[str, Doc] | None:
     """Documents with their texts, fetched where they are kept apart; None where one is not there any more."""
     places = [doc.place for doc in docs.values() if doc.place is not None]
     bodies: dict[str, str] = {}

@@ -21,6 +21,8 @@ _MAKING: Final = "making"
 
 MAKING_SECONDS: Final = 30.0
 """For how long other openers wait for the one that makes the store; then it has died, and one of them makes it."""
+POLL_SECONDS: Final = 0.05
+"""How long they wait before they look again."""
 
 INDEXES: Final = (
     IndexModel([("n", ASCENDING)], name="next", unique=True),
@@ -57,7 +59,9 @@ async def prepare(database: AsyncDatabase[Document], place: Place, opener: str) 
     StoreTooNew, StoreDamaged where a collection belongs to another program, and InvalidURL where the URL wants another
     number of collections than the store was made with.
     """
-    found = await _find(database, place) or await _make(database, place, opener)
+    found = await _find(database, place)
+    if found is None:
+        found = await _make(database, place, opener)
     version, buckets = found.get("version"), found.get("buckets")
     if not isinstance(version, int) or not isinstance(buckets, int) or version < 1:
         raise StoreDamaged(f"{meta_name(place)} does not say a version of this library's; choose another prefix")
@@ -76,7 +80,7 @@ async def _make(database: AsyncDatabase[Document], place: Place, opener: str) ->
         other = await database[name].find_one({"_id": {"$nin": [NAME, _MAKING]}}, {"_id": 1})
         if other is not None and await _find(database, place) is None:
             raise StoreDamaged(f"the collection {name} belongs to another program; choose another prefix")
-    made = await _wait_for_turn(database, place, opener)
+    made = await _wait_for_maker(database, place, opener)
     if made is not None:
         return made
     try:
@@ -102,22 +106,25 @@ async def _find(database: AsyncDatabase[Document], place: Place) -> Document | N
     return await database[meta_name(place)].find_one({"_id": NAME})
 
 
-async def _wait_for_turn(database: AsyncDatabase[Document], place: Place, opener: str) -> Document | None:
+async def _wait_for_maker(database: AsyncDatabase[Document], place: Place, opener: str) -> Document | None:
     """None where this opener is to make the store, else the document about it, made by another.
 
     Nothing rests on there being one: all make the same. It keeps them from making one index at the same moment.
     """
-    now = asyncio.get_running_loop().time
-    maker, since = "", now()
-    while (elected := await _elected(database, place, opener)) != opener:
+    loop = asyncio.get_running_loop()
+    maker, since = "", loop.time()
+    while True:
+        elected = await _elected(database, place, opener)
+        if elected == opener:
+            return None
         if elected != maker:
-            maker, since = elected, now()
-        elif now() - since > MAKING_SECONDS:
+            maker, since = elected, loop.time()
+        elif loop.time() - since > MAKING_SECONDS:
             await database[meta_name(place)].delete_one({"_id": _MAKING, "by": maker})
-        await asyncio.sleep(0.05)
-        if (found := await _find(database, place)) is not None:
+        await asyncio.sleep(POLL_SECONDS)
+        found = await _find(database, place)
+        if found is not None:
             return found
-    return None
 
 
 async def _elected(database: AsyncDatabase[Document], place: Place, opener: str) -> str:
