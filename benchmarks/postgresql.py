@@ -111,8 +111,8 @@ async def measure(
 
 async def run(url: str, path: Path | None, lengths: Sequence[int], others: int, rounds: int, share: float) -> None:
     connection = await asyncpg.connect(url)
-    store = open_store(f"{url}?schema={SCHEMA}&pool_size=1")
-    memory = Memory(f"{url}?schema={SCHEMA}&pool_size=1")
+    store = open_store(f"{url}?schema={SCHEMA}&connections=1")
+    memory = Memory(f"{url}?schema={SCHEMA}&connections=1")
     try:
         settings = [
             f"{name} {await connection.fetchval(f'SHOW {name}')}"

@@ -1,6 +1,7 @@
 """Write the reference pages in docs/ from the code: `python scripts/generate_docs.py [--check]`.
 
-Errors, limits, hooks and commands are described where they are defined; these pages carry that over.
+Errors, limits, hooks, commands and the options of stores are described where they are defined; these pages carry that
+over.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from types import ModuleType
 from typing import Final
 
 import click
+from docs_of_options import PAGES as PAGES_WITH_OPTIONS
+from docs_of_options import with_options
 
 from threadkeep import cli, errors
 from threadkeep.port import canonical, hooks, limits
@@ -140,6 +143,8 @@ PAGES: Final[dict[str, tuple[Callable[[], Iterator[str]], ModuleType]]] = {
 
 def page_text(name: str) -> str:
     """The page as it should be."""
+    if name in PAGES_WITH_OPTIONS:
+        return with_options(name, (DOCS / name).read_text(encoding="utf-8"))
     write, module = PAGES[name]
     note = f"<!-- Written by scripts/generate_docs.py from {module.__name__}; change that. -->"
     first, *rest = write()
@@ -148,7 +153,7 @@ def page_text(name: str) -> str:
 
 def main() -> None:
     """Write the pages; with --check, exit with an error where one is not what would be written."""
-    for name in PAGES:
+    for name in (*PAGES, *PAGES_WITH_OPTIONS):
         text = page_text(name)
         if "--check" not in sys.argv[1:]:
             (DOCS / name).write_text(text, encoding="utf-8")

@@ -6,15 +6,16 @@ import pytest
 from opening import refused
 
 from threadkeep.errors import InvalidURL
-from threadkeep_adapters.mongo.url import DEFAULTS, read_url
+from threadkeep_adapters.mongo.url import DRIVER_OPTIONS, read_url
 
 
 def test_a_url_says_place_and_options() -> None:
     place = read_url("mongodb://ann:s%2Fecret@one:1,two:2/chat?replicaSet=rs0&prefix=bot&buckets=8&maxPoolSize=3")
     assert (place.database, place.prefix, place.buckets) == ("chat", "bot", 8)
     assert place.url == "mongodb://ann:s%2Fecret@one:1,two:2/chat?replicaSet=rs0&maxPoolSize=3"
-    assert "maxpoolsize" not in place.options
-    assert place.options["sockettimeoutms"] == DEFAULTS["sockettimeoutms"]
+    assert "maxPoolSize" not in place.options
+    assert {"maxPoolSize", *place.options} == {option.name for option in DRIVER_OPTIONS}
+    assert place.options["socketTimeoutMS"] == 10_000
     assert "ecret" not in repr(place)
 
 

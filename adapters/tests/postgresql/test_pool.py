@@ -100,7 +100,7 @@ def test_fifty_tasks_share_ten_connections(server: Server, name: str) -> None:
 
 def test_a_call_that_gets_no_connection_says_so_in_time(server: Server, name: str, proxy: Proxy) -> None:
     async def run() -> None:
-        store = open_store(url_of(server, name, "&pool_size=2&pool_timeout=0.5&timeout=5", proxy))
+        store = open_store(url_of(server, name, "&connections=2&pool_timeout=0.5&timeout=5", proxy))
         await asyncio.gather(*(store.load(THREAD) for _ in range(4)))
         proxy.delay = 2
         results = await asyncio.gather(*(store.load(THREAD) for _ in range(20)), return_exceptions=True)
@@ -119,7 +119,7 @@ def test_a_server_that_stops_answering_is_not_waited_for_longer_than_the_url_say
     server: Server, name: str, proxy: Proxy
 ) -> None:
     async def run() -> None:
-        url = url_of(server, name, "&pool_size=5&timeout=1&connect_timeout=1&pool_timeout=1", proxy)
+        url = url_of(server, name, "&connections=5&timeout=1&connect_timeout=1&pool_timeout=1", proxy)
         store = open_store(url)
         await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(10)))
         proxy.hold()
@@ -146,7 +146,7 @@ def test_a_slow_server_is_waited_for(server: Server, name: str, proxy: Proxy) ->
 
 def test_calls_that_wait_for_a_lock_end_in_time_and_nothing_stays_locked(server: Server, name: str) -> None:
     async def run() -> None:
-        store = open_store(url_of(server, name, "&timeout=1&pool_size=3"))
+        store = open_store(url_of(server, name, "&timeout=1&connections=3"))
         await store.commit(THREAD, change("m"))
         other = await connect(server.url)
         transaction = other.transaction()
@@ -170,7 +170,7 @@ def test_calls_that_wait_for_a_lock_end_in_time_and_nothing_stays_locked(server:
 
 def test_calls_cancelled_at_any_moment_leave_pool_and_locks_healthy(server: Server, name: str) -> None:
     async def run() -> None:
-        store = open_store(url_of(server, name, "&pool_size=3&pool_timeout=20"))
+        store = open_store(url_of(server, name, "&connections=3&pool_timeout=20"))
         await store.open()
         for turn in range(60):
             put = (Put("work", str(turn)),)

@@ -16,16 +16,16 @@ def test_a_url_alone_has_the_documented_defaults() -> None:
     place = read_url(BASE)
     assert place.dsn == f"{BASE}?application_name=threadkeep"
     assert place.shown == "db.example:5433/app"
-    assert (place.schema, place.pool_size, place.prepared) == ("threadkeep", 10, "auto")
+    assert (place.schema, place.connections, place.prepared) == ("threadkeep", 10, "auto")
     assert (place.timeout, place.connect_timeout, place.pool_timeout) == (30, 10, 10)
 
 
 def test_options_of_the_store_are_read_and_those_of_the_driver_passed_on() -> None:
     place = read_url(
-        f"{BASE}?schema=Own%20one&pool_size=3&timeout=2.5&connect_timeout=1&pool_timeout=.5&prepared=no"
+        f"{BASE}?schema=Own%20one&connections=3&timeout=2.5&connect_timeout=1&pool_timeout=.5&prepared=no"
         "&sslmode=verify-full&sslrootcert=/etc/ca%26b.pem&application_name=mine"
     )
-    assert (place.schema, place.pool_size, place.prepared) == ("Own one", 3, "no")
+    assert (place.schema, place.connections, place.prepared) == ("Own one", 3, "no")
     assert (place.timeout, place.connect_timeout, place.pool_timeout) == (2.5, 1, 0.5)
     assert place.dsn == f"{BASE}?sslmode=verify-full&sslrootcert=%2Fetc%2Fca%26b.pem&application_name=mine"
 
@@ -43,13 +43,13 @@ def test_postgres_is_the_same_scheme() -> None:
     ("given", "named"),
     [
         (f"{BASE}?shema=x", "'shema'"),
-        (f"{BASE}?password=x", "password as an option"),
+        (f"{BASE}?password=x", "password: write it before the host"),
         (f"{BASE}?schema=a&schema=b", "schema twice"),
         (f"{BASE}?schema=", "schema"),
         (f"{BASE}?schema={'x' * 64}", "63 bytes"),
         (f"{BASE}?schema=pg_catalog", "PostgreSQL's own"),
-        (f"{BASE}?pool_size=0", "pool_size"),
-        (f"{BASE}?pool_size=ten", "'ten'"),
+        (f"{BASE}?connections=0", "connections"),
+        (f"{BASE}?connections=ten", "'ten'"),
         (f"{BASE}?timeout=0", "timeout"),
         (f"{BASE}?connect_timeout=nan", "connect_timeout"),
         (f"{BASE}?pool_timeout=soon", "'soon'"),

@@ -93,7 +93,7 @@ def test_many_stores_share_a_transaction_pool_of_four_connections(bouncer: Serve
     """Named statements, session locks or settings of one client would meet another's here."""
 
     async def run() -> None:
-        stores = [open_store(f"{bouncer.url}?schema={name}&pool_size=3") for _ in range(6)]
+        stores = [open_store(f"{bouncer.url}?schema={name}&connections=3") for _ in range(6)]
 
         async def use(number: int, store: Guard) -> None:
             for turn in range(20):

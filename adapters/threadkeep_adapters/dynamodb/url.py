@@ -5,19 +5,49 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
-from threadkeep_adapters.options import number
+from threadkeep_adapters.options import YES_OR_NO, choice, connections, read_options, seconds, text
 
 FORM: Final = "dynamodb://REGION/TABLE"
 
-OPTIONS: Final = (
-    "endpoint=URL, profile=NAME, create=yes or no, timeout=SECONDS, connect_timeout=SECONDS, connections=COUNT"
-)
 
-MAX_SECONDS: Final = 3600.0
-MAX_CONNECTIONS: Final = 1000
+def _is_endpoint(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and "@" not in parts.netloc
+
+
+ENDPOINT: Final = text(
+    "endpoint",
+    None,
+    "another service with this interface, `endpoint=http%3A%2F%2F127.0.0.1%3A8000` for DynamoDB Local",
+    values="a URL of http or https with a host, as in endpoint=http://127.0.0.1:8000",
+    column="a URL",
+    fits=_is_endpoint,
+    unset="AWS's of the region",
+    is_shown=False,
+)
+PROFILE: Final = text(
+    "profile",
+    None,
+    "a profile of AWS's shared configuration",
+    values="a name; leave it out to use what AWS's usual chain finds",
+    column="a name",
+    unset="none",
+)
+CREATE: Final = choice("create", "yes", YES_OR_NO, "whether opening the store makes a table that is missing")
+TIMEOUT: Final = seconds(
+    "timeout", 10.0, "how long a call waits for a free connection, then goes on trying, and waits for one answer"
+)
+CONNECT_TIMEOUT: Final = seconds("connect_timeout", 5.0, "how long a call waits for a new connection")
+CONNECTIONS: Final = connections("requests at once; each has a thread and a connection of its own")
+
+OPTIONS: Final = (ENDPOINT, PROFILE, CREATE, TIMEOUT, CONNECT_TIMEOUT, CONNECTIONS)
 
 _TABLE: Final = re.compile(r"[A-Za-z0-9_.\-]{3,255}")
 """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html"""
@@ -30,16 +60,16 @@ class Place:
 
     region: str
     table: str
-    endpoint: str | None = None
+    endpoint: str | None = ENDPOINT.default
     """The URL of another service with this interface; None for AWS's own of the region."""
-    profile: str | None = None
+    profile: str | None = PROFILE.default
     """A profile of AWS's shared configuration; None for what the usual chain finds."""
-    create: bool = True
+    create: bool = CREATE.default
     """Whether opening makes the table where it is missing."""
-    timeout: float = 10.0
+    timeout: float = TIMEOUT.default
     """How long a verb goes on trying, and a request waits for its answer, in seconds."""
-    connect_timeout: float = 5.0
-    connections: int = 10
+    connect_timeout: float = CONNECT_TIMEOUT.default
+    connections: int = CONNECTIONS.default
     """At most so many requests at once."""
 
 
@@ -57,44 +87,14 @@ def read_url(url: str) -> Place:
         raise InvalidURL(
             f"a DynamoDB URL names a table of 3 to 255 letters, digits, '_', '-' and '.' ({FORM}), not {table!r}"
         )
-    options = _options(parts.query)
-    endpoint = options.get("endpoint")
-    if endpoint is not None and not _is_endpoint(endpoint):
-        raise InvalidURL("endpoint is a URL of http or https with a host, as in endpoint=http://127.0.0.1:8000")
-    create = options.get("create", "yes")
-    if create not in ("yes", "no"):
-        raise InvalidURL(f"create is yes or no, not {create!r}")
-    profile = options.get("profile")
-    if profile == "":
-        raise InvalidURL("profile must not be empty; leave it out to use what AWS's usual chain finds")
+    given = read_options(parts.query, OPTIONS)
     return Place(
         region,
         table,
-        endpoint,
-        profile,
-        create == "yes",
-        number("timeout", options.get("timeout"), 10.0, 0.001, MAX_SECONDS),
-        number("connect_timeout", options.get("connect_timeout"), 5.0, 0.001, MAX_SECONDS),
-        int(number("connections", options.get("connections"), 10, 1, MAX_CONNECTIONS, whole=True)),
+        given[ENDPOINT],
+        given[PROFILE],
+        given[CREATE],
+        given[TIMEOUT],
+        given[CONNECT_TIMEOUT],
+        given[CONNECTIONS],
     )
-
-
-def _options(query: str) -> dict[str, str]:
-    known = {option.partition("=")[0] for option in OPTIONS.split(", ") if "=" in option}
-    given: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in known:
-            raise InvalidURL(f"a DynamoDB URL has no option {name!r}; known are {OPTIONS}")
-        if name in given:
-            raise InvalidURL(f"a DynamoDB URL gives {name} twice")
-        given[name] = value
-    return given
-
-
-def _is_endpoint(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and "@" not in parts.netloc

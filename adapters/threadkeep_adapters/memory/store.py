@@ -10,9 +10,7 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
 
-from threadkeep.errors import InvalidURL
 from threadkeep.port import (
     MIB,
     MISSING,
@@ -36,6 +34,7 @@ from threadkeep.port import (
     hookimpl,
     next_versions,
 )
+from threadkeep_adapters.memory.url import read_url
 
 
 @dataclass(slots=True)
@@ -238,15 +237,12 @@ def _append(log: _Log, changes: Changes) -> None:
 
 @hookimpl
 def open_store(url: str) -> Store:
-    parts = urlsplit(url)
-    if parts.query or parts.fragment or parts.path.strip("/"):
-        raise InvalidURL("memory:// takes a name and nothing else, as in memory://tests")
-    return InProcessStore(unquote(parts.netloc))
+    return InProcessStore(read_url(url))
 
 
 @hookimpl
 def scan_backend(url: str) -> Iterator[bytes]:
-    space = _spaces.get(unquote(urlsplit(url).netloc))
+    space = _spaces.get(read_url(url))
     if space is not None:
         with space.lock:
             yield json.dumps([str(space.threads), str(space.docs)], ensure_ascii=False).encode()

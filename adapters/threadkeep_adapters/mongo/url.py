@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from threadkeep.errors import InvalidURL
+from threadkeep_adapters.options import DriverOption, count, read_options, text
 
 FORM: Final = "mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST:PORT...]/[DATABASE][?OPTIONS]"
 
 DATABASE: Final = "threadkeep"
-PREFIX: Final = "threadkeep"
 MAX_BUCKETS: Final = 256
+
+
+def _is_prefix(name: str) -> bool:
+    is_servers = name.startswith((".", "system."))
+    return 0 < len(name.encode()) <= 60 and not set(name) & {"$", "\x00"} and not is_servers
+
+
+PREFIX: Final = text(
+    "prefix",
+    "threadkeep",
+    "with what the names of the collections begin; stores with different prefixes share a database and nothing else",
+    values="what names of collections begin with, of 1 to 60 bytes, without $",
+    column="text of 1 to 60 bytes",
+    fits=_is_prefix,
+)
+BUCKETS: Final = count(
+    "buckets",
+    None,
+    "over how many collections resources are spread; decided when the store is made, and kept",
+    most=MAX_BUCKETS,
+    unset="1",
+)
+
+
+def _of_mongodb(name: str, default: int, meaning: str) -> DriverOption:
+    return DriverOption(name, meaning, default, column="as MongoDB has it")
+
+
+DRIVER_OPTIONS: Final = (
+    _of_mongodb("maxPoolSize", 10, "connections to one server, for each event loop, at most"),
+    _of_mongodb("serverSelectionTimeoutMS", 5_000, "how long a call waits for a server that it can use"),
+    _of_mongodb("connectTimeoutMS", 5_000, "how long a call waits for a new connection"),
+    _of_mongodb("waitQueueTimeoutMS", 10_000, "how long a call waits for a free connection"),
+    _of_mongodb("socketTimeoutMS", 10_000, "how long a call waits for an answer"),
+)
+"""Those whose default is not the driver's, so that every wait is bounded."""
+
+OPTIONS: Final = (PREFIX, BUCKETS, *DRIVER_OPTIONS)
 
 _REFUSED: Final = {
     "w": "commits are acknowledged by a majority",
@@ -28,15 +67,6 @@ _REFUSED: Final = {
 }
 """Options of MongoDB that a promise of the store decides."""
 
-DEFAULTS: Final[dict[str, Any]] = {
-    "sockettimeoutms": 10_000,
-    "connecttimeoutms": 5_000,
-    "serverselectiontimeoutms": 5_000,
-    "waitqueuetimeoutms": 10_000,
-    "maxpoolsize": 10,
-}
-"""Where the URL does not say otherwise, so that every wait is bounded."""
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -45,9 +75,9 @@ class Place:
     url: str = field(repr=False)
     """As PyMongo takes it; it may hold a password."""
     database: str = DATABASE
-    prefix: str = PREFIX
+    prefix: str = PREFIX.default
     """With what the names of the store's collections begin."""
-    buckets: int | None = None
+    buckets: int | None = BUCKETS.default
     """Over how many collections the commits of resources are spread, where the store is made now."""
     options: dict[str, Any] = field(default_factory=dict)
     """Defaults for what the URL leaves open, as the client takes them."""
@@ -58,25 +88,25 @@ def read_url(url: str) -> Place:
     if "#" in url:
         raise InvalidURL("a MongoDB URL has no #; write it as %23 where it belongs to a name or password")
     parts = urlsplit(url)
-    own, theirs = _options(parts.query)
+    given = read_options(parts.query, OPTIONS, refused=_REFUSED, passes_unknown=True)
     database = unquote(parts.path.removeprefix("/"))
     if any(sign in database for sign in '/\\. "$*<>:|?\x00') or len(database.encode()) > 63:
         raise InvalidURL(f'MongoDB takes no database of the name {database!r}; it has up to 63 bytes and no /\\. "$')
     path = "/" if not database else parts.path
     scheme = parts.scheme.lower()
-    cleaned = urlunsplit((scheme, parts.netloc, path, urlencode(theirs), ""))
-    given = {name.lower() for name, _ in theirs}
-    _check(cleaned, theirs, is_srv=scheme.endswith("+srv"))
+    cleaned = urlunsplit((scheme, parts.netloc, path, urlencode(given.drivers), ""))
+    named = {name.lower() for name, _ in given.drivers}
+    _check(cleaned, given.drivers, is_srv=scheme.endswith("+srv"))
     return Place(
         url=cleaned,
         database=database or DATABASE,
-        prefix=_prefix(own),
-        buckets=_buckets(own),
-        options={name: value for name, value in DEFAULTS.items() if name not in given},
+        prefix=given[PREFIX],
+        buckets=given[BUCKETS],
+        options={option.name: option.default for option in DRIVER_OPTIONS if option.name.lower() not in named},
     )
 
 
-def _check(url: str, options: list[tuple[str, str]], *, is_srv: bool) -> None:
+def _check(url: str, options: Sequence[tuple[str, str]], *, is_srv: bool) -> None:
     if is_srv:
         # What PyMongo would look up in the DNS now, it looks up when it connects.
         url = url.replace("mongodb+srv://", "mongodb://", 1)
@@ -94,36 +124,3 @@ def _refusal(url: str) -> str | None:
     except (PyMongoError, ValueError) as error:
         return str(error)
     return None
-
-
-def _options(query: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    own: dict[str, str] = {}
-    theirs = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name in ("prefix", "buckets"):
-            if name in own:
-                raise InvalidURL(f"a MongoDB URL gives {name} twice")
-            own[name] = value
-        elif name.lower() in _REFUSED:
-            raise InvalidURL(f"leave out {name}: {_REFUSED[name.lower()]}")
-        else:
-            theirs.append((name, value))
-    return own, theirs
-
-
-def _prefix(options: dict[str, str]) -> str:
-    prefix = options.get("prefix", PREFIX)
-    if not prefix or len(prefix.encode()) > 60 or set(prefix) & {"$", "\x00"} or prefix.startswith((".", "system.")):
-        raise InvalidURL(
-            f"prefix is what names of collections begin with, of 1 to 60 bytes, without $, and not {prefix!r}"
-        )
-    return prefix
-
-
-def _buckets(options: dict[str, str]) -> int | None:
-    given = options.get("buckets")
-    if given is None:
-        return None
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= MAX_BUCKETS):
-        raise InvalidURL(f"buckets is a whole number from 1 to {MAX_BUCKETS}, not {given!r}")
-    return int(given)

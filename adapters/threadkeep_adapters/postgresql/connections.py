@@ -115,7 +115,7 @@ class Pool:
             except TimeoutError as error:
                 raise StoreUnavailable(
                     f"all {self._size} connections to {self._where} were in use for {self._wait:g} s; "
-                    "see pool_size and pool_timeout"
+                    "allow more with ?connections=, or a longer wait with ?pool_timeout="
                 ) from error
         else:
             await self._free.acquire()

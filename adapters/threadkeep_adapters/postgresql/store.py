@@ -1,7 +1,6 @@
 """`postgresql://USER:PASSWORD@HOST:5432/DATABASE`: threads in a schema of a PostgreSQL database.
 
-Options, after `?`: `schema` (threadkeep), `pool_size` (10), `timeout`, `connect_timeout` and `pool_timeout` in seconds
-(30, 10, 10), `prepared` (auto), and the driver's own such as `sslmode`; docs/stores/postgresql.md explains them.
+`url.py` declares the options, and docs/stores/postgresql.md explains them.
 """
 
 from __future__ import annotations
@@ -37,13 +36,14 @@ from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.postgresql import errors, schema
 from threadkeep_adapters.postgresql.connections import SETTLE_SECONDS, Connection, Link, Pool
 from threadkeep_adapters.postgresql.url import Place, read_url
+from threadkeep_adapters.retry import AT_ONCE
 from threadkeep_adapters.sql import rows as shared
 from threadkeep_adapters.sql import tables
 
 T = TypeVar("T")
 
-ATTEMPTS: Final = 5
-"""How often a statement is sent that lost a race to another transaction, of which it wrote nothing."""
+RACES: Final = 5
+"""How often a statement races other transactions: one that lost to them has written nothing, and is sent again."""
 
 
 class PostgresStore(shared.SqlStore):
@@ -156,29 +156,31 @@ class PostgresStore(shared.SqlStore):
     async def _run(self, sql: str, given: Sequence[Any], *, writes: bool) -> Sequence[Any]:
         """The rows of one statement, which is a transaction by itself."""
         pool = await self._pool()
-        attempt = 0
-        begun = 0
+        pauses = AT_ONCE.begin()
+        lost_races = 0
+        is_sent = False
 
-        def begin() -> None:
-            nonlocal begun
-            begun = attempt
+        def sent() -> None:
+            nonlocal is_sent
+            is_sent = True
             self.meter.trips += 1
 
         while True:
-            attempt += 1
+            is_sent = False
             try:
-                return await pool.fetch(sql, given, begin)
+                return await pool.fetch(sql, given, sent)
             except Exception as error:
-                if errors.sqlstate(error) in errors.RACES and attempt < ATTEMPTS:
-                    continue
-                if begun == attempt and errors.is_lost(error):
+                if errors.sqlstate(error) in errors.RACES:
+                    lost_races += 1
+                    if lost_races < RACES:
+                        continue
+                if is_sent and errors.is_lost(error):
                     if writes:
                         raise OutcomeUnknown(
                             f"the connection to {self.place.shown} ended before the answer came: "
                             f"{type(error).__name__}: {error}"
                         ) from error
-                    # A connection that died while nobody used it is found out by using it.
-                    if not isinstance(error, TimeoutError) and attempt == 1:
+                    if not isinstance(error, TimeoutError) and await pauses.wait():
                         continue
                 raise
 
@@ -195,7 +197,7 @@ class PostgresStore(shared.SqlStore):
     def _new_pools(self) -> PerLoop[Pool]:
         place = self.place
         return PerLoop(
-            lambda: Pool(self._link, place.pool_size, place.pool_timeout, place.shown),
+            lambda: Pool(self._link, place.connections, place.pool_timeout, place.shown),
             drop=Pool.terminate,
         )
 

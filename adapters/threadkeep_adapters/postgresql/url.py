@@ -2,49 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Final, Literal, TypeAlias
+from urllib.parse import urlencode, urlsplit
 
 from threadkeep.errors import InvalidURL, StoreError
+from threadkeep_adapters.options import DriverOption, choice, connections, read_options, seconds, text
 
 FORM: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-
-SECONDS: Final = ("timeout", "connect_timeout", "pool_timeout")
-MAX_SECONDS: Final = 86_400
-"""A day."""
-
-MAX_POOL: Final = 1000
-"""Connections; far more than a server of default settings takes (max_connections = 100)."""
 
 MAX_NAME: Final = 63
 """Bytes of a name that PostgreSQL tells apart (NAMEDATALEN - 1)."""
 
-DRIVER_OPTIONS: Final = frozenset(
-    {
-        "application_name",
-        "gsslib",
-        "host",
-        "krbsrvname",
-        "port",
-        "ssl_max_protocol_version",
-        "ssl_min_protocol_version",
-        "sslcert",
-        "sslcrl",
-        "sslkey",
-        "sslmode",
-        "sslnegotiation",
-        "sslrootcert",
-        "target_session_attrs",
-    }
-)
-"""Options that the driver reads from a URL, by the names of libpq."""
+Prepared: TypeAlias = Literal["auto", "yes", "no"]
 
-FILES: Final = ("sslcert", "sslcrl", "sslkey", "sslrootcert")
+_PREPARED: Final[Mapping[str, Prepared]] = {"auto": "auto", "yes": "yes", "no": "no"}
+
+
+def _is_schema(name: str) -> bool:
+    is_own = name.startswith("pg_") or name == "information_schema"
+    return 0 < len(name.encode()) <= MAX_NAME and "\0" not in name and not is_own
+
+
+SCHEMA: Final = text(
+    "schema",
+    "threadkeep",
+    "the schema that holds the tables; each is a store of its own",
+    values=f"a name of 1 to {MAX_NAME} bytes, and none of PostgreSQL's own",
+    column=f"a name of up to {MAX_NAME} bytes",
+    fits=_is_schema,
+)
+CONNECTIONS: Final = connections("connections at most, in each process and event loop that uses the store")
+POOL_TIMEOUT: Final = seconds(
+    "pool_timeout", 10.0, "how long a call waits for a connection when all are in use; then it is `StoreUnavailable`"
+)
+CONNECT_TIMEOUT: Final = seconds(
+    "connect_timeout", 10.0, "how long a call waits for a new connection; then it is `StoreUnavailable`"
+)
+TIMEOUT: Final = seconds(
+    "timeout",
+    30.0,
+    "how long a statement may take; then reading is `StoreUnavailable` and writing `OutcomeUnknown`, and the server is "
+    "told to give it up",
+)
+PREPARED: Final = choice("prepared", "auto", _PREPARED, "whether statements stay prepared on the server, see below")
+
+
+def _of_libpq(name: str, meaning: str, unset: str = "") -> DriverOption:
+    return DriverOption(name, meaning, column="as libpq has it", unset=unset)
+
+
+FILES: Final = (
+    _of_libpq("sslrootcert", "a file: the certificates of the authority that signed the server's"),
+    _of_libpq("sslcert", "a file: the client's certificate"),
+    _of_libpq("sslkey", "a file: the key of the client's certificate"),
+    _of_libpq("sslcrl", "a file: certificates that are revoked"),
+)
 """Options of the driver that name a file."""
 
-Prepared: TypeAlias = Literal["auto", "yes", "no"]
+OPTIONS: Final = (
+    SCHEMA,
+    CONNECTIONS,
+    POOL_TIMEOUT,
+    CONNECT_TIMEOUT,
+    TIMEOUT,
+    PREPARED,
+    _of_libpq(
+        "sslmode",
+        "with `verify-full` and `sslrootcert` the server has to prove who it is",
+        "`prefer`",
+    ),
+    *FILES,
+    _of_libpq("sslnegotiation", "whether TLS begins at once or is asked for first"),
+    _of_libpq("ssl_min_protocol_version", "the oldest version of TLS that is taken"),
+    _of_libpq("ssl_max_protocol_version", "the newest version of TLS that is taken"),
+    _of_libpq("application_name", "how the server's own lists name the connections", "`threadkeep`"),
+    _of_libpq("target_session_attrs", "of several hosts, which kind of server is taken"),
+    _of_libpq("host", "the host, where it does not stand before the database, such as the folder of a socket"),
+    _of_libpq("port", "the port, likewise"),
+    _of_libpq("krbsrvname", "the server's name in Kerberos"),
+    _of_libpq("gsslib", "the library for Kerberos"),
+)
+
+_REFUSED: Final = dict.fromkeys(("password", "user"), f"write it before the host, as in {FORM}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +97,16 @@ class Place:
     """The URL as the driver takes it; it may hold a password."""
     shown: str
     """The host and database, for errors; no password."""
-    schema: str = "threadkeep"
-    pool_size: int = 10
-    """Connections at most, for each event loop that uses the store."""
-    timeout: float = 30.0
+    schema: str = SCHEMA.default
+    connections: int = CONNECTIONS.default
+    """At most so many, for each event loop that uses the store."""
+    timeout: float = TIMEOUT.default
     """Seconds that a statement may take."""
-    connect_timeout: float = 10.0
+    connect_timeout: float = CONNECT_TIMEOUT.default
     """Seconds that making a connection may take."""
-    pool_timeout: float = 10.0
+    pool_timeout: float = POOL_TIMEOUT.default
     """Seconds that a call waits for a connection when all are taken."""
-    prepared: Prepared = "auto"
+    prepared: Prepared = PREPARED.default
     """Whether statements are kept prepared on the server; auto: unless a proxy stands between."""
     files: tuple[tuple[str, str], ...] = ()
     """Options that name files, which the driver reads when it connects."""
@@ -86,34 +128,19 @@ def read_url(url: str) -> Place:
         _check_host(host)
     if parts.path.count("/") > 1:
         raise InvalidURL(f"the database is one name, not {parts.path[1:]!r}; write {FORM}, with / as %2F in a name")
-    own: dict[str, str] = {}
-    driver: dict[str, str] = {}
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name in own or name in driver:
-            raise InvalidURL(f"the URL gives {name} twice")
-        if name in DRIVER_OPTIONS:
-            driver[name] = value
-        elif name in ("schema", "pool_size", "prepared", *SECONDS):
-            own[name] = value
-        elif name in ("password", "user"):
-            raise InvalidURL(f"the URL gives {name} as an option; write it before the host, as in {FORM}")
-        else:
-            known = ", ".join(("schema", "pool_size", "prepared", *SECONDS, *sorted(DRIVER_OPTIONS)))
-            raise InvalidURL(f"the URL has the unknown option {name!r}; known are {known}")
+    given = read_options(parts.query, OPTIONS, refused=_REFUSED)
+    driver = dict(given.drivers)
     driver.setdefault("application_name", "threadkeep")
-    prepared = own.get("prepared", "auto")
-    if prepared not in ("auto", "yes", "no"):
-        raise InvalidURL(f"prepared is auto, yes or no, not {prepared!r}")
     return Place(
         f"postgresql://{parts.netloc}{parts.path}?{urlencode(driver)}",
         f"{where or driver.get('host') or 'the default host'}{parts.path}",
-        _schema(own.get("schema", "threadkeep")),
-        _pool_size(own.get("pool_size", "10")),
-        _seconds("timeout", own.get("timeout", "30")),
-        _seconds("connect_timeout", own.get("connect_timeout", "10")),
-        _seconds("pool_timeout", own.get("pool_timeout", "10")),
-        cast(Prepared, prepared),
-        tuple((name, driver[name]) for name in FILES if name in driver),
+        given[SCHEMA],
+        given[CONNECTIONS],
+        given[TIMEOUT],
+        given[CONNECT_TIMEOUT],
+        given[POOL_TIMEOUT],
+        given[PREPARED],
+        tuple((option.name, driver[option.name]) for option in FILES if option.name in driver),
     )
 
 
@@ -122,27 +149,3 @@ def _check_host(host: str) -> None:
     port = after.partition(":")[2]
     if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
         raise InvalidURL(f"a port is a number from 1 to 65535, not {port!r}; write {FORM}, with : / @ in names as %XX")
-
-
-def _schema(name: str) -> str:
-    if not name or "\0" in name or len(name.encode()) > MAX_NAME:
-        raise InvalidURL(f"schema is a name of 1 to {MAX_NAME} bytes, not {name!r}")
-    if name.startswith("pg_") or name == "information_schema":
-        raise InvalidURL(f"schema {name!r} is PostgreSQL's own; name another")
-    return name
-
-
-def _pool_size(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= MAX_POOL):
-        raise InvalidURL(f"pool_size is a number of connections from 1 to {MAX_POOL}, not {text!r}")
-    return int(text)
-
-
-def _seconds(name: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= MAX_SECONDS:
-        raise InvalidURL(f"{name} is a number of seconds above 0 and up to {MAX_SECONDS}, not {text!r}")
-    return seconds

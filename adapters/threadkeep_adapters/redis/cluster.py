@@ -14,13 +14,13 @@ from threadkeep.port import Meter
 from threadkeep_adapters.redis.connections import Connections
 from threadkeep_adapters.redis.errors import LostError, NotSentError
 from threadkeep_adapters.redis.url import Place
+from threadkeep_adapters.retry import RetryPolicy
 
 Node = tuple[str, int]
 """Host and port."""
 
-FIRST_PAUSE: Final = 0.02
-LONGEST_PAUSE: Final = 0.5
-"""Seconds between two tries while the cluster is changing."""
+CHANGING: Final = RetryPolicy(first=0.02, largest=0.5)
+"""Between tries while the cluster is changing, for as long as the URL's timeout."""
 
 
 class Cluster:
@@ -42,8 +42,7 @@ class Cluster:
     async def call(self, key: bytes, *command: Any) -> Any:
         """The answer of the node that has the key's slot. Raises as `Connections.call`."""
         slot = key_slot(key)
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._place.timeout, FIRST_PAUSE
+        pauses = CHANGING.begin(self._place.timeout)
         node: Node | None = None
         asking = is_stale = False
         while True:
@@ -54,24 +53,17 @@ class Cluster:
                     node = await self._node_of(slot)
                 return await self._connections(node).call(*command, asking=asking)
             except AskError as error:
-                problem: Exception = error
                 is_moved = isinstance(error, MovedError)
                 node, asking = (error.host or (node[0] if node else ""), error.port), not is_moved
                 if is_moved:
                     self._slots.insert(0, (slot, slot, node))
                     self._learn()
-            except (TryAgainError, ClusterDownError, BusyLoadingError, NotSentError) as error:
-                if self._closed:
+                if pauses.is_over:
+                    raise StoreUnavailable(f"the cluster is moving slot {slot}: {error}") from error
+            except (TryAgainError, ClusterDownError, BusyLoadingError, NotSentError):
+                if self._closed or not await pauses.wait():
                     raise
-                problem = error
                 node, asking, is_stale = None, False, True
-                if loop.time() + pause < deadline:
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
-            if loop.time() + pause >= deadline:
-                if isinstance(problem, AskError):
-                    raise StoreUnavailable(f"the cluster is moving slot {slot}: {problem}") from problem
-                raise problem
 
     async def each_master(self, commands: Sequence[Sequence[Any]]) -> list[list[Any]]:
         """The answers of every master to the same commands, as `Connections.pipeline`."""

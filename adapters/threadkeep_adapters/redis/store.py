@@ -38,14 +38,15 @@ from threadkeep_adapters.redis.cluster import Server, connect
 from threadkeep_adapters.redis.errors import ERRORS, LostError, NotSentError
 from threadkeep_adapters.redis.layout import ResourceKeys, moment, store_key
 from threadkeep_adapters.redis.url import Place, read_url
+from threadkeep_adapters.retry import AT_ONCE
 
 T = TypeVar("T")
 
 _FAILURES: Final = (NotSentError, LostError, RedisError)
 """What a call to a server may end in."""
 
-TRIES: Final = 3
-"""How often a first commit registers its resource before it gives up."""
+REGISTRATIONS: Final = 3
+"""How often a first commit registers its resource; one that came too late is registered again."""
 
 
 class RedisStore(Store):
@@ -144,7 +145,7 @@ class RedisStore(Store):
 
     async def _commit_registered(self, scope: Scope, changes: Changes, named: Sequence[bytes]) -> Receipt:
         token = ""
-        for _ in range(TRIES):
+        for _ in range(REGISTRATIONS):
             reply = await self._run(scripts.COMMIT, named, *wire.commit_arguments(scope, changes, token))
             if token and not (reply[0] == b"done" and reply[1]):
                 # The commit did not take this registration, and no other will. What it came to stands all the same.
@@ -157,7 +158,7 @@ class RedisStore(Store):
             await _read(lambda: self._call(self._index, "ZADD", self._index, 0, entry))  # noqa: B023 - awaited at once
         raise StoreUnavailable(
             f"the first commit of a resource came later than {registry.TOKEN_SECONDS} s after its registration, "
-            f"{TRIES - 1} times"
+            f"{REGISTRATIONS - 1} times"
         )
 
     async def _forget(self, keys: ResourceKeys, resource_id: str, emptied: str, now: int | None) -> None:
@@ -210,15 +211,13 @@ class RedisStore(Store):
 
 async def _read(ask: Callable[[], Awaitable[T]]) -> T:
     """The answer to what may be asked again where the connection was lost, as after a restart: whatever only reads."""
-    try:
-        return await ask()
-    except LostError as error:
-        if isinstance(error.__cause__, TimeoutError):
-            raise StoreUnavailable(str(error)) from error
-    try:
-        return await ask()
-    except LostError as error:
-        raise StoreUnavailable(str(error)) from error
+    pauses = AT_ONCE.begin()
+    while True:
+        try:
+            return await ask()
+        except LostError as error:
+            if isinstance(error.__cause__, TimeoutError) or not await pauses.wait():
+                raise StoreUnavailable(str(error)) from error
 
 
 @hookimpl

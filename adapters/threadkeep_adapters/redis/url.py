@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
-from threadkeep_adapters.options import number
+from threadkeep_adapters.options import YES_OR_NO, Given, choice, connections, read_options, seconds, text
 
 FORMS: Final = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... or redis+cluster://HOST:PORT[,HOST:PORT]"
 
 PORT: Final = 6379
 
-MAX_SECONDS: Final = 3600.0
-MAX_CONNECTIONS: Final = 10_000
+Durability: TypeAlias = Literal["required", "none"]
 
-_TLS_FILES: Final = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
+_DURABILITY: Final[Mapping[str, Durability]] = {"required": "required", "none": "none"}
 
-OPTIONS: Final = (
-    "prefix=TEXT, timeout=SECONDS, connect_timeout=SECONDS, connections=COUNT, durability=required or none, "
-    "tls=yes or no (in a cluster), tls_ca=FILE, tls_cert=FILE, tls_key=FILE, tls_verify=full, ca or none"
+_CHECKS: Final = {"full": ("required", True), "ca": ("required", False), "none": ("none", False)}
+"""What is asked of the server's certificate, and whether its name is checked, as redis-py's SSLConnection has it."""
+
+PREFIX: Final = text(
+    "prefix",
+    "threadkeep",
+    "with what all keys begin; stores with different prefixes share a database and nothing else",
+)
+TIMEOUT: Final = seconds("timeout", 10.0, "how long a call waits for an answer, and before that for a free connection")
+CONNECT_TIMEOUT: Final = seconds("connect_timeout", 5.0, "how long a call waits for a new connection")
+CONNECTIONS: Final = connections("connections to one server, for each event loop, at most")
+DURABILITY: Final = choice(
+    "durability", "required", _DURABILITY, "what is asked of the server when the store is opened, see below"
+)
+TLS: Final = choice("tls", "no", YES_OR_NO, "TLS in a cluster; a single server's scheme says it")
+TLS_CA: Final = text(
+    "tls_ca", None, "the certificates of the authority that signed the server's", column="a file", unset="the system's"
+)
+TLS_CERT: Final = text("tls_cert", None, "the client's certificate", column="a file", unset="none")
+TLS_KEY: Final = text("tls_key", None, "the key of the client's certificate", column="a file", unset="none")
+TLS_VERIFY: Final = choice(
+    "tls_verify",
+    "full",
+    _CHECKS,
+    "whether the server's certificate and its name are checked, only the certificate, or nothing",
 )
 
-_SWITCH: Final = {"yes": True, "no": False}
+OPTIONS: Final = (
+    PREFIX,
+    TIMEOUT,
+    CONNECT_TIMEOUT,
+    CONNECTIONS,
+    DURABILITY,
+    TLS,
+    TLS_CA,
+    TLS_CERT,
+    TLS_KEY,
+    TLS_VERIFY,
+)
+
+_TLS_FILES: Final = ((TLS_CA, "ssl_ca_certs"), (TLS_CERT, "ssl_certfile"), (TLS_KEY, "ssl_keyfile"))
+"""Options that name a file, and what redis-py's SSLConnection calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +72,15 @@ class Place:
     database: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    prefix: str = "threadkeep"
+    prefix: str = PREFIX.default
     """With what all keys begin."""
-    timeout: float = 10.0
+    timeout: float = TIMEOUT.default
     """How long a call waits for an answer, and before that for a free connection, in seconds each."""
-    connect_timeout: float = 5.0
+    connect_timeout: float = CONNECT_TIMEOUT.default
     """How long a call waits for a new connection, in seconds."""
-    connections: int = 10
+    connections: int = CONNECTIONS.default
     """At most so many connections to one server, for each event loop."""
-    durability: Literal["required", "none"] = "required"
+    durability: Durability = DURABILITY.default
     tls: bool = False
     tls_options: tuple[tuple[str, Any], ...] = ()
     """As redis-py's SSLConnection takes them."""
@@ -59,43 +95,24 @@ def read_url(url: str) -> Place:
         raise InvalidURL("a Redis URL has no #; write it as %23 where it belongs to a name or password")
     login, _, hosts = parts.netloc.rpartition("@")
     username, colon, password = login.partition(":")
-    options = _options(parts.query)
-    tls = options.pop("tls", None)
-    if tls is not None and not cluster:
+    given = read_options(parts.query, OPTIONS)
+    if TLS in given and not cluster:
         raise InvalidURL("tls is an option of redis+cluster://; for a single server write rediss://")
-    use_tls = scheme == "rediss" or (tls is not None and _choice("tls", tls, _SWITCH))
-    tls_options = _tls_options(options, use_tls=use_tls)
-    prefix = options.pop("prefix", "threadkeep")
-    if not prefix:
-        raise InvalidURL("prefix must not be empty: all keys of the store begin with it")
+    use_tls = scheme == "rediss" or given[TLS]
     return Place(
         seeds=tuple(_seed(host) for host in hosts.split(",")) if cluster else (_seed(hosts),),
         cluster=cluster,
         database=_database(parts.path, cluster=cluster),
         username=unquote(username) or None,
         password=unquote(password) if colon else None,
-        prefix=prefix,
-        timeout=number("timeout", options.pop("timeout", None), 10.0, 0.001, MAX_SECONDS),
-        connect_timeout=number("connect_timeout", options.pop("connect_timeout", None), 5.0, 0.001, MAX_SECONDS),
-        connections=int(number("connections", options.pop("connections", None), 10, 1, MAX_CONNECTIONS, whole=True)),
-        durability=_choice(
-            "durability", options.pop("durability", "required"), {"required": "required", "none": "none"}
-        ),
+        prefix=given[PREFIX],
+        timeout=given[TIMEOUT],
+        connect_timeout=given[CONNECT_TIMEOUT],
+        connections=given[CONNECTIONS],
+        durability=given[DURABILITY],
         tls=use_tls,
-        tls_options=tls_options,
+        tls_options=_tls_options(given, use_tls=use_tls),
     )
-
-
-def _options(query: str) -> dict[str, str]:
-    known = {option.partition("=")[0].strip() for option in OPTIONS.split(", ") if "=" in option}
-    given: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in known:
-            raise InvalidURL(f"a Redis URL has no option {name!r}; known are {OPTIONS}")
-        if name in given:
-            raise InvalidURL(f"a Redis URL gives {name} twice")
-        given[name] = value
-    return given
 
 
 def _seed(text: str) -> tuple[str, int]:
@@ -120,20 +137,11 @@ def _database(path: str, *, cluster: bool) -> int:
     return int(name)
 
 
-def _choice(name: str, given: str, choices: dict[str, Any]) -> Any:
-    if given not in choices:
-        raise InvalidURL(f"{name} is {' or '.join(choices)}, not {given!r}")
-    return choices[given]
-
-
-def _tls_options(options: dict[str, str], *, use_tls: bool) -> tuple[tuple[str, Any], ...]:
-    found: dict[str, Any] = {
-        argument: options.pop(name) for name, argument in _TLS_FILES.items() if options.get(name) is not None
-    }
-    verify = options.pop("tls_verify", None)
-    if verify is not None:
-        checks = {"full": ("required", True), "ca": ("required", False), "none": ("none", False)}
-        found["ssl_cert_reqs"], found["ssl_check_hostname"] = _choice("tls_verify", verify, checks)
+def _tls_options(given: Given, *, use_tls: bool) -> tuple[tuple[str, Any], ...]:
+    found: list[tuple[str, Any]] = [(argument, given[option]) for option, argument in _TLS_FILES if option in given]
+    if TLS_VERIFY in given:
+        certificate, name = given[TLS_VERIFY]
+        found += [("ssl_cert_reqs", certificate), ("ssl_check_hostname", name)]
     if found and not use_tls:
         raise InvalidURL("options that begin with tls_ need rediss://, or tls=yes in a cluster")
-    return tuple(found.items())
+    return tuple(found)

@@ -1,7 +1,6 @@
 """`sqlite:///threads.db` (relative) and `sqlite:////var/lib/threads.db` (absolute): threads in an SQLite file.
 
-Options, after `?`: `timeout`, the seconds that a call waits for others who use the file (10), and `synchronous`,
-`full` (what was acknowledged survives a loss of power) or `normal` (it survives the death of the process only).
+`url.py` declares the options, and docs/stores/sqlite.md explains them.
 """
 
 from __future__ import annotations

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Final, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL, StoreNotWritable
+from threadkeep_adapters.options import choice, read_options, seconds
 
 FORMS: Final = "sqlite:///relative.db or sqlite:////absolute/path.db"
 
-MAX_TIMEOUT: Final = 86_400
-"""A day, in seconds."""
+Synchronous: TypeAlias = Literal["full", "normal"]
+
+_SYNCHRONOUS: Final[Mapping[str, Synchronous]] = {"full": "full", "normal": "normal"}
+
+TIMEOUT: Final = seconds(
+    "timeout",
+    10.0,
+    "how long a call waits for others who use the file, the wait in this process's own queue included; then it is "
+    "`StoreUnavailable`, and may be repeated",
+)
+SYNCHRONOUS: Final = choice("synchronous", "full", _SYNCHRONOUS, "what an acknowledged commit survives, see below")
+
+OPTIONS: Final = (TIMEOUT, SYNCHRONOUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +35,9 @@ class Place:
 
     path: str
     """Absolute, so that a change of the working directory moves nothing."""
-    timeout: float = 10.0
+    timeout: float = TIMEOUT.default
     """How long a call waits for others who use the file, in seconds."""
-    synchronous: Literal["full", "normal"] = "full"
+    synchronous: Synchronous = SYNCHRONOUS.default
 
     def check(self) -> None:
         """Raise StoreNotWritable where no file can be: no folder, a folder in its place, or no way to it."""
@@ -62,30 +75,5 @@ def read_url(url: str) -> Place:
         raise InvalidURL(f"{url!r} has a NUL in the file's name")
     if path.endswith(("/", os.sep)):
         raise InvalidURL(f"{url!r} names a folder; name a file, as in {FORMS}")
-    timeout, synchronous = 10.0, "full"
-    given: set[str] = set()
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name in given:
-            raise InvalidURL(f"{url!r} gives {name} twice")
-        given.add(name)
-        if name == "timeout":
-            timeout = _seconds(url, value)
-        elif name == "synchronous":
-            synchronous = value.lower()
-        else:
-            raise InvalidURL(
-                f"{url!r} has the unknown option {name!r}; known are timeout=SECONDS and synchronous=full or normal"
-            )
-    if synchronous not in ("full", "normal"):
-        raise InvalidURL(f"{url!r}: synchronous is full or normal, not {synchronous!r}")
-    return Place(str(Path(path).absolute()), timeout, "full" if synchronous == "full" else "normal")
-
-
-def _seconds(url: str, value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= MAX_TIMEOUT:
-        raise InvalidURL(f"{url!r}: timeout is a number of seconds from 0 to {MAX_TIMEOUT}, not {value!r}")
-    return seconds
+    given = read_options(parts.query, OPTIONS)
+    return Place(str(Path(path).absolute()), given[TIMEOUT], given[SYNCHRONOUS])
