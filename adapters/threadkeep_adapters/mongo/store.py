@@ -8,8 +8,6 @@ whoever finds it left behind passes it over. docs/stores/mongodb.md tells more.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -41,9 +39,10 @@ from threadkeep_adapters.mongo.inspect import exists, scan
 from threadkeep_adapters.mongo.layout import Document, bucket_of, resource_key
 from threadkeep_adapters.mongo.requests import Requests
 from threadkeep_adapters.mongo.url import Place, read_url
+from threadkeep_adapters.retry import RetryPolicy
 
-OPENINGS: Final = 3
-"""How often a store is opened that loses its connection meanwhile."""
+OPENINGS: Final = RetryPolicy(first=0.25, factor=1.0, jitter=1.0, tries=3)
+"""For opening a store that loses its connection meanwhile."""
 
 
 class MongoStore(Store):
@@ -114,7 +113,7 @@ class MongoStore(Store):
         return names
 
     async def _prepared(self, link: Link) -> int:
-        failed = 0
+        pauses = OPENINGS.begin()
         while True:
             try:
                 return await schema.prepare(link.database, self.place, link.opener)
@@ -122,10 +121,8 @@ class MongoStore(Store):
                 raise
             except ConnectionFailure as error:
                 # What was written may be written again.
-                failed += 1
-                if failed == OPENINGS:
+                if not await pauses.wait():
                     raise StoreUnavailable(str(error)) from error
-                await asyncio.sleep(random.random() * 0.5)
 
     def _requests(self, link: Link, resource_id: str) -> Requests:
         """What can be asked about a resource, in the collection that has its commits."""
