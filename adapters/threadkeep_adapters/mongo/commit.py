@@ -7,9 +7,9 @@ Both are attempted until they come in, or are refused. The states of an attempt,
     planned       what will be written is known (`Plan`)
         OUTDATED    the states refuse the changes, and are not the newest any more: look again
         refused     the states refuse the changes, and are the newest: Conflict, for the caller
-    registered    the list of resources has the resource (`_Entry`), which was empty or is new
+    registered    the list of resources has the resource, which was empty (`_Registration`)
     inserted      all documents are there, the commit as the last of them: it has happened
-        OVERTAKEN   another commit came first, and nothing was written: look again
+        OVERTAKEN   another commit came first, and nothing is left of this one: look again
     tidied up     what the commit replaced is removed (`Receipt`, for the caller)
 
 A deletion is found, planned and inserted likewise, and then what it deleted is swept (`Deleted`).
@@ -70,22 +70,21 @@ class Deleted(Enum):
     BEFORE = auto()
 
 
-# One commit
-
-
 async def commit_changes(requests: Requests, scope: Scope, changes: Changes) -> Receipt:
     """Commit to a scope. Raises Conflict, and StoreUnavailable where others came first for too long."""
     thread = thread_key_of(requests.key, scope)
     records = [record_key(thread, record.id) for record in changes.append]
-    entry = _Entry(requests)
+    registration = _Registration(requests)
     async for found in _looks(requests, thread, records):
-        end = await _attempt(requests, scope, changes, found, entry)
+        end = await _attempt(requests, scope, changes, found, registration)
         if isinstance(end, Receipt):
             return end
     raise StoreUnavailable(f"a commit was overtaken by others for {OVERTAKEN_SECONDS:g} s")
 
 
-async def _attempt(requests: Requests, scope: Scope, changes: Changes, found: Found, entry: _Entry) -> Receipt | Again:
+async def _attempt(
+    requests: Requests, scope: Scope, changes: Changes, found: Found, registration: _Registration
+) -> Receipt | Again:
     """Commit on top of the states that were found: from found to tidied up."""
     if await _finish_deletion(requests, found):
         return Again.SWEPT
@@ -96,11 +95,36 @@ async def _attempt(requests: Requests, scope: Scope, changes: Changes, found: Fo
         if isinstance(scope, Resource) or await _is_newest(requests, found):
             raise
         return Again.OUTDATED
-    await entry.keep(found.resource)
+    await registration.renew(found.resource)
     if not await requests.insert(plan.documents):
         return Again.OVERTAKEN
     await _tidy_up(requests, found, plan)
     return plan.receipt
+
+
+async def _looks(requests: Requests, thread: str, records: Sequence[str] = ()) -> AsyncIterator[Found]:
+    """Look at the states, again and again for as long as others may come first, after growing random pauses."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + OVERTAKEN_SECONDS
+    looks = 0
+    while loop.time() < end:
+        if looks > 0:
+            await asyncio.sleep(random.random() * 0.002 * min(looks, 20))
+        looks += 1
+        yield await requests.look(thread, records)
+
+
+async def _finish_deletion(requests: Requests, found: Found) -> bool:
+    """Finish a deletion that somebody left unfinished, and tell whether there was one."""
+    if found.resource.unswept:
+        await requests.sweep_resource(found.resource.floor)
+        return True
+    if found.thread.gone and found.thread.unswept:
+        await requests.sweep_thread(found, found.thread.number)
+        if found.resource.is_empty:
+            await requests.unregister(below=found.resource.generation)
+        return True
+    return False
 
 
 async def _plan(requests: Requests, scope: Scope, changes: Changes, found: Found) -> Plan:
@@ -158,16 +182,19 @@ async def _is_newest(requests: Requests, found: Found) -> bool:
     )
 
 
-class _Entry:
-    """The entry in the list of resources that one commit makes, through all of its attempts."""
+class _Registration:
+    """The entry of one commit in the list of resources, through all of its attempts.
+
+    The first commit to a resource puts it on the list before it happens, so that no resource is missing there.
+    """
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
         self._generation: int | None = None
-        """Of the resource, in the entry that was made; None before there is one."""
+        """Of the resource, in the entry; None before there is one."""
 
-    async def keep(self, resource: ResourceState) -> None:
-        """Have the resource on the list, where the commit is the first since it was empty, and no older entry."""
+    async def renew(self, resource: ResourceState) -> None:
+        """Make the entry where the resource is empty, and remove the one for a generation that has ended meanwhile."""
         if self._generation is not None and self._generation != resource.generation:
             await self._requests.unregister(below=resource.generation)
         if resource.is_empty and self._generation != resource.generation:
@@ -182,9 +209,6 @@ async def _tidy_up(requests: Requests, found: Found, plan: Plan) -> None:
         await requests.forget_bodies(plan.replaced)
         if plan.cut is not None:
             await requests.sweep_cut(found.thread.key, plan.cut)
-
-
-# One deletion
 
 
 async def delete_scope(requests: Requests, scope: Scope) -> None:
@@ -227,31 +251,3 @@ async def _erase_resource(requests: Requests, found: Found) -> Deleted | Again:
         return Again.OVERTAKEN
     await requests.sweep_resource(number_of(erasure))
     return Deleted.NOW
-
-
-# Both
-
-
-async def _looks(requests: Requests, thread: str, records: Sequence[str] = ()) -> AsyncIterator[Found]:
-    """Look at the states, again and again for as long as others may come first, after growing random pauses."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + OVERTAKEN_SECONDS
-    looks = 0
-    while loop.time() < end:
-        if looks > 0:
-            await asyncio.sleep(random.random() * 0.002 * min(looks, 20))
-        looks += 1
-        yield await requests.look(thread, records)
-
-
-async def _finish_deletion(requests: Requests, found: Found) -> bool:
-    """Finish a deletion that somebody left unfinished, and tell whether there was one."""
-    if found.resource.unswept:
-        await requests.sweep_resource(found.resource.floor)
-        return True
-    if found.thread.gone and found.thread.unswept:
-        await requests.sweep_thread(found, found.thread.number)
-        if found.resource.is_empty:
-            await requests.unregister(below=found.resource.generation)
-        return True
-    return False
