@@ -29,15 +29,7 @@ from pymongo.errors import PyMongoError
 
 from threadkeep.errors import Conflict, StoreUnavailable
 from threadkeep.port import Changes, Receipt, Resource, Scope, Thread
-from threadkeep_adapters.mongo.layout import (
-    Document,
-    Found,
-    ResourceState,
-    number_of,
-    read_resource,
-    record_key,
-    thread_key_of,
-)
+from threadkeep_adapters.mongo.layout import Document, Found, ResourceState, number_of, read_resource
 from threadkeep_adapters.mongo.planning import (
     Plan,
     Remainder,
@@ -72,10 +64,9 @@ class Deleted(Enum):
 
 async def commit_changes(requests: Requests, scope: Scope, changes: Changes) -> Receipt:
     """Commit to a scope. Raises Conflict, and StoreUnavailable where others came first for too long."""
-    thread = thread_key_of(requests.key, scope)
-    records = [record_key(thread, record.id) for record in changes.append]
     registration = _Registration(requests)
-    async for found in _looks(requests, thread, records):
+    keys = requests.record_keys(record.id for record in changes.append)
+    async for found in _looks(requests, keys):
         end = await _attempt(requests, scope, changes, found, registration)
         if isinstance(end, Receipt):
             return end
@@ -102,8 +93,8 @@ async def _attempt(
     return plan.receipt
 
 
-async def _looks(requests: Requests, thread: str, records: Sequence[str] = ()) -> AsyncIterator[Found]:
-    """Look at the states, again and again for as long as others may come first, after growing random pauses."""
+async def _looks(requests: Requests, keys: Sequence[str] = ()) -> AsyncIterator[Found]:
+    """What looks find, with records of some keys, for as long as others may come first, after growing random pauses."""
     loop = asyncio.get_running_loop()
     end = loop.time() + OVERTAKEN_SECONDS
     looks = 0
@@ -111,7 +102,7 @@ async def _looks(requests: Requests, thread: str, records: Sequence[str] = ()) -
         if looks > 0:
             await asyncio.sleep(random.random() * 0.002 * min(looks, 20))
         looks += 1
-        yield await requests.look(thread, records)
+        yield await requests.look(keys)
 
 
 async def _finish_deletion(requests: Requests, found: Found) -> bool:
@@ -136,7 +127,7 @@ async def _plan(requests: Requests, scope: Scope, changes: Changes, found: Found
         plan = plan_thread(scope.thread_id, found.resource, found.thread, known, remainder, changes, nonce)
         if found.thread.cut is not None:
             # The state after this commit does not tell of it any more.
-            await requests.sweep_cut(found.thread.key, found.thread.cut)
+            await requests.sweep_cut(found.thread.cut)
         return plan
     return plan_resource(found.resource, changes, nonce)
 
@@ -152,7 +143,7 @@ async def _known(requests: Requests, changes: Changes, found: Found) -> dict[str
     hints = found.records
     if not hints and changes.seen == found.thread.tail:
         return {}
-    keys = [record_key(found.thread.key, record.id) for record in changes.append]
+    keys = requests.record_keys(record.id for record in changes.append)
     known = await requests.confirmed(found.thread, keys, hints)
     drop = changes.drop_after
     return {record["id"]: record for record in known if drop is None or int(record["p"]) <= drop}
@@ -174,7 +165,7 @@ async def _is_newest(requests: Requests, found: Found) -> bool:
 
     If so, both were so at one moment, and no record was removed that was looked for in between.
     """
-    now = await requests.look(found.thread.key)
+    now = await requests.look()
     return (now.thread.number, now.resource.floor, now.resource.docs) == (
         found.thread.number,
         found.resource.floor,
@@ -208,13 +199,13 @@ async def _tidy_up(requests: Requests, found: Found, plan: Plan) -> None:
         await requests.supersede(found, plan.number)
         await requests.forget_bodies(plan.replaced)
         if plan.cut is not None:
-            await requests.sweep_cut(found.thread.key, plan.cut)
+            await requests.sweep_cut(plan.cut)
 
 
 async def delete_scope(requests: Requests, scope: Scope) -> None:
     """Delete a thread, or erase a resource. Raises StoreUnavailable where commits came first for too long."""
     attempt = _delete_thread if isinstance(scope, Thread) else _erase_resource
-    async for found in _looks(requests, thread_key_of(requests.key, scope)):
+    async for found in _looks(requests):
         end = await attempt(requests, found)
         if isinstance(end, Deleted):
             return

@@ -45,9 +45,9 @@ def resource_key(resource_id: str) -> str:
     return sha256(resource_id.encode()).hexdigest()
 
 
-def bucket_of(resource: str, buckets: int) -> int:
-    """Over so many collections, the one that has a resource's commits, given the resource's key."""
-    return int(resource[:8], 16) % buckets
+def bucket_of(resource_id: str, buckets: int) -> int:
+    """Which of so many collections has a resource's commits: from 0 on."""
+    return int(resource_key(resource_id)[:8], 16) % buckets
 
 
 def thread_key(resource: str, thread_id: str) -> str:
@@ -55,9 +55,12 @@ def thread_key(resource: str, thread_id: str) -> str:
     return sha256(f"{resource}/{thread_id}".encode()).hexdigest()
 
 
-def thread_key_of(resource: str, scope: Scope) -> str:
-    """What stands for a scope's thread, given the key of its resource; "" where the scope is a resource."""
-    return thread_key(resource, scope.thread_id) if isinstance(scope, Thread) else ""
+def scope_keys(scope: Scope) -> tuple[str, str]:
+    """What stands for a scope's resource and thread; "" for the thread where the scope is a resource."""
+    resource = resource_key(scope.resource_id)
+    if isinstance(scope, Thread):
+        return resource, thread_key(resource, scope.thread_id)
+    return resource, ""
 
 
 def record_key(thread: str, record_id: str) -> str:

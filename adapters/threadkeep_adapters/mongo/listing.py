@@ -9,7 +9,7 @@ from typing import Final
 
 from pymongo.asynchronous.collection import AsyncCollection
 
-from threadkeep.port import After, Order, ThreadRow
+from threadkeep.port import After, Order, Resource, ThreadRow
 from threadkeep_adapters.mongo.layout import (
     Document,
     ThreadState,
@@ -38,7 +38,7 @@ async def threads(
     The index of places may name one that a thread has left, where its commit could not remove it. So the newest states
     of all threads on a page are read too, and whatever is in its place by an older one is passed over.
     """
-    key = requests.key
+    key = requests.resource
     field = "lc" if order == "created" else "la"
     falling = order == "active"
     place = key + _END if falling else key
@@ -102,9 +102,9 @@ async def _row(requests: Requests, state: ThreadState, slots: Sequence[str]) -> 
 
 
 async def resources(
-    registry: AsyncCollection[Document], requests_for: Callable[[str], Requests], after: str | None, limit: int
+    registry: AsyncCollection[Document], requests_for: Callable[[Resource], Requests], after: str | None, limit: int
 ) -> tuple[list[str], int]:
-    """A page of resource ids, and how many rows were read for it. `requests_for` takes a resource id.
+    """A page of resource ids, and how many rows were read for it. `requests_for` makes requests about a resource.
 
     An entry counts if the resource is in the entry's generation and holds something. That is asked of every collection
     of commits that has a resource of the page.
@@ -118,7 +118,7 @@ async def resources(
         moved += len(page)
         by_log: dict[str, list[Requests]] = defaultdict(list)
         for entry in page:
-            requests = requests_for(entry["i"])
+            requests = requests_for(Resource(entry["i"]))
             by_log[requests.commits.name].append(requests)
         found = await asyncio.gather(*(_newest_of(together) for together in by_log.values()))
         commits = [commit for each in found for commit in each]
@@ -135,4 +135,4 @@ async def resources(
 
 async def _newest_of(together: Sequence[Requests]) -> list[Document]:
     """The commits with the newest states of resources that are in one collection: one round trip."""
-    return await together[0].find({"h": {"$in": [requests.key for requests in together]}})
+    return await together[0].find({"h": {"$in": [requests.resource for requests in together]}})

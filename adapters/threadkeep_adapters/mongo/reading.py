@@ -21,9 +21,7 @@ from threadkeep_adapters.mongo.layout import (
     newest_thread,
     number_of,
     possible_records,
-    record_key,
     stored,
-    thread_key,
 )
 from threadkeep_adapters.mongo.requests import Requests
 
@@ -52,19 +50,18 @@ async def load(requests: Requests, scope: Scope, window: Window) -> tuple[Snapsh
 async def _load_once(requests: Requests, scope: Scope, window: Window) -> tuple[Snapshot | None, int]:
     """The snapshot, None where commits came between the requests; and how many records and documents were read."""
     if isinstance(scope, Resource):
-        resource = newest_resource(requests.key, await requests.find({"h": requests.key}))
+        resource = newest_resource(requests.resource, await requests.find({"h": requests.resource}))
         return await _without_thread(requests, resource), len(resource.docs)
-    key = thread_key(requests.key, scope.thread_id)
     anchor = window.anchor
-    keys = [record_key(key, anchor)] if isinstance(anchor, str) else []
+    keys = requests.record_keys([anchor]) if isinstance(anchor, str) else []
     position = anchor if isinstance(anchor, int) else None
-    seen = await requests.look(key, keys, position)
+    seen = await requests.look(keys, position)
     resource, thread = seen.resource, seen.thread
     rows = len(resource.docs) + len(thread.docs)
     if resource.threads == 0:
         return await _without_thread(requests, resource), rows
     if not thread.exists:
-        missing = await _is_missing(requests, resource, key)
+        missing = await _is_missing(requests, resource)
         return (await _without_thread(requests, resource) if missing else None), rows
     if thread.number > resource.number:
         return None, rows
@@ -72,7 +69,7 @@ async def _load_once(requests: Requests, scope: Scope, window: Window) -> tuple[
     rows += moved
     if records is None:
         return None, rows
-    last = await requests.find({"s": key}, {"s": 1}, largest=0)
+    last = await requests.find({"s": requests.thread}, {"s": 1}, largest=0)
     if max((number_of(commit) for commit in last), default=0) != thread.number:
         # Resource and thread may still be of one commit, and what is known to be of it was not removed.
         if thread.number != resource.number or anchor is not None:
@@ -92,12 +89,12 @@ async def _without_thread(requests: Requests, resource: ResourceState) -> Snapsh
     return None if docs is None else Snapshot(resource_docs=docs)
 
 
-async def _is_missing(requests: Requests, resource: ResourceState, thread: str) -> bool:
+async def _is_missing(requests: Requests, resource: ResourceState) -> bool:
     """Whether a thread was certainly missing when the resource was in a state that was read. Two round trips."""
-    found = await requests.find({"s": thread})
+    found = await requests.find({"s": requests.thread})
     # An erasure alone removes the newest state of a thread; without one, it tells whether there was the thread.
     floor = newest_resource(resource.key, await requests.find({"h": resource.key})).floor
-    newest = newest_thread(thread, found, resource)
+    newest = newest_thread(requests.thread, found, resource)
     return floor == resource.floor and not newest.exists and newest.number <= resource.number
 
 
@@ -140,7 +137,7 @@ async def _below(requests: Requests, seen: Found, anchor: int | str | None) -> i
     if isinstance(anchor, int):
         last = await requests.newest_until(seen.thread, anchor - 1)
         return 0 if last is None else int(last["o"]) + 1
-    own = await requests.confirmed(seen.thread, [record_key(seen.thread.key, str(anchor))])
+    own = await requests.confirmed(seen.thread, requests.record_keys([str(anchor)]))
     return int(own[0]["o"]) if own else None
 
 

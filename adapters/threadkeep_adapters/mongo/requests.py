@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
 
 from threadkeep.errors import StoreUnavailable
-from threadkeep.port import KIB, MIB
+from threadkeep.port import KIB, MIB, Scope
 from threadkeep_adapters.mongo.errors import DUPLICATE_KEY
 from threadkeep_adapters.mongo.layout import (
     INLINE_TOTAL,
@@ -28,8 +28,9 @@ from threadkeep_adapters.mongo.layout import (
     number_of,
     possible_records,
     read_found,
+    record_key,
     registry_id,
-    resource_key,
+    scope_keys,
 )
 
 RECORD_BYTES: Final = 2 * KIB
@@ -57,13 +58,11 @@ async def read_registry(registry: AsyncCollection[Document], after: str, limit: 
 
 
 class Requests:
-    """What is asked about one resource: of the collection that has its commits, and of the list of all resources."""
+    """What is asked about one scope: of the collection that has its commits, and of the list of all resources."""
 
-    def __init__(
-        self, resource_id: str, commits: AsyncCollection[Document], registry: AsyncCollection[Document]
-    ) -> None:
-        self.resource_id = resource_id
-        self.key = resource_key(resource_id)
+    def __init__(self, scope: Scope, commits: AsyncCollection[Document], registry: AsyncCollection[Document]) -> None:
+        self.resource_id = scope.resource_id
+        self.resource, self.thread = scope_keys(scope)
         self.commits = commits
         self._registry = registry
 
@@ -81,49 +80,53 @@ class Requests:
         found = self.commits.find(query, projection, batch_size=limit + 1, limit=limit)
         return await _fetch(found.sort(key, -1 if falling else 1))
 
-    async def look(self, thread: str = "", records: Collection[str] = (), position: int | None = None) -> Found:
-        """The newest states of the resource and of a thread, with records by key, or at a position, without bodies.
+    def record_keys(self, ids: Iterable[str]) -> list[str]:
+        """The keys of the thread's records that have some ids."""
+        return [record_key(self.thread, each) for each in ids]
+
+    async def look(self, keys: Sequence[str] = (), position: int | None = None) -> Found:
+        """The newest states of resource and thread, with the records of some keys, or at a position, without bodies.
 
         No instant: the parts of the query may be answered at different moments, in any order.
         """
-        wanted: list[Document] = [{"h": self.key}]
-        if thread:
-            wanted.append({"s": thread})
-        if records:
-            wanted.append({"k": {"$in": list(records)}})
+        wanted: list[Document] = [{"h": self.resource}]
+        if self.thread:
+            wanted.append({"s": self.thread})
+        if keys:
+            wanted.append({"k": {"$in": list(keys)}})
         if position is not None:
-            wanted.append({"t": thread, "p": position})
+            wanted.append({"t": self.thread, "p": position})
         query = {"$or": wanted} if len(wanted) > 1 else wanted[0]
-        return read_found(await self.find(query, {"body": 0}, largest=0), self.key, thread)
+        return read_found(await self.find(query, {"body": 0}, largest=0), self.resource, self.thread)
 
     async def valid(self, records: Sequence[Document]) -> list[Document]:
         """Those records whose commits happened."""
         if not records:
             return []
-        ids = sorted({commit_of(record, self.key) for record in records})
+        ids = sorted({commit_of(record, self.resource) for record in records})
         found = await self.find({"_id": {"$in": ids}}, {"z": 1}, largest=0)
-        return happened(records, self.key, found)
+        return happened(records, self.resource, found)
 
     async def confirmed(
         self, thread: ThreadState, keys: Sequence[str], hints: Sequence[Document] = ()
     ) -> list[Document]:
-        """Those of a thread's records that have keys, asked for after the thread's state was read, without bodies.
+        """Those of the thread's records that have some keys, asked for after its state was read, without bodies.
 
         `hints` are records that are expected; one more round trip for others.
         """
-        commits = sorted({commit_of(each, self.key) for each in hints})
+        commits = sorted({commit_of(each, self.resource) for each in hints})
         query: Document = {"k": {"$in": list(keys)}}
         if commits:
             query = {"$or": [query, {"_id": {"$in": commits}}]}
         found = await self.find(query, {"body": 0, "hd": 0, "sd": 0}, largest=0)
         records = possible_records(found, thread)
-        others = [each for each in records if commit_of(each, self.key) not in commits]
-        return [*happened(records, self.key, found), *await self.valid(others)]
+        others = [each for each in records if commit_of(each, self.resource) not in commits]
+        return [*happened(records, self.resource, found), *await self.valid(others)]
 
     async def newest_until(self, thread: ThreadState, position: int) -> Document | None:
         """The thread's newest record up to a position, without its body. Two round trips where it is near."""
         while position > 0:
-            query = {"t": thread.key, "p": {"$gt": 0, "$lte": position}}
+            query = {"t": self.thread, "p": {"$gt": 0, "$lte": position}}
             found = await self.page(query, "p", NEAREST, falling=True, projection={"body": 0})
             own = await self.valid(possible_records(found, thread))
             if own:
@@ -139,7 +142,7 @@ class Requests:
         entry = {
             "_id": registry_id(self.resource_id, generation),
             "i": self.resource_id,
-            "k": self.key,
+            "k": self.resource,
             "g": generation,
         }
         with suppress(DuplicateKeyError):
@@ -172,9 +175,9 @@ class Requests:
         updates = []
         for commit in seen.documents:
             fields: list[str] = []
-            if commit.get("h") == self.key:
+            if commit.get("h") == self.resource:
                 fields += RESOURCE_FIELDS
-            if seen.thread.key and commit.get("s") == seen.thread.key:
+            if self.thread and commit.get("s") == self.thread:
                 fields += THREAD_FIELDS
             if fields and number_of(commit) < number:
                 updates.append(UpdateOne({"_id": commit["_id"]}, {"$unset": dict.fromkeys(fields, "")}))
@@ -186,22 +189,22 @@ class Requests:
         if places:
             await self.commits.delete_many({"_id": {"$in": list(places)}})
 
-    async def sweep_cut(self, thread: str, cut: Cut) -> None:
+    async def sweep_cut(self, cut: Cut) -> None:
         """Remove what a truncation dropped."""
         await self.commits.delete_many(
-            {"r": self.key, "t": thread, "o": {"$gte": cut.ordinal}, "w": {"$lt": cut.number}}
+            {"r": self.resource, "t": self.thread, "o": {"$gte": cut.ordinal}, "w": {"$lt": cut.number}}
         )
 
     async def sweep_thread(self, seen: Found, number: int) -> None:
         """Remove what a thread held until the commit `number`, which deleted it. Three round trips."""
-        await self.commits.delete_many({"r": self.key, "t": seen.thread.key, "w": {"$lte": number}})
+        await self.commits.delete_many({"r": self.resource, "t": self.thread, "w": {"$lte": number}})
         await self.supersede(seen, number)
-        await self.commits.update_one({"_id": commit_id(self.key, number)}, {"$unset": {"su": ""}})
+        await self.commits.update_one({"_id": commit_id(self.resource, number)}, {"$unset": {"su": ""}})
 
     async def sweep_resource(self, number: int) -> None:
         """Remove what the resource held until the commit `number`, which erased it. Four round trips."""
-        await self.commits.delete_many({"r": self.key, "w": {"$lte": number}})
-        below = {"_id": {"$gte": commit_id(self.key, 0), "$lt": commit_id(self.key, number)}}
+        await self.commits.delete_many({"r": self.resource, "w": {"$lte": number}})
+        below = {"_id": {"$gte": commit_id(self.resource, 0), "$lt": commit_id(self.resource, number)}}
         await self.commits.update_many(below, {"$unset": dict.fromkeys([*RESOURCE_FIELDS, *THREAD_FIELDS], "")})
         await self.unregister(below=number)
-        await self.commits.update_one({"_id": commit_id(self.key, number)}, {"$unset": {"hu": ""}})
+        await self.commits.update_one({"_id": commit_id(self.resource, number)}, {"$unset": {"hu": ""}})

@@ -9,6 +9,7 @@ whoever finds it left behind passes it over. docs/stores/mongodb.md tells more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from pymongo.asynchronous.collection import AsyncCollection
@@ -36,7 +37,7 @@ from threadkeep_adapters.mongo.commit import commit_changes, delete_scope
 from threadkeep_adapters.mongo.connections import Connections, Link, whole
 from threadkeep_adapters.mongo.errors import ERRORS
 from threadkeep_adapters.mongo.inspect import exists, scan
-from threadkeep_adapters.mongo.layout import Document, bucket_of, resource_key
+from threadkeep_adapters.mongo.layout import Document, bucket_of
 from threadkeep_adapters.mongo.requests import Requests
 from threadkeep_adapters.mongo.url import Place, read_url
 from threadkeep_adapters.retry import RetryPolicy
@@ -74,7 +75,7 @@ class MongoStore(Store):
     @whole
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         link = await self._connections.get()
-        snapshot, rows = await reading.load(self._requests(link, scope.resource_id), scope, window)
+        snapshot, rows = await reading.load(self._requests(link, scope), scope, window)
         self.meter.rows += rows
         return snapshot
 
@@ -82,14 +83,14 @@ class MongoStore(Store):
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
         self.meter.rows += len(changes.append) + len(changes.puts) + len(changes.resource_puts)
         link = await self._connections.get()
-        requests = self._requests(link, scope.resource_id)
+        requests = self._requests(link, scope)
         async with link.turn(scope.resource_id):
             return await commit_changes(requests, scope, changes)
 
     @whole
     async def delete(self, scope: Scope) -> None:
         link = await self._connections.get()
-        requests = self._requests(link, scope.resource_id)
+        requests = self._requests(link, scope)
         async with link.turn(scope.resource_id):
             await delete_scope(requests, scope)
 
@@ -98,7 +99,7 @@ class MongoStore(Store):
         self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
     ) -> Sequence[ThreadRow]:
         link = await self._connections.get()
-        requests = self._requests(link, resource.resource_id)
+        requests = self._requests(link, resource)
         rows, moved = await listing.threads(requests, after, limit, order, slots)
         self.meter.rows += moved
         return rows
@@ -106,9 +107,7 @@ class MongoStore(Store):
     @whole
     async def resources(self, after: str | None, limit: int) -> Sequence[str]:
         link = await self._connections.get()
-        names, moved = await listing.resources(
-            self._registry(link), lambda resource_id: self._requests(link, resource_id), after, limit
-        )
+        names, moved = await listing.resources(self._registry(link), partial(self._requests, link), after, limit)
         self.meter.rows += moved
         return names
 
@@ -124,10 +123,10 @@ class MongoStore(Store):
                 if not await pauses.wait():
                     raise StoreUnavailable(str(error)) from error
 
-    def _requests(self, link: Link, resource_id: str) -> Requests:
-        """What can be asked about a resource, in the collection that has its commits."""
-        name = self._logs[bucket_of(resource_key(resource_id), len(self._logs))]
-        return Requests(resource_id, link.database[name], self._registry(link))
+    def _requests(self, link: Link, scope: Scope) -> Requests:
+        """What can be asked about a scope, in the collection that has its commits."""
+        name = self._logs[bucket_of(scope.resource_id, len(self._logs))]
+        return Requests(scope, link.database[name], self._registry(link))
 
     def _registry(self, link: Link) -> AsyncCollection[Document]:
         return link.database[schema.registry_name(self.place)]
