@@ -151,7 +151,7 @@ def test_a_turn_that_does_not_come_is_refused_in_time(proxy: Proxy, url: str, mo
     async def main() -> None:
         store = open_store(f"{url}&socketTimeoutMS=2000")
         await store.commit(THREAD, change("first"))
-        monkeypatch.setattr(connections, "PATIENCE", 0.3)
+        monkeypatch.setattr(connections, "TURN_SECONDS", 0.3)
         await asyncio.to_thread(proxy.hold)
         results = await asyncio.gather(
             *(store.commit(THREAD, change(f"{n}")) for n in range(4)), return_exceptions=True

@@ -8,6 +8,7 @@ before one of them. What is seen then has to be what was there at some moment, a
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
@@ -16,9 +17,10 @@ import pytest
 import servers
 from mongodb_server import MONGO_JAVA_SERVER, client
 
-from threadkeep.errors import ThreadkeepError
+from threadkeep.errors import StoreUnavailable, ThreadkeepError
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Scope, Snapshot, Tail, Thread, Window, open_store
-from threadkeep_adapters.mongo.layout import Document
+from threadkeep_adapters.mongo import commit, reading
+from threadkeep_adapters.mongo.layout import Document, Found
 from threadkeep_adapters.mongo.requests import Requests
 
 pytestmark = pytest.mark.slow
@@ -272,3 +274,64 @@ def test_a_commit_is_done_as_if_at_one_moment(
 
     for kind in WRITES:
         asyncio.run(run(kind))
+
+
+OVERTAKEN: Final[dict[str, tuple[str, Callable[[str], Act]]]] = {
+    "commit": ("a commit was overtaken by others for 0.2 s", lambda user: _commit(user, 20, "new")),
+    "resource": (
+        "a commit was overtaken by others for 0.2 s",
+        lambda user: lambda store: store.commit(Resource(user), Changes(20, puts=(Put("r", "20"),))),
+    ),
+    "deletion": ("a deletion was overtaken by commits for 0.2 s", lambda user: _delete(_scope(user))),
+    "erasure": ("a deletion was overtaken by commits for 0.2 s", lambda user: _delete(Resource(user))),
+    "load": (
+        "a load was overtaken by commits 3 times; load again",
+        lambda user: lambda store: store.load(_scope(user), Window("b", 1, 9)),
+    ),
+}
+"""What others may overtake: what is said of it, and the call."""
+
+
+@pytest.mark.parametrize("kind", OVERTAKEN)
+def test_who_is_overtaken_again_and_again_is_told_so_and_leaves_nothing(
+    place: tuple[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process commits after each look (laws 4, 5)."""
+    url, commits = place
+    said, call = OVERTAKEN[kind]
+    user = f"user-{secrets.token_hex(4)}"
+    look = Requests.look
+    monkeypatch.setattr(commit, "OVERTAKEN_SECONDS", 0.2)
+    monkeypatch.setattr(reading, "OVERTAKEN_LOADS", 3)
+
+    async def run() -> None:
+        one, another = open_store(url), open_store(url)
+        await _prepare(another, user)
+        came = 0
+        within = False
+
+        async def overtaken(requests: Requests, *args: Any, **options: Any) -> Found:
+            nonlocal came, within
+            found = await look(requests, *args, **options)
+            if not within:
+                within = True
+                came += 1
+                await another.commit(_scope(user), Changes(10 + came, "e", puts=(Put("d", f"{came}"),)))
+                within = False
+            return found
+
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(Requests, "look", overtaken)
+                with pytest.raises(StoreUnavailable, match=f"^{re.escape(said)}$"):
+                    await call(user)(one)
+            assert came > 1
+            left = await another.load(_scope(user), ALL)
+            assert [record.id for record in left.records] == ["a", "b", "c", "d"]
+            assert (left.docs["d"].body, left.resource_docs["r"].body) == (f"{came}", "2")
+            assert commits.count_documents({"body": '"new"'}) == 0
+        finally:
+            await one.close()
+            await another.close()
+
+    asyncio.run(run())

@@ -165,7 +165,7 @@ def test_an_opener_that_died_is_followed_by_one_and_not_by_all(
 ) -> None:
     """All would make the same, and at the same moment."""
     url, database = place
-    monkeypatch.setattr(schema, "_PATIENCE", 0.3)
+    monkeypatch.setattr(schema, "MAKING_SECONDS", 0.3)
     database["threadkeep.meta"].insert_one({"_id": "making", "by": "one that died"})
 
     async def run() -> None:
@@ -183,7 +183,7 @@ def test_an_opener_that_failed_goes_on_and_does_not_wait_for_itself(
 ) -> None:
     """A server that is killed while the store is made leaves the sign that somebody makes it."""
     url, database = place
-    monkeypatch.setattr(schema, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(schema, "MAKING_SECONDS", 3600.0)
     insert, cut = AsyncCollection.insert_one, False
 
     async def cut_once(self: Any, document: Document, *given: Any, **options: Any) -> Any:

@@ -1,196 +1,244 @@
-"""What a commit will write, from what was read: no request is made here."""
+"""The story of one commit, and of one deletion, from the first look to the last request.
+
+Both are attempted until they come in, or are refused. The states of an attempt, each with what leads on from it:
+
+    found         the newest states were read (`Found`)
+        SWEPT       a deletion was unfinished, and is finished now: look again
+    planned       what will be written is known (`Plan`)
+        OUTDATED    the states refuse the changes, and are not the newest any more: look again
+        refused     the states refuse the changes, and are the newest: Conflict, for the caller
+    registered    the list of resources has the resource, which was empty (`_Registration`)
+    inserted      all documents are there, the commit as the last of them: it has happened
+        OVERTAKEN   another commit came first, and nothing is left of this one: look again
+    tidied up     what the commit replaced is removed (`Receipt`, for the caller)
+
+A deletion is found, planned and inserted likewise, and then what it deleted is swept (`Deleted`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from enum import Enum, auto
+from typing import Final
 
-from threadkeep.port import Changes, Put, Receipt, Tail, check_thread, next_versions
-from threadkeep_adapters.mongo.layout import (
-    INLINE_BYTES,
-    INLINE_TOTAL,
-    Cut,
-    Docs,
-    Document,
-    Kept,
-    ResourceState,
-    ThreadState,
-    commit_id,
-    record_key,
+from pymongo.errors import PyMongoError
+
+from threadkeep.errors import Conflict, StoreUnavailable
+from threadkeep.port import Changes, Receipt, Resource, Scope, Thread
+from threadkeep_adapters.mongo.layout import Document, Found, ResourceState, number_of, read_resource
+from threadkeep_adapters.mongo.planning import (
+    Plan,
+    Remainder,
+    plan_deletion,
+    plan_erasure,
+    plan_resource,
+    plan_thread,
 )
+from threadkeep_adapters.mongo.requests import Requests
+
+OVERTAKEN_SECONDS: Final = 30.0
+"""For how long a commit or a deletion looks again when those of other processes come first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One commit: documents to insert in this order, the commit last, and what the caller is told."""
+class Again(Enum):
+    """Why an attempt ended so that the next one begins with another look."""
 
-    documents: list[Document]
-    replaced: list[str]
-    """The `_id`s of bodies that no state names any more after it."""
-    receipt: Receipt
-    cut: Cut | None = None
-    """Records to sweep after it."""
-
-
-class _Bodies:
-    """Documents to insert for the texts that no state can carry, and those that are replaced."""
-
-    def __init__(self, nonce: str, common: Document) -> None:
-        self.documents: list[Document] = []
-        self.replaced: list[str] = []
-        self._nonce = nonce
-        self._common = common
-
-    def put(self, docs: Docs, puts: Sequence[Put], given: Sequence[int], extra: Document) -> Docs:
-        """Documents with puts applied."""
-        after = dict(docs)
-        for put, version in zip(puts, given, strict=True):
-            before = after.pop(put.slot, None)
-            if before is not None and before.place is not None:
-                self.replaced.append(before.place)
-            inline = sum(len(doc.body.encode()) for doc in after.values() if doc.body is not None)
-            size = 0 if put.body is None else len(put.body.encode())
-            if size <= INLINE_BYTES and inline + size <= INLINE_TOTAL:
-                after[put.slot] = Kept(version, put.body)
-                continue
-            place = f"{self._nonce}.b{len(self.documents)}"
-            self.documents.append({"_id": place, "n": place, **self._common, **extra, "body": put.body})
-            after[put.slot] = Kept(version, None, place)
-        return after
+    SWEPT = auto()
+    """It finished a deletion that somebody had left unfinished."""
+    OUTDATED = auto()
+    """It was refused by states that were not the newest any more."""
+    OVERTAKEN = auto()
+    """Another commit came first."""
 
 
-def plan_resource(resource: ResourceState, changes: Changes, nonce: str) -> Plan:
-    """A commit to a resource."""
-    given = next_versions(resource.docs, changes.puts)
-    number = resource.number + 1
-    bodies = _Bodies(nonce, {"r": resource.key, "w": number, "z": nonce})
-    state = replace(
-        resource, number=number, unswept=False, docs=bodies.put(resource.docs, changes.puts, given, {"t": ""})
-    )
-    commit = {"_id": commit_id(resource.key, number), "n": f"{resource.key}+{number:016x}", "z": nonce}
-    return Plan(
-        [*bodies.documents, {**commit, **state.write()}],
-        bodies.replaced,
-        Receipt(Tail("", 0), versions=given),
-    )
+class Deleted(Enum):
+    """Since when there is nothing left of what was to be deleted."""
+
+    NOW = auto()
+    BEFORE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Keeps:
-    """What a truncation keeps: so many records, the last of which is at a position."""
+async def commit_changes(requests: Requests, scope: Scope, changes: Changes) -> Receipt:
+    """Commit to a scope. Raises Conflict, and StoreUnavailable where others came first for too long."""
+    registration = _Registration(requests)
+    keys = requests.record_keys(record.id for record in changes.append)
+    async for found in _looks(requests, keys):
+        end = await _attempt(requests, scope, changes, found, registration)
+        if isinstance(end, Receipt):
+            return end
+    raise StoreUnavailable(f"a commit was overtaken by others for {OVERTAKEN_SECONDS:g} s")
 
-    count: int
-    position: int
+
+async def _attempt(
+    requests: Requests, scope: Scope, changes: Changes, found: Found, registration: _Registration
+) -> Receipt | Again:
+    """Commit on top of the states that were found: from found to tidied up."""
+    if await _finish_deletion(requests, found):
+        return Again.SWEPT
+    try:
+        plan = await _plan(requests, scope, changes, found)
+    except Conflict:
+        # A commit that is made is tested once more by its keys, a refusal of one to a thread by nothing else.
+        if isinstance(scope, Resource) or await _is_newest(requests, found):
+            raise
+        return Again.OUTDATED
+    await registration.renew(found.resource)
+    if not await requests.insert(plan.documents):
+        return Again.OVERTAKEN
+    await _tidy_up(requests, found, plan)
+    return plan.receipt
 
 
-def plan_thread(
-    thread_id: str,
-    resource: ResourceState,
-    thread: ThreadState,
-    known: Mapping[str, Document],
-    keeps: Keeps | None,
-    changes: Changes,
-    nonce: str,
-) -> Plan:
-    """A commit to a thread. `known` has the valid records of the ids to append, `keeps` what `drop_after` leaves."""
-    check_thread(thread.tail, {record_id: record["digest"] for record_id, record in known.items()}, changes)
-    given = next_versions(thread.docs if thread.exists else {}, changes.puts)
-    resource_given = next_versions(resource.docs, changes.resource_puts)
-    number = resource.number + 1
-    prior = number_before(thread, resource)
-    if thread.exists:
-        state = replace(thread, number=number, active=max(thread.active, changes.at), cut=None)
-    else:
-        state = ThreadState(
-            thread.key,
-            number,
-            thread_id=thread_id,
-            epoch=changes.epoch,
-            born=number,
-            created=changes.at,
-            active=changes.at,
-        )
-    if keeps is not None:
-        state = replace(state, count=keeps.count, position=keeps.position, cut=Cut(number, keeps.count))
-    common = {"r": resource.key, "w": number, "z": nonce}
-    records: list[Document] = []
-    positions = []
-    for record in changes.append:
-        if record.id in known:
-            positions.append(int(known[record.id]["p"]))
-            continue
-        place = f"{nonce}.{len(records)}"
-        position = state.newest + 1
-        records.append(
-            {
-                "_id": place,
-                "n": place,
-                **common,
-                "t": thread.key,
-                "k": record_key(thread.key, record.id),
-                "o": state.count,
-                "p": position,
-                "at": changes.at,
-                "id": record.id,
-                "digest": record.digest,
-                "body": record.body,
-            }
-        )
-        positions.append(position)
-        largest = max(state.largest, len(record.body.encode()))
-        state = replace(state, newest=position, position=position, count=state.count + 1, largest=largest)
-    bodies = _Bodies(nonce, common)
-    state = replace(state, docs=bodies.put(state.docs, changes.puts, given, {"t": thread.key}))
-    after = replace(
-        resource,
-        number=number,
-        unswept=False,
-        threads=resource.threads + (0 if thread.exists else 1),
-        docs=bodies.put(resource.docs, changes.resource_puts, resource_given, {"t": ""}),
-    )
-    commit = {
-        "_id": commit_id(resource.key, number),
-        "n": prior,
-        "z": nonce,
-        **after.write(),
-        **state.write(resource.key),
-    }
-    return Plan(
-        [*records, *bodies.documents, commit],
-        bodies.replaced,
-        Receipt(state.tail, positions, given, resource_given),
-        state.cut,
+async def _looks(requests: Requests, keys: Sequence[str] = ()) -> AsyncIterator[Found]:
+    """What looks find, with records of some keys, for as long as others may come first, after growing random pauses."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + OVERTAKEN_SECONDS
+    looks = 0
+    while loop.time() < end:
+        if looks > 0:
+            await asyncio.sleep(random.random() * 0.002 * min(looks, 20))
+        looks += 1
+        yield await requests.look(keys)
+
+
+async def _finish_deletion(requests: Requests, found: Found) -> bool:
+    """Finish a deletion that somebody left unfinished, and tell whether there was one."""
+    if found.resource.unswept:
+        await requests.sweep_resource(found.resource.floor)
+        return True
+    if found.thread.gone and found.thread.unswept:
+        await requests.sweep_thread(found, found.thread.number)
+        if found.resource.is_empty:
+            await requests.unregister(below=found.resource.generation)
+        return True
+    return False
+
+
+async def _plan(requests: Requests, scope: Scope, changes: Changes, found: Found) -> Plan:
+    """What the commit will write. It takes requests where records may be known, or a truncation is or was made."""
+    nonce = secrets.token_hex(12)
+    if isinstance(scope, Thread):
+        known = await _known(requests, changes, found)
+        remainder = await _remainder(requests, changes, found)
+        plan = plan_thread(scope.thread_id, found.resource, found.thread, known, remainder, changes, nonce)
+        if found.thread.cut is not None:
+            # The state after this commit does not tell of it any more.
+            await requests.sweep_cut(found.thread.cut)
+        return plan
+    return plan_resource(found.resource, changes, nonce)
+
+
+async def _known(requests: Requests, changes: Changes, found: Found) -> dict[str, Document]:
+    """The thread's records with ids that are to be appended, by id, but for those that the commit drops.
+
+    One query is no instant: beside a state it may show a record that was dropped before, and miss one that is new. So
+    they are looked for again, unless there is none and the caller saw this very tail before the query began.
+    """
+    if not changes.append or not found.thread.exists:
+        return {}
+    hints = found.records
+    if not hints and changes.seen == found.thread.tail:
+        return {}
+    keys = requests.record_keys(record.id for record in changes.append)
+    known = await requests.confirmed(found.thread, keys, hints)
+    drop = changes.drop_after
+    return {record["id"]: record for record in known if drop is None or int(record["p"]) <= drop}
+
+
+async def _remainder(requests: Requests, changes: Changes, found: Found) -> Remainder | None:
+    """What the commit's truncation leaves; None where it drops nothing."""
+    drop = changes.drop_after
+    if drop is None or not found.thread.exists or drop >= found.thread.position:
+        return None
+    last = await requests.newest_until(found.thread, drop)
+    if last is None:
+        return Remainder(0, 0)
+    return Remainder(int(last["o"]) + 1, int(last["p"]))
+
+
+async def _is_newest(requests: Requests, found: Found) -> bool:
+    """Whether a thread, and the documents of its resource, are as they were found: one round trip.
+
+    If so, both were so at one moment, and no record was removed that was looked for in between.
+    """
+    now = await requests.look()
+    return (now.thread.number, now.resource.floor, now.resource.docs) == (
+        found.thread.number,
+        found.resource.floor,
+        found.resource.docs,
     )
 
 
-def number_before(thread: ThreadState, resource: ResourceState) -> str:
-    """The unique name of "the commit that follows this state of the thread"."""
-    return f"{thread.key}/{max(thread.number, resource.floor):016x}"
+class _Registration:
+    """The entry of one commit in the list of resources, through all of its attempts.
+
+    The first commit to a resource puts it on the list before it happens, so that no resource is missing there.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._generation: int | None = None
+        """Of the resource, in the entry; None before there is one."""
+
+    async def renew(self, resource: ResourceState) -> None:
+        """Make the entry where the resource is empty, and remove the one for a generation that has ended meanwhile."""
+        if self._generation is not None and self._generation != resource.generation:
+            await self._requests.unregister(below=resource.generation)
+        if resource.is_empty and self._generation != resource.generation:
+            self._generation = resource.generation
+            await self._requests.register(resource.generation)
 
 
-def plan_deletion(resource: ResourceState, thread: ThreadState, nonce: str) -> Document:
-    """The commit that deletes a thread that exists."""
-    number = resource.number + 1
-    after = replace(resource, number=number, unswept=False, threads=resource.threads - 1)
+async def _tidy_up(requests: Requests, found: Found, plan: Plan) -> None:
+    """Remove what a commit has replaced. What is not removed is passed over by all, and removed by a later commit."""
+    with suppress(PyMongoError):
+        await requests.supersede(found, plan.number)
+        await requests.forget_bodies(plan.replaced)
+        if plan.cut is not None:
+            await requests.sweep_cut(plan.cut)
+
+
+async def delete_scope(requests: Requests, scope: Scope) -> None:
+    """Delete a thread, or erase a resource. Raises StoreUnavailable where commits came first for too long."""
+    attempt = _delete_thread if isinstance(scope, Thread) else _erase_resource
+    async for found in _looks(requests):
+        end = await attempt(requests, found)
+        if isinstance(end, Deleted):
+            return
+    raise StoreUnavailable(f"a deletion was overtaken by commits for {OVERTAKEN_SECONDS:g} s")
+
+
+async def _delete_thread(requests: Requests, found: Found) -> Deleted | Again:
+    """Delete the thread that was found: from found to swept."""
+    if await _finish_deletion(requests, found):
+        return Again.SWEPT
+    if not found.thread.exists:
+        if found.resource.is_empty and found.resource.number > 0:
+            await requests.unregister(below=found.resource.generation)
+        return Deleted.BEFORE
+    deletion = plan_deletion(found.resource, found.thread, secrets.token_hex(12))
+    if not await requests.insert([deletion]):
+        return Again.OVERTAKEN
+    after = read_resource(deletion)
+    await requests.sweep_thread(found, after.number)
     if after.is_empty:
-        after = replace(after, generation=number)
-    gone = ThreadState(thread.key, number, gone=True, unswept=True)
-    return {
-        "_id": commit_id(resource.key, number),
-        "n": number_before(thread, resource),
-        "z": nonce,
-        **after.write(),
-        **gone.write(resource.key),
-    }
+        await requests.unregister(below=after.generation)
+    return Deleted.NOW
 
 
-def plan_erasure(resource: ResourceState, nonce: str) -> Document:
-    """The commit that erases a resource."""
-    number = resource.number + 1
-    after = ResourceState(resource.key, number, generation=number, floor=number, unswept=True)
-    return {
-        "_id": commit_id(resource.key, number),
-        "n": f"{resource.key}+{number:016x}",
-        "z": nonce,
-        **after.write(),
-    }
+async def _erase_resource(requests: Requests, found: Found) -> Deleted | Again:
+    """Erase the resource that was found: from found to swept."""
+    if await _finish_deletion(requests, found):
+        return Again.SWEPT
+    if found.resource.is_empty:
+        await requests.unregister(below=found.resource.generation + 1)
+        return Deleted.BEFORE
+    erasure = plan_erasure(found.resource, secrets.token_hex(12))
+    if not await requests.insert([erasure]):
+        return Again.OVERTAKEN
+    await requests.sweep_resource(number_of(erasure))
+    return Deleted.NOW

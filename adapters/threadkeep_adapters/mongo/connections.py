@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from pymongo import AsyncMongoClient
@@ -21,22 +22,31 @@ from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.url import Place
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 WRITES: Final = WriteConcern(w="majority", j=True)
 READS: Final = ReadConcern("majority")
 
-PATIENCE: Final = 30.0
-"""Seconds for which a commit waits for its turn, and then tries to come in between those of other processes."""
+TURN_SECONDS: Final = 30.0
+"""For how long a commit waits for its turn behind those of other tasks to the same resource."""
 
 
-async def whole(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns. A caller that is cancelled leaves at once; the work goes on to its end."""
-    task = asyncio.create_task(work)
-    # The event loop itself holds tasks weakly.
-    _running.add(task)
-    task.add_done_callback(_forget)
-    return await asyncio.shield(task)
+def whole(verb: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The verb, done to its end once it has begun: a caller that is cancelled leaves at once, and it goes on.
+
+    A request that is cancelled would leak the driver's connection.
+    """
+
+    @wraps(verb)
+    async def run(*given: P.args, **named: P.kwargs) -> T:
+        task = asyncio.create_task(verb(*given, **named))
+        # The event loop itself holds tasks weakly.
+        _running.add(task)
+        task.add_done_callback(_forget)
+        return await asyncio.shield(task)
+
+    return run
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
@@ -91,13 +101,14 @@ class Link:
         """
         lock = self._queues.get(resource)
         if lock is None:
-            lock = self._queues[resource] = asyncio.Lock()
+            lock = asyncio.Lock()
+            self._queues[resource] = lock
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TURN_SECONDS):
                 await lock.acquire()
         except TimeoutError:
             raise StoreUnavailable(
-                f"other commits to the resource kept this one waiting for {PATIENCE:g} s; nothing was written"
+                f"other commits to the resource kept this one waiting for {TURN_SECONDS:g} s; nothing was written"
             ) from None
         try:
             yield

@@ -49,17 +49,19 @@ _HINTS: Final[dict[int, str]] = {
 
 def by_code(code: int | None, text: str) -> ThreadkeepError | None:
     """The error for a server's code, or None."""
-    meaning = _CODES.get(code or 0)
-    return None if meaning is None or code is None else meaning(text + _HINTS.get(code, ""))
+    if code is None or code not in _CODES:
+        return None
+    return _CODES[code](text + _HINTS.get(code, ""))
 
 
-def _refused(error: Exception) -> ThreadkeepError | None:
+def _operation_failed(error: Exception) -> ThreadkeepError | None:
     assert isinstance(error, driver.OperationFailure)  # noqa: S101  # the table says so
     found = by_code(error.code, str(error))
     if found is None and isinstance(error, driver.BulkWriteError):
         details = error.details or {}
         for each in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())):
-            found = found or by_code(each.get("code"), str(each.get("errmsg", error)))
+            if found is None:
+                found = by_code(each.get("code"), str(each.get("errmsg", error)))
     return found
 
 
@@ -71,7 +73,7 @@ ERRORS: Final[Sequence[tuple[type[Exception], Translate | type[ThreadkeepError]]
     (driver.ServerSelectionTimeoutError, StoreUnavailable),
     (driver.WaitQueueTimeoutError, StoreUnavailable),
     (driver.DocumentTooLarge, StoreFull),
-    (driver.OperationFailure, _refused),
+    (driver.OperationFailure, _operation_failed),
     (driver.InvalidURI, InvalidURL),
     (driver.ConfigurationError, InvalidURL),
     (driver.InvalidOperation, _closed),

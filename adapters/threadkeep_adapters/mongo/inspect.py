@@ -10,7 +10,7 @@ from bson import BSON
 from pymongo import MongoClient
 
 from threadkeep_adapters.mongo.layout import Document
-from threadkeep_adapters.mongo.schema import NAME, meta
+from threadkeep_adapters.mongo.schema import NAME, meta_name
 from threadkeep_adapters.mongo.url import Place
 
 
@@ -22,7 +22,7 @@ def _client(place: Place) -> MongoClient[Document]:
 def exists(place: Place) -> bool:
     """Whether there is a store. Raises PyMongoError."""
     with closing(_client(place)) as client:
-        return client[place.database][meta(place)].find_one({"_id": NAME}) is not None
+        return client[place.database][meta_name(place)].find_one({"_id": NAME}) is not None
 
 
 def scan(place: Place) -> Iterator[bytes]:

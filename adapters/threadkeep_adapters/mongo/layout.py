@@ -15,11 +15,12 @@ which costs a server that scans less than fields do.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
-from threadkeep.port import KIB, MISSING, Doc, Stored, Tail, ThreadRow, canonical_json
+from threadkeep.port import KIB, MISSING, Doc, Scope, Stored, Tail, Thread, ThreadRow, canonical_json
 
 SCHEMA_VERSION: Final = 1
 
@@ -44,9 +45,22 @@ def resource_key(resource_id: str) -> str:
     return sha256(resource_id.encode()).hexdigest()
 
 
+def bucket_of(resource_id: str, buckets: int) -> int:
+    """Which of so many collections has a resource's commits: from 0 on."""
+    return int(resource_key(resource_id)[:8], 16) % buckets
+
+
 def thread_key(resource: str, thread_id: str) -> str:
     """What stands for a thread, given the key of its resource, whose length is fixed."""
     return sha256(f"{resource}/{thread_id}".encode()).hexdigest()
+
+
+def scope_keys(scope: Scope) -> tuple[str, str]:
+    """What stands for a scope's resource and thread; "" for the thread where the scope is a resource."""
+    resource = resource_key(scope.resource_id)
+    if isinstance(scope, Thread):
+        return resource, thread_key(resource, scope.thread_id)
+    return resource, ""
 
 
 def record_key(thread: str, record_id: str) -> str:
@@ -212,18 +226,55 @@ def read_thread(commit: Document) -> ThreadState:
     )
 
 
-def newest_resource(key: str, commits: list[Document]) -> ResourceState:
+def newest_resource(key: str, commits: Sequence[Document]) -> ResourceState:
     """The newest state of a resource among commits that were read."""
     newest = max((commit for commit in commits if commit.get("h") == key), key=number_of, default=None)
     return ResourceState(key) if newest is None else read_resource(newest)
 
 
-def newest_thread(key: str, commits: list[Document], resource: ResourceState) -> ThreadState:
+def newest_thread(key: str, commits: Sequence[Document], resource: ResourceState) -> ThreadState:
     """The newest state of a thread among commits that were read; void where its resource was erased since."""
     newest = max((commit for commit in commits if commit.get("s") == key), key=number_of, default=None)
     if newest is None or number_of(newest) <= resource.floor:
         return ThreadState(key)
     return read_thread(newest)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look at a resource and a thread found: their newest states, and the documents that it read."""
+
+    resource: ResourceState
+    thread: ThreadState
+    """Of the key "" where the look was at a resource alone."""
+    documents: Sequence[Document]
+
+    @property
+    def records(self) -> list[Document]:
+        """Those documents that are records, and may be the thread's own."""
+        return possible_records(self.documents, self.thread)
+
+
+def read_found(documents: Sequence[Document], resource: str, thread: str) -> Found:
+    """What documents say about the resource and the thread of two keys."""
+    newest = newest_resource(resource, documents)
+    return Found(newest, newest_thread(thread, documents, newest), documents)
+
+
+def possible_records(documents: Sequence[Document], thread: ThreadState) -> list[Document]:
+    """Those documents that are records, and may be the thread's own: whether they happened is another question."""
+    return [each for each in documents if each.get("t") == thread.key and "p" in each and thread.holds(each)]
+
+
+def happened(records: Sequence[Document], resource: str, commits: Sequence[Document]) -> list[Document]:
+    """Those records whose commits are among some that were read."""
+    nonces = {commit["_id"]: commit["z"] for commit in commits}
+    return [record for record in records if nonces.get(commit_of(record, resource)) == record["z"]]
+
+
+def commit_of(record: Document, resource: str) -> str:
+    """The `_id` of the commit that a record belongs to, if that happened."""
+    return commit_id(resource, int(record["w"]))
 
 
 def stored(record: Document) -> Stored:

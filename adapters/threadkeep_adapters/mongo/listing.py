@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
+
+from pymongo.asynchronous.collection import AsyncCollection
 
 from threadkeep.port import After, Order, Resource, ThreadRow
 from threadkeep_adapters.mongo.layout import (
@@ -16,13 +18,12 @@ from threadkeep_adapters.mongo.layout import (
     newest_thread,
     number_of,
     read_thread,
-    resource_key,
     thread_row,
 )
-from threadkeep_adapters.mongo.reading import read_docs
-from threadkeep_adapters.mongo.requests import Requests, reading
+from threadkeep_adapters.mongo.reading import fetch_docs
+from threadkeep_adapters.mongo.requests import Requests, read_registry
 
-TRIES: Final = 10
+REREADS: Final = 10
 """How often a page is read again because its threads were committed to meanwhile."""
 
 _END: Final = "~"
@@ -30,59 +31,66 @@ _END: Final = "~"
 
 
 async def threads(
-    requests: Requests, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
+    requests: Requests, after: After | None, limit: int, order: Order, slots: Sequence[str]
 ) -> tuple[list[ThreadRow], int]:
     """A page of threads, and how many rows were read for it. Two round trips, if nothing was left behind.
 
     The index of places may name one that a thread has left, where its commit could not remove it. So the newest states
     of all threads on a page are read too, and whatever is in its place by an older one is passed over.
     """
-    key = resource_key(resource.resource_id)
+    key = requests.resource
     field = "lc" if order == "created" else "la"
     falling = order == "active"
-    place = "" if after is None else list_key(key, after.at, after.thread_id)
+    place = key + _END if falling else key
+    if after is not None:
+        place = list_key(key, after.at, after.thread_id)
     rows: list[ThreadRow] = []
     listed: set[str] = set()
     known: dict[str, int] = {}
-    moved = tries = 0
+    moved = 0
+    rereads = 0
     while len(rows) < limit:
-        bounds = {"$gte": key, "$lt": place or key + _END} if falling else {"$gt": place or key, "$lt": key + _END}
-        query: Document = {field: bounds}
         wanted = limit - len(rows)
-        page = await requests.page(query, field, wanted, falling=falling, projection={field: 1, "s": 1})
+        bounds = {"$gte": key, "$lt": place} if falling else {"$gt": place, "$lt": key + _END}
+        page = await requests.page({field: bounds}, field, wanted, falling=falling, projection={field: 1, "s": 1})
         if not page:
             break
         found = await requests.find({"$or": [{"h": key}, {"s": {"$in": list({one["s"] for one in page})}}]})
-        moved += len(page) + sum("s" in each for each in found)
-        newest_common = newest_resource(key, found)
-        states = {one["s"]: newest_thread(one["s"], found, newest_common) for one in page}
-        fresh = {
-            one["s"]
-            for one in page
-            if states[one["s"]].number != number_of(one) and known.get(one["s"]) != states[one["s"]].number
-        }
-        if fresh and falling and tries < TRIES:
+        moved += len(page) + len([each for each in found if "s" in each])
+        resource_now = newest_resource(key, found)
+        states = {one["s"]: newest_thread(one["s"], found, resource_now) for one in page}
+        fresh = _fresh(page, states, known)
+        if fresh and falling and rereads < REREADS:
             # Either it moved just now, and the page has to be read again to find it, or its old place was left behind.
-            known |= {name: states[name].number for name in fresh}
-            tries += 1
+            known |= fresh
+            rereads += 1
             continue
         for one in page:
             state = states[one["s"]]
-            at = state.created if order == "created" else state.active
-            in_place = state.exists and list_key(key, at, state.thread_id) == one[field]
-            if in_place and state.key not in listed:
-                row = await _row(requests, state, slots)
+            if state.key not in listed and _is_in_place(state, key, order, one[field]):
+                rows.append(await _row(requests, state, slots))
                 listed.add(state.key)
-                rows.append(row)
         place = page[-1][field]
         if len(page) < wanted:
             break
     return rows, moved
 
 
+def _fresh(page: Sequence[Document], states: Mapping[str, ThreadState], known: Mapping[str, int]) -> dict[str, int]:
+    """The threads on a page whose newest state is another than the page shows, and is not known: key -> its number."""
+    newest = {one["s"]: states[one["s"]].number for one in page if states[one["s"]].number != number_of(one)}
+    return {thread: number for thread, number in newest.items() if known.get(thread) != number}
+
+
+def _is_in_place(state: ThreadState, resource: str, order: Order, place: str) -> bool:
+    """Whether a thread's place in the list is still the one that was read."""
+    at = state.created if order == "created" else state.active
+    return state.exists and list_key(resource, at, state.thread_id) == place
+
+
 async def _row(requests: Requests, state: ThreadState, slots: Sequence[str]) -> ThreadRow:
     asked = {slot: doc for slot, doc in state.docs.items() if slot in slots}
-    docs = await read_docs(requests, asked)
+    docs = await fetch_docs(requests, asked)
     if docs is None:
         # It was overwritten since: as good as a page read a little later, of this one thread.
         found = await requests.find({"s": state.key})
@@ -93,8 +101,10 @@ async def _row(requests: Requests, state: ThreadState, slots: Sequence[str]) -> 
     return thread_row(state, docs)
 
 
-async def resources(requests_for: Callable[[str], Requests], after: str | None, limit: int) -> tuple[list[str], int]:
-    """A page of resource ids, and how many rows were read for it.
+async def resources(
+    registry: AsyncCollection[Document], requests_for: Callable[[Resource], Requests], after: str | None, limit: int
+) -> tuple[list[str], int]:
+    """A page of resource ids, and how many rows were read for it. `requests_for` makes requests about a resource.
 
     An entry counts if the resource is in the entry's generation and holds something. That is asked of every collection
     of commits that has a resource of the page.
@@ -104,20 +114,25 @@ async def resources(requests_for: Callable[[str], Requests], after: str | None, 
     place = "" if after is None else after.encode().hex() + "/" + _END
     while len(names) < limit:
         wanted = limit - len(names)
-        registry = requests_for("0" * 64).registry
-        cursor = registry.find({"_id": {"$gt": place}}, batch_size=wanted + 1, limit=wanted).sort("_id", 1)
-        page = await reading(cursor.to_list)
+        page = await read_registry(registry, place, wanted)
         moved += len(page)
-        by_log: dict[str, list[str]] = defaultdict(list)
+        by_log: dict[str, list[Requests]] = defaultdict(list)
         for entry in page:
-            by_log[requests_for(entry["k"]).commits.name].append(entry["k"])
-        found = await asyncio.gather(*(requests_for(keys[0]).find({"h": {"$in": keys}}) for keys in by_log.values()))
+            requests = requests_for(Resource(entry["i"]))
+            by_log[requests.commits.name].append(requests)
+        found = await asyncio.gather(*(_newest_of(together) for together in by_log.values()))
         commits = [commit for each in found for commit in each]
         for entry in page:
             state = newest_resource(entry["k"], commits)
-            if not state.is_empty and state.generation == entry["g"] and entry["i"] not in names[-1:]:
+            is_listed = len(names) > 0 and names[-1] == entry["i"]
+            if not is_listed and not state.is_empty and state.generation == entry["g"]:
                 names.append(entry["i"])
         if len(page) < wanted:
             break
         place = page[-1]["_id"]
     return names, moved
+
+
+async def _newest_of(together: Sequence[Requests]) -> list[Document]:
+    """The commits with the newest states of resources that are in one collection: one round trip."""
+    return await together[0].find({"h": {"$in": [requests.resource for requests in together]}})

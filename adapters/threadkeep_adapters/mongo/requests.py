@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
 
 from threadkeep.errors import StoreUnavailable
-from threadkeep.port import KIB, MIB
+from threadkeep.port import KIB, MIB, Scope
 from threadkeep_adapters.mongo.errors import DUPLICATE_KEY
 from threadkeep_adapters.mongo.layout import (
     INLINE_TOTAL,
@@ -20,14 +20,18 @@ from threadkeep_adapters.mongo.layout import (
     THREAD_FIELDS,
     Cut,
     Document,
-    ResourceState,
+    Found,
     ThreadState,
     commit_id,
+    commit_of,
+    happened,
     number_of,
+    possible_records,
+    read_found,
+    record_key,
     registry_id,
+    scope_keys,
 )
-
-T = TypeVar("T")
 
 RECORD_BYTES: Final = 2 * KIB
 """What a record takes beside its body, its id of at most 512 bytes included."""
@@ -35,43 +39,119 @@ RECORD_BYTES: Final = 2 * KIB
 REPLY_BYTES: Final = 16 * MIB
 """How large a reply may be; MongoDB itself begins another one there, other servers do not."""
 
+NEAREST: Final = 8
+"""How many records are read at once to find the newest up to a position, since some may not count."""
 
-async def reading(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer to what only reads: a lost connection means that nothing was written."""
+
+async def _fetch(cursor: AsyncCursor[Document]) -> list[Document]:
+    """All that a query finds. A lost connection means that nothing was written."""
     try:
-        return await ask()
+        return await cursor.to_list()
     except ConnectionFailure as error:
         raise StoreUnavailable(str(error)) from error
 
 
-class Requests:
-    """What is asked of one collection of commits, and of the list of resources."""
+async def read_registry(registry: AsyncCollection[Document], after: str, limit: int) -> list[Document]:
+    """The first entries of the list of all resources after a place, in order."""
+    found = registry.find({"_id": {"$gt": after}}, batch_size=limit + 1, limit=limit)
+    return await _fetch(found.sort("_id", 1))
 
-    def __init__(self, database: AsyncDatabase[Document], commits: str, registry: str) -> None:
-        self.commits: AsyncCollection[Document] = database[commits]
-        self.registry: AsyncCollection[Document] = database[registry]
+
+class Requests:
+    """What is asked about one scope: of the collection that has its commits, and of the list of all resources."""
+
+    def __init__(self, scope: Scope, commits: AsyncCollection[Document], registry: AsyncCollection[Document]) -> None:
+        self.resource_id = scope.resource_id
+        self.resource, self.thread = scope_keys(scope)
+        self.commits = commits
+        self._registry = registry
 
     async def find(
         self, query: Document, projection: Document | None = None, *, largest: int = INLINE_TOTAL
     ) -> list[Document]:
         """All that matches, of documents that have about so many bytes at most. One more round trip every 16 MiB."""
         found = self.commits.find(query, projection, batch_size=max(2, REPLY_BYTES // (largest + RECORD_BYTES)))
-        return await reading(found.to_list)
+        return await _fetch(found)
 
     async def page(
         self, query: Document, key: str, limit: int, *, falling: bool, projection: Document | None = None
     ) -> list[Document]:
         """The first that match, in the order of a key."""
         found = self.commits.find(query, projection, batch_size=limit + 1, limit=limit)
-        return await reading(found.sort(key, -1 if falling else 1).to_list)
+        return await _fetch(found.sort(key, -1 if falling else 1))
 
-    async def valid(self, records: Sequence[Document], resource: str) -> list[Document]:
+    def record_keys(self, ids: Iterable[str]) -> list[str]:
+        """The keys of the thread's records that have some ids."""
+        return [record_key(self.thread, each) for each in ids]
+
+    async def look(self, keys: Sequence[str] = (), position: int | None = None) -> Found:
+        """The newest states of resource and thread, with the records of some keys, or at a position, without bodies.
+
+        No instant: the parts of the query may be answered at different moments, in any order.
+        """
+        wanted: list[Document] = [{"h": self.resource}]
+        if self.thread:
+            wanted.append({"s": self.thread})
+        if keys:
+            wanted.append({"k": {"$in": list(keys)}})
+        if position is not None:
+            wanted.append({"t": self.thread, "p": position})
+        query = {"$or": wanted} if len(wanted) > 1 else wanted[0]
+        return read_found(await self.find(query, {"body": 0}, largest=0), self.resource, self.thread)
+
+    async def valid(self, records: Sequence[Document]) -> list[Document]:
         """Those records whose commits happened."""
         if not records:
             return []
-        ids = sorted({commit_id(resource, int(record["w"])) for record in records})
+        ids = sorted({commit_of(record, self.resource) for record in records})
         found = await self.find({"_id": {"$in": ids}}, {"z": 1}, largest=0)
-        return happened(records, resource, found)
+        return happened(records, self.resource, found)
+
+    async def confirmed(
+        self, thread: ThreadState, keys: Sequence[str], hints: Sequence[Document] = ()
+    ) -> list[Document]:
+        """Those of the thread's records that have some keys, asked for after its state was read, without bodies.
+
+        `hints` are records that are expected; one more round trip for others.
+        """
+        commits = sorted({commit_of(each, self.resource) for each in hints})
+        query: Document = {"k": {"$in": list(keys)}}
+        if commits:
+            query = {"$or": [query, {"_id": {"$in": commits}}]}
+        found = await self.find(query, {"body": 0, "hd": 0, "sd": 0}, largest=0)
+        records = possible_records(found, thread)
+        others = [each for each in records if commit_of(each, self.resource) not in commits]
+        return [*happened(records, self.resource, found), *await self.valid(others)]
+
+    async def newest_until(self, thread: ThreadState, position: int) -> Document | None:
+        """The thread's newest record up to a position, without its body. Two round trips where it is near."""
+        while position > 0:
+            query = {"t": self.thread, "p": {"$gt": 0, "$lte": position}}
+            found = await self.page(query, "p", NEAREST, falling=True, projection={"body": 0})
+            own = await self.valid(possible_records(found, thread))
+            if own:
+                return max(own, key=lambda record: int(record["p"]))
+            if len(found) < NEAREST:
+                return None
+            # Never the same page again, where all on it have one position.
+            position = min(int(found[-1]["p"]), position - 1)
+        return None
+
+    async def register(self, generation: int) -> None:
+        """Put the resource on the list, in a generation of it that may never come to be."""
+        entry = {
+            "_id": registry_id(self.resource_id, generation),
+            "i": self.resource_id,
+            "k": self.resource,
+            "g": generation,
+        }
+        with suppress(DuplicateKeyError):
+            await self._registry.insert_one(entry)
+
+    async def unregister(self, *, below: int) -> None:
+        """Take the resource's generations before one from the list."""
+        bounds = {"$gte": registry_id(self.resource_id, 0), "$lt": registry_id(self.resource_id, below)}
+        await self._registry.delete_many({"_id": bounds})
 
     async def insert(self, documents: list[Document]) -> bool:
         """Insert in order, the commit last; False, with nothing left behind, where another commit came first.
@@ -90,14 +170,14 @@ class Requests:
             return False
         return True
 
-    async def supersede(self, seen: Sequence[Document], resource: str, thread: str, number: int) -> None:
-        """Take from commits before `number` the states that are not the newest any more."""
+    async def supersede(self, seen: Found, number: int) -> None:
+        """Take from commits before `number` that a look found the states that are not the newest any more."""
         updates = []
-        for commit in seen:
+        for commit in seen.documents:
             fields: list[str] = []
-            if commit.get("h") == resource:
+            if commit.get("h") == self.resource:
                 fields += RESOURCE_FIELDS
-            if thread and commit.get("s") == thread:
+            if self.thread and commit.get("s") == self.thread:
                 fields += THREAD_FIELDS
             if fields and number_of(commit) < number:
                 updates.append(UpdateOne({"_id": commit["_id"]}, {"$unset": dict.fromkeys(fields, "")}))
@@ -109,62 +189,22 @@ class Requests:
         if places:
             await self.commits.delete_many({"_id": {"$in": list(places)}})
 
-    async def sweep_cut(self, resource: str, thread: str, cut: Cut) -> None:
+    async def sweep_cut(self, cut: Cut) -> None:
         """Remove what a truncation dropped."""
         await self.commits.delete_many(
-            {"r": resource, "t": thread, "o": {"$gte": cut.ordinal}, "w": {"$lt": cut.number}}
+            {"r": self.resource, "t": self.thread, "o": {"$gte": cut.ordinal}, "w": {"$lt": cut.number}}
         )
 
-    async def sweep_thread(self, resource: str, thread: str, number: int, seen: Sequence[Document]) -> None:
+    async def sweep_thread(self, seen: Found, number: int) -> None:
         """Remove what a thread held until the commit `number`, which deleted it. Three round trips."""
-        await self.commits.delete_many({"r": resource, "t": thread, "w": {"$lte": number}})
-        await self.supersede(seen, resource, thread, number)
-        await self.commits.update_one({"_id": commit_id(resource, number)}, {"$unset": {"su": ""}})
+        await self.commits.delete_many({"r": self.resource, "t": self.thread, "w": {"$lte": number}})
+        await self.supersede(seen, number)
+        await self.commits.update_one({"_id": commit_id(self.resource, number)}, {"$unset": {"su": ""}})
 
-    async def sweep_resource(self, state: ResourceState, resource_id: str) -> None:
-        """Remove what a resource held until the commit which erased it. Four round trips."""
-        key, number = state.key, state.floor
-        await self.commits.delete_many({"r": key, "w": {"$lte": number}})
-        below = {"_id": {"$gte": commit_id(key, 0), "$lt": commit_id(key, number)}}
+    async def sweep_resource(self, number: int) -> None:
+        """Remove what the resource held until the commit `number`, which erased it. Four round trips."""
+        await self.commits.delete_many({"r": self.resource, "w": {"$lte": number}})
+        below = {"_id": {"$gte": commit_id(self.resource, 0), "$lt": commit_id(self.resource, number)}}
         await self.commits.update_many(below, {"$unset": dict.fromkeys([*RESOURCE_FIELDS, *THREAD_FIELDS], "")})
-        await self.unregister(resource_id, below=number)
-        await self.commits.update_one({"_id": commit_id(key, number)}, {"$unset": {"hu": ""}})
-
-    async def register(self, resource_id: str, key: str, generation: int) -> None:
-        """Put a resource on the list, in a generation of it that may never come to be."""
-        entry = {
-            "_id": registry_id(resource_id, generation),
-            "i": resource_id,
-            "k": key,
-            "g": generation,
-        }
-        with suppress(DuplicateKeyError):
-            await self.registry.insert_one(entry)
-
-    async def unregister(self, resource_id: str, *, below: int) -> None:
-        """Take the generations of a resource before one from the list."""
-        bounds = {"$gte": registry_id(resource_id, 0), "$lt": registry_id(resource_id, below)}
-        await self.registry.delete_many({"_id": bounds})
-
-
-def look(resource: str, thread: str = "", records: Collection[str] = (), position: int | None = None) -> Document:
-    """The query for the newest states of a resource and a thread, and for records by key or position."""
-    wanted: list[Document] = [{"h": resource}]
-    if thread:
-        wanted.append({"s": thread})
-    if records:
-        wanted.append({"k": {"$in": list(records)}})
-    if position is not None:
-        wanted.append({"t": thread, "p": position})
-    return {"$or": wanted} if len(wanted) > 1 else wanted[0]
-
-
-def happened(records: Sequence[Document], resource: str, commits: Sequence[Document]) -> list[Document]:
-    """Those records whose commits are among some that were read."""
-    nonces = {commit["_id"]: commit["z"] for commit in commits}
-    return [record for record in records if nonces.get(commit_id(resource, int(record["w"]))) == record["z"]]
-
-
-def records_of(found: Sequence[Document], thread: ThreadState) -> list[Document]:
-    """Documents that are records and may be the thread's own."""
-    return [each for each in found if each.get("t") == thread.key and "p" in each and thread.holds(each)]
+        await self.unregister(below=number)
+        await self.commits.update_one({"_id": commit_id(self.resource, number)}, {"$unset": {"hu": ""}})

@@ -19,8 +19,10 @@ NAME: Final = "threadkeep"
 _MAKING: Final = "making"
 """The `_id` of what the opener that makes the store leaves for the others to see, with its name in `by`."""
 
-_PATIENCE: Final = 30.0
-"""Seconds that other openers wait for it; then it has died, and one of them makes the store."""
+MAKING_SECONDS: Final = 30.0
+"""For how long other openers wait for the one that makes the store; then it has died, and one of them makes it."""
+POLL_SECONDS: Final = 0.05
+"""How long they wait before they look again."""
 
 INDEXES: Final = (
     IndexModel([("n", ASCENDING)], name="next", unique=True),
@@ -35,18 +37,18 @@ INDEXES: Final = (
 """Of each collection of commits. docs/stores/mongodb.md says which query uses which."""
 
 
-def meta(place: Place) -> str:
-    """The collection with the document about the store."""
+def meta_name(place: Place) -> str:
+    """The name of the collection with the document about the store."""
     return f"{place.prefix}.meta"
 
 
-def registry(place: Place) -> str:
-    """The collection of resources."""
+def registry_name(place: Place) -> str:
+    """The name of the collection of resources."""
     return f"{place.prefix}.resources"
 
 
-def logs(place: Place, buckets: int) -> list[str]:
-    """The collections of commits."""
+def log_names(place: Place, buckets: int) -> list[str]:
+    """The names of the collections of commits."""
     return [f"{place.prefix}.commits{number:02x}" for number in range(buckets)]
 
 
@@ -57,10 +59,12 @@ async def prepare(database: AsyncDatabase[Document], place: Place, opener: str) 
     StoreTooNew, StoreDamaged where a collection belongs to another program, and InvalidURL where the URL wants another
     number of collections than the store was made with.
     """
-    found = await _find(database, place) or await _make(database, place, opener)
+    found = await _find(database, place)
+    if found is None:
+        found = await _make(database, place, opener)
     version, buckets = found.get("version"), found.get("buckets")
     if not isinstance(version, int) or not isinstance(buckets, int) or version < 1:
-        raise StoreDamaged(f"{meta(place)} does not say a version of this library's; choose another prefix")
+        raise StoreDamaged(f"{meta_name(place)} does not say a version of this library's; choose another prefix")
     if version > SCHEMA_VERSION:
         raise StoreTooNew(version, SCHEMA_VERSION)
     if place.buckets is not None and place.buckets != buckets:
@@ -71,16 +75,16 @@ async def prepare(database: AsyncDatabase[Document], place: Place, opener: str) 
 async def _make(database: AsyncDatabase[Document], place: Place, opener: str) -> Document:
     """Make the store, or wait for another opener that does. The document about it."""
     buckets = place.buckets or 1
-    names = (meta(place), registry(place), *logs(place, buckets))
+    names = (meta_name(place), registry_name(place), *log_names(place, buckets))
     for name in names:
         other = await database[name].find_one({"_id": {"$nin": [NAME, _MAKING]}}, {"_id": 1})
         if other is not None and await _find(database, place) is None:
             raise StoreDamaged(f"the collection {name} belongs to another program; choose another prefix")
-    made = await _wait_for_turn(database, place, opener)
+    made = await _wait_for_maker(database, place, opener)
     if made is not None:
         return made
     try:
-        for name in logs(place, buckets):
+        for name in log_names(place, buckets):
             there = await database[name].index_information()
             # FerretDB 1.24 panics at a list of which some are there, which is what a death in the making leaves.
             missing = [index for index in INDEXES if index.document["name"] not in there]
@@ -88,43 +92,46 @@ async def _make(database: AsyncDatabase[Document], place: Place, opener: str) ->
                 await database[name].create_indexes(missing)
         # Written last, so that whoever finds it finds the indexes.
         with suppress(DuplicateKeyError):
-            await database[meta(place)].insert_one({"_id": NAME, "version": SCHEMA_VERSION, "buckets": buckets})
+            await database[meta_name(place)].insert_one({"_id": NAME, "version": SCHEMA_VERSION, "buckets": buckets})
     finally:
         with suppress(PyMongoError):
-            await database[meta(place)].delete_one({"_id": _MAKING, "by": opener})
+            await database[meta_name(place)].delete_one({"_id": _MAKING, "by": opener})
     found = await _find(database, place)
     if found is None:
-        raise StoreDamaged(f"{meta(place)} loses what is written to it; nobody else may delete from it")
+        raise StoreDamaged(f"{meta_name(place)} loses what is written to it; nobody else may delete from it")
     return found
 
 
 async def _find(database: AsyncDatabase[Document], place: Place) -> Document | None:
-    return await database[meta(place)].find_one({"_id": NAME})
+    return await database[meta_name(place)].find_one({"_id": NAME})
 
 
-async def _wait_for_turn(database: AsyncDatabase[Document], place: Place, opener: str) -> Document | None:
+async def _wait_for_maker(database: AsyncDatabase[Document], place: Place, opener: str) -> Document | None:
     """None where this opener is to make the store, else the document about it, made by another.
 
     Nothing rests on there being one: all make the same. It keeps them from making one index at the same moment.
     """
-    now = asyncio.get_running_loop().time
-    maker, since = "", now()
-    while (elected := await _elected(database, place, opener)) != opener:
+    loop = asyncio.get_running_loop()
+    maker, since = "", loop.time()
+    while True:
+        elected = await _elected(database, place, opener)
+        if elected == opener:
+            return None
         if elected != maker:
-            maker, since = elected, now()
-        elif now() - since > _PATIENCE:
-            await database[meta(place)].delete_one({"_id": _MAKING, "by": maker})
-        await asyncio.sleep(0.05)
-        if (found := await _find(database, place)) is not None:
+            maker, since = elected, loop.time()
+        elif loop.time() - since > MAKING_SECONDS:
+            await database[meta_name(place)].delete_one({"_id": _MAKING, "by": maker})
+        await asyncio.sleep(POLL_SECONDS)
+        found = await _find(database, place)
+        if found is not None:
             return found
-    return None
 
 
 async def _elected(database: AsyncDatabase[Document], place: Place, opener: str) -> str:
     """The name of the opener that makes the store, which is this one where there was none."""
     try:
-        await database[meta(place)].insert_one({"_id": _MAKING, "by": opener})
+        await database[meta_name(place)].insert_one({"_id": _MAKING, "by": opener})
     except DuplicateKeyError:
-        found = await database[meta(place)].find_one({"_id": _MAKING})
+        found = await database[meta_name(place)].find_one({"_id": _MAKING})
         return "" if found is None else str(found.get("by"))
     return opener
