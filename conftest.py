@@ -8,6 +8,7 @@ import hashlib
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _NOT_RUN = "{} did not run ({}), and with --no-skips everything has to"
 
 
-SHARES = 4
+SHARES = 6
 """Into how many shares the slow tests are dealt, unless `--share` says it. All shares together are all tests."""
 _DESELECTED = "threadkeep_deselected"
 
@@ -49,7 +50,10 @@ def share_of(nodeid: str, shares: int) -> int:
 
 
 def share_of_commit(folder: Path, shares: int) -> tuple[int, str]:
-    """The share that the commit of a folder chooses, and the reason in words. Where there is no commit it is 0."""
+    """The share that the commit of a folder chooses, and the reason in words. Where there is no commit it is 0.
+
+    Pythons that follow one another get shares that follow one another: together they try more of a commit.
+    """
     try:
         asked = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=30, check=True
@@ -57,7 +61,8 @@ def share_of_commit(folder: Path, shares: int) -> tuple[int, str]:
     except (OSError, subprocess.SubprocessError) as error:
         return 0, f"there is no commit to choose it: {error}"
     commit = asked.stdout.strip()
-    return int(commit, 16) % shares, f"chosen by commit {commit[:12]}"
+    major, minor = sys.version_info[:2]
+    return (int(commit, 16) + minor) % shares, f"chosen by commit {commit[:12]} and Python {major}.{minor}"
 
 
 def chosen_share(config: pytest.Config) -> tuple[int, int, str] | None:

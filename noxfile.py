@@ -21,6 +21,8 @@ HERE = "{}.{}".format(*sys.version_info)
 WHOLE = [version for version in PYTHONS if version in (OLDEST, HERE, NEWEST)]
 """Where a plain `nox` runs all but slow tests of other shares: the oldest, the newest, and the Python that runs nox."""
 BETWEEN = [version for version in PYTHONS if version not in WHOLE]
+PARTS = 16
+"""Into how many shares all tests are dealt on the Pythons between, each of which tries one."""
 IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal", "--durations=20"]
 """Two processes for each processor, since tests wait for disks, servers and one another more than half of their time.
 What stands together, and may share a server, is mostly run by one of them."""
@@ -110,16 +112,15 @@ def tests(session: nox.Session) -> None:
 def contract(session: nox.Session) -> None:
     """The contract on each store that is registered. Words after `--` name some, as in the suites' URLS.
 
-    The oldest Python tries what each suite says in its profile, and of slow servers a share, as in `tests`. Every other
-    one tries all of the brief profile.
+    The oldest Python tries what each suite says in its profile, every other one the brief profile; of slow servers a
+    share, as in `tests`.
     """
     session.install(STORES, *_group("servers"))
     share, names = _share(session)
     some = [f"{CONTRACT}::Test{judged.title().replace(' ', '')}" for judged in names]
-    depth = ["--contract-profile=brief"]
-    if session.python == OLDEST:
-        depth = [] if some else ["--share=commit"]
-    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, _seed(session), *depth, *share, *(some or [CONTRACT]))
+    depth = [] if session.python == OLDEST else ["--contract-profile=brief"]
+    where = some or [CONTRACT, "--share=commit"]
+    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, _seed(session), *depth, *where, *share)
 
 
 @nox.session(python=PYTHONS[1:-1])
@@ -128,7 +129,7 @@ def between(session: nox.Session) -> None:
     session.install(".[all]", *_group("test"))
     share, some = _share(session)
     options = [*IN_PARALLEL, *NO_SKIPS, _seed(session), "--contract-profile=brief", f"--ignore={DOCS}"]
-    session.run("pytest", *options, "--share-all", "--share=commit", *share, *some)
+    session.run("pytest", *options, "--share-all", f"--share=commit/{PARTS}", *share, *some)
 
 
 @nox.session(python=PYTHONS, default=False)

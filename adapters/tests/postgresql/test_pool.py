@@ -213,6 +213,7 @@ def test_a_server_that_was_restarted_is_connected_to_anew_without_an_error_for_r
         private.stop()
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # a thread of pytest-timeout is beside the test
 def test_a_store_that_was_opened_before_a_fork_says_so_in_the_child(server: Server, name: str) -> None:
     store = open_store(url_of(server, name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Place:
         """Raise StoreNotWritable where no file can be: no folder, a folder in its place, or no way to it."""
         path = Path(self.path)
         try:
-            is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+            is_folder, has_folder = _is_folder(path), _is_folder(path.parent)
         except OSError as error:
             raise StoreNotWritable(f"{self.path} cannot be reached: {error.strerror}") from error
         if is_folder:
@@ -77,3 +78,11 @@ def read_url(url: str) -> Place:
         raise InvalidURL(f"{url!r} names a folder; name a file, as in {FORMS}")
     given = read_options(parts.query, OPTIONS)
     return Place(str(Path(path).absolute()), given[TIMEOUT], given[SYNCHRONOUS])
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there. Raises OSError where that cannot be told; Path.is_dir hides it since Python 3.14."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
