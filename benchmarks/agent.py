@@ -25,7 +25,7 @@ from sqlite import session
 from timing import Way, interleaved, quantile, table
 
 from threadkeep import Agent, Memory, Message
-from threadkeep.agent.options import LAST
+from threadkeep.agent import MemoryOptions
 from threadkeep.messages import ToolCallPart, ToolResultPart
 from threadkeep.models import ModelRequest
 from threadkeep.port import new_id
@@ -35,6 +35,8 @@ try:
 except ImportError:
     agents = None
 
+LAST = MemoryOptions().loaded
+"""Messages that an agent loads unless told otherwise."""
 USER = "user"
 QUESTION = "Can I change the seat of my reservation, and what would that cost me? " * 2
 ANSWER = "You can change it free of charge until a day before the flight leaves. " * 4

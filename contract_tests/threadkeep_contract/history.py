@@ -91,9 +91,7 @@ class History:
         lines = ["import asyncio", ""]
         if errors:
             lines.append(f"from threadkeep.errors import {', '.join(errors)}")
-        lines.append("from threadkeep.port.registry import open_store")
-        if used:
-            lines.append(f"from threadkeep.port.store import {', '.join(used)}")
+        lines.append(f"from threadkeep.port import {', '.join([*used, 'open_store'])}")
         return "\n".join([*lines, "", "", "async def main():", text or "    pass", "", "", "asyncio.run(main())", ""])
 
 

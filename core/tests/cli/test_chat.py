@@ -23,7 +23,7 @@ from threadkeep import Agent, Memory, Message
 from threadkeep.cli import main
 from threadkeep.models import ModelRequest
 
-# pexpect forks to start a command at a terminal, beside threads of pytest's plugins, whose locks the child does not take.
+# pexpect forks to start a command at a terminal, beside threads of pytest's plugins; it takes none of their locks.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")
 
 SECONDS = 30

@@ -28,8 +28,8 @@ PUBLIC: Final = {
         "messages_to_openai messages_to_ui to_openai to_pydantic_ai to_ui"
     ),
     "threadkeep.handles": (
-        "Access Admin HistoryReceipt KEEP Memory MemoryScope Page ResourceHandle ThreadHandle ThreadInfo "
-        "ThreadSnapshot WorkingMemory WorkingMemoryHandle"
+        "Access Admin HistoryReceipt INFO KEEP Memory MemoryScope Page read_info ResourceHandle ThreadHandle "
+        "ThreadInfo ThreadSnapshot WORKING_MEMORY WorkingMemory WorkingMemoryHandle write_info"
     ),
     "threadkeep.messages": (
         "Approval batches DataPart decode dump encode estimate_tokens FilePart Ids INTERRUPTED Message pair_safe "

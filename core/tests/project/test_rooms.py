@@ -11,7 +11,16 @@ from typing import Final, TypeAlias
 
 import pytest
 
-CORE: Final = Path(__file__).parents[2] / "threadkeep"
+ROOT: Final = Path(__file__).parents[3]
+CORE: Final = ROOT / "core" / "threadkeep"
+OTHERS: Final = {
+    "threadkeep_adapters": ROOT / "adapters" / "threadkeep_adapters",
+    "threadkeep_contract": ROOT / "contract_tests" / "threadkeep_contract",
+}
+"""The packages that stand on core."""
+
+USERS: Final = [*OTHERS.values(), CORE / "cli", ROOT / "benchmarks", ROOT / "docs" / "examples"]
+"""What uses core as anybody can: by the names at its doors."""
 
 FLOORS: Final = (
     ("errors",),
@@ -26,14 +35,11 @@ FLOORS: Final = (
 )
 """The rooms, folders and single files, from the ground up. A room imports itself and what is on floors below it."""
 
-ABOVE_ALL: Final = ("threadkeep_adapters", "threadkeep_contract")
-"""The packages that stand on core."""
-
 EXCEPTIONS: Final = {("cli.contract", "threadkeep_contract")}
 """Who may import what is above it: the command `contract` runs the suite, which is an extra."""
 
-SHARED_NAMES: Final = {"command"}
-"""What may stand in several files of a room: each command's module holds it as `command`."""
+SHARED_NAMES: Final = {"command", "T"}
+"""What may stand in several files of a room: each command's module holds it as `command`, and T is any type."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,12 @@ def arrows(trees: Trees, package: str = "threadkeep") -> list[Arrow]:
     for source, tree in trees.items():
         for module, name in imports(tree):
             top, _, inner = module.partition(".")
-            if top in ABOVE_ALL:
-                found[source, top].append(name or module)
-            elif top == package:
+            if top == package:
                 target = home_of(inner, name, trees)
                 if target != source:
                     found[source, target].append(name or module)
+            elif top in OTHERS:
+                found[source, top].append(name or module)
     return [Arrow(source, target, tuple(names)) for (source, target), names in found.items()]
 
 
@@ -143,7 +149,7 @@ def room_of(file: str) -> str:
 def upward(found: list[Arrow]) -> list[Arrow]:
     """The arrows that do not go to a floor below, but for those within a room and the exceptions."""
     floors = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-    floors.update(dict.fromkeys(ABOVE_ALL, len(FLOORS)))
+    floors.update(dict.fromkeys(OTHERS, len(FLOORS)))
     return [
         arrow
         for arrow in found
@@ -209,6 +215,26 @@ def test_the_exceptions_are_needed() -> None:
 
 def test_a_name_stands_for_one_thing_in_its_room() -> None:
     assert shared(TREES) == []
+
+
+@pytest.mark.parametrize("package", OTHERS)
+def test_the_packages_on_core_have_no_circles_and_one_meaning_for_a_name(package: str) -> None:
+    trees = read(OTHERS[package])
+    found = arrows(trees, package)
+    assert len(found) > len(trees)
+    assert [told(circle, found) for circle in circles(found)] == []
+    assert shared(trees) == []
+
+
+@pytest.mark.parametrize("folder", USERS, ids=lambda folder: folder.name)
+def test_others_come_in_by_the_doors(folder: Path) -> None:
+    inside = [
+        f"{file}: {module}"
+        for file, tree in read(folder).items()
+        for module, _ in imports(tree)
+        if module.startswith("threadkeep.") and module.count(".") > 1 and not module.startswith("threadkeep.cli.")
+    ]
+    assert inside == []
 
 
 @pytest.fixture

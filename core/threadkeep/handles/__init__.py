@@ -7,12 +7,23 @@ from threadkeep.handles.admin import Admin
 from threadkeep.handles.memory import Memory
 from threadkeep.handles.resource import ResourceHandle
 from threadkeep.handles.thread import ThreadHandle
-from threadkeep.handles.views import Page, ThreadInfo, ThreadSnapshot, WorkingMemory
+from threadkeep.handles.views import (
+    INFO,
+    WORKING_MEMORY,
+    Page,
+    ThreadInfo,
+    ThreadSnapshot,
+    WorkingMemory,
+    read_info,
+    write_info,
+)
 from threadkeep.handles.working_memory import MemoryScope, WorkingMemoryHandle
 from threadkeep.handles.writes import KEEP, HistoryReceipt
 
 __all__ = [
+    "INFO",
     "KEEP",
+    "WORKING_MEMORY",
     "Access",
     "Admin",
     "HistoryReceipt",
@@ -25,4 +36,6 @@ __all__ = [
     "ThreadSnapshot",
     "WorkingMemory",
     "WorkingMemoryHandle",
+    "read_info",
+    "write_info",
 ]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from threadkeep.cli.output import visible_id
-from threadkeep.handles.views import INFO
+from threadkeep.handles import INFO
 from threadkeep.port import MISSING, Doc, Resource, Scope, Snapshot, Stored, from_micros, sorted_json
 
 ABSENT = Doc(0, None)

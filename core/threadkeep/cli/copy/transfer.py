@@ -15,7 +15,7 @@ from typing import Final
 
 from threadkeep.cli.copy.compare import ABSENT, beginning_fault, name_of, same_body, slot_name
 from threadkeep.errors import Conflict, LimitExceeded
-from threadkeep.handles.views import INFO, read_info, write_info
+from threadkeep.handles import INFO, read_info, write_info
 from threadkeep.messages import batches
 from threadkeep.port import (
     MAX_COUNT,

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import click
 
 from threadkeep.cli.copy.compare import name_of
-from threadkeep.handles import Memory
-from threadkeep.handles.views import WORKING_MEMORY
+from threadkeep.handles import WORKING_MEMORY, Memory
 from threadkeep.port import MAX_PAGE, After, Changes, Guard, Put, Resource, Scope, Thread, new_id
 
 
