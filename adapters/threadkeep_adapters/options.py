@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from threadkeep.errors import InvalidURL
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 LEAST_SECONDS: Final = 0.001
 MOST_SECONDS: Final = 3600.0
@@ -210,9 +211,6 @@ def _read(option: Option[T], given: str) -> T:
     except ValueError:
         shown = f", not {given!r}" if option.is_shown else ""
         raise InvalidURL(f"{option.name} is {option.values}{shown}") from None
-
-
-N = TypeVar("N", int, float)
 
 
 def _bounded(number: N, least: float, most: float) -> N:

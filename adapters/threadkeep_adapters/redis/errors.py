@@ -64,10 +64,11 @@ def _by_code(error: Exception) -> ThreadkeepError | None:
         return InvalidURL("the server is no cluster; write redis:// or rediss:// instead of redis+cluster://")
     if "user executing the script can't" in said:
         code = "NOPERM"
-    words = [code] if code in _CODES else [word for word in said.replace(":", " ").split() if word in _CODES]
-    if not words:
-        return None
-    code = words[0]
+    if code not in _CODES:
+        words = [word for word in said.replace(":", " ").split() if word in _CODES]
+        if not words:
+            return None
+        code = words[0]
     text = said if said.startswith(code) else f"{code} {said}"
     return _CODES[code](text + _HINTS.get(code, ""))
 

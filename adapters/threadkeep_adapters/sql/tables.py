@@ -1,4 +1,4 @@
-"""The tables and statements of every SQL store, in SQLAlchemy Core.
+"""The tables of every SQL store, and the statements that all of them run, in SQLAlchemy Core.
 
 Nothing here runs: a store compiles each statement to SQL text for its dialect, once, and hands the text to its driver.
 What is compared is compared byte by byte: SQLite's BINARY collation does so, PostgreSQL gets the bytes themselves.
