@@ -23,6 +23,9 @@ from threadkeep import Agent, Memory, Message
 from threadkeep.cli import main
 from threadkeep.model import ModelRequest
 
+# pexpect forks to start a command at a terminal, beside threads of pytest's plugins: the child takes no lock of theirs.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")
+
 SECONDS = 30
 
 
