@@ -26,6 +26,9 @@ from threadkeep.models import ModelRequest
 # pexpect forks to start a command at a terminal, beside threads of pytest's plugins; it takes none of their locks.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")
 
+# pexpect forks to start a command at a terminal, beside threads of pytest's plugins: the child takes no lock of theirs.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")
+
 SECONDS = 30
 
 
