@@ -7,7 +7,6 @@ before one of them. What is seen then has to be what was there at some moment, a
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
@@ -173,12 +172,12 @@ WINDOWS: Final = {
 
 
 @pytest.mark.parametrize("others", OTHERS)
-def test_a_load_sees_what_was_there_at_one_moment(
+async def test_a_load_sees_what_was_there_at_one_moment(
     place: tuple[str, Any], others: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, commits = place
 
-    async def run(name: str, window: Window) -> None:
+    async def each_gap_of(name: str, window: Window) -> None:
         async def check(one: Guard, another: Guard, user: str, gap: int, backwards: bool) -> bool:
             scope = Thread(user, name)
             moments: list[Snapshot] = [await another.load(scope, window)]
@@ -201,7 +200,7 @@ def test_a_load_sees_what_was_there_at_one_moment(
         await _each_gap(url, commits, check)
 
     for name, window in WINDOWS.values():
-        asyncio.run(run(name, window))
+        await each_gap_of(name, window)
 
 
 OLD: Final = Tail("e", 1)
@@ -231,7 +230,7 @@ async def _everything(store: Guard, user: str) -> list[Snapshot]:
 
 
 @pytest.mark.parametrize("others", OTHERS)
-def test_a_commit_is_done_as_if_at_one_moment(
+async def test_a_commit_is_done_as_if_at_one_moment(
     place: tuple[str, Any], others: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, commits = place
@@ -252,7 +251,7 @@ def test_a_commit_is_done_as_if_at_one_moment(
             await model.close()
         return found
 
-    async def run(kind: str) -> None:
+    async def each_gap_of(kind: str) -> None:
         expected = await orders(kind)
 
         async def check(one: Guard, another: Guard, user: str, gap: int, backwards: bool) -> bool:
@@ -271,4 +270,4 @@ def test_a_commit_is_done_as_if_at_one_moment(
         await _each_gap(url, commits, check)
 
     for kind in WRITES:
-        asyncio.run(run(kind))
+        await each_gap_of(kind)
