@@ -67,44 +67,46 @@ async def _delete_small(store: Guard, user: str) -> None:
     await store.delete(Thread(user, "other"))
 
 
+@pytest.fixture
+def url() -> str:
+    return servers.shared(DYNAMODB).url
+
+
 SCENARIOS: Final = {**killed_calls.SCENARIOS, "append_much": _append_much, "delete_small": _delete_small}
 
 
 @pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_a_client_killed_before_any_of_its_requests_leaves_all_of_a_call_or_nothing(
-    scenario: str, victims: Victims
+    url: str, scenario: str, victims: Victims
 ) -> None:
-    url = servers.shared(DYNAMODB).url
     _, users = asyncio.run(killed_at_each_request(url, victims, scenario, SCENARIOS[scenario], prepare))
     assert not left_in(url, *users, BODY)
 
 
-def test_a_large_thread_whose_deletion_died_is_swept_when_its_resource_is_erased(victims: Victims) -> None:
+async def test_a_large_thread_whose_deletion_died_is_swept_when_its_resource_is_erased(
+    url: str, victims: Victims
+) -> None:
     """The thread is in no list any more, and nobody commits to it or deletes it again."""
-    url = servers.shared(DYNAMODB).url
-
-    async def main() -> None:
-        swept = 0
-        async with opened(url) as store:
-            for requests in range(MOST):
-                user = new_user()
-                await prepare(store, user)
-                ended = await victims.call(url, "delete", requests, user)
-                is_deleted = not (await store.load(thread_of(user))).tail.epoch
-                swept += is_deleted and bool(left_in(url, "n50"))
-                await store.delete(Thread(user, "other"))
-                await store.delete(Resource(user))
-                assert not left_in(url, user, BODY)
-                if ended:
-                    break
-        assert swept > 0
-
-    asyncio.run(main())
+    swept = 0
+    async with opened(url) as store:
+        for requests in range(MOST):
+            user = new_user()
+            await prepare(store, user)
+            ended = await victims.call(url, "delete", requests, user)
+            is_deleted = not (await store.load(thread_of(user))).tail.epoch
+            swept += is_deleted and bool(left_in(url, "n50"))
+            await store.delete(Thread(user, "other"))
+            await store.delete(Resource(user))
+            assert not left_in(url, user, BODY)
+            if ended:
+                break
+    assert swept > 0
 
 
-def test_who_held_a_thread_whose_resource_is_erased_cannot_write_into_what_is_gone(victims: Victims) -> None:
+async def test_who_held_a_thread_whose_resource_is_erased_cannot_write_into_what_is_gone(
+    url: str, victims: Victims
+) -> None:
     """The writer has not looked since, and whoever looks sees an erasure that is done or not begun."""
-    url = servers.shared(DYNAMODB).url
     refused = 0
 
     async def check(writer: Guard, reader: Guard, requests: int, user: str) -> bool:
@@ -128,34 +130,26 @@ def test_who_held_a_thread_whose_resource_is_erased_cannot_write_into_what_is_go
         await writer.delete(Resource(user))
         return ended
 
-    async def main() -> None:
-        async with opened(url) as writer, opened(url) as reader:
-            for requests in range(MOST):
-                if await check(writer, reader, requests, new_user()):
-                    break
-        assert refused > 1
-
-    asyncio.run(main())
+    async with opened(url) as writer, opened(url) as reader:
+        for requests in range(MOST):
+            if await check(writer, reader, requests, new_user()):
+                break
+    assert refused > 1
 
 
-def test_what_a_dead_client_left_of_a_truncation_is_swept_by_the_next_commit(victims: Victims) -> None:
+async def test_what_a_dead_client_left_of_a_truncation_is_swept_by_the_next_commit(url: str, victims: Victims) -> None:
     """Dropped messages are not to lie about until the thread happens to be truncated again."""
-    url = servers.shared(DYNAMODB).url
-
-    async def main() -> None:
-        left = 0
-        async with opened(url) as store:
-            for requests in range(MOST):
-                user = new_user()
-                await prepare(store, user)
-                ended = await victims.call(url, "truncate", requests, user)
-                if (await store.load(thread_of(user))).tail.position > 103:
-                    left += bool(left_in(url, "n50"))
-                    await store.commit(thread_of(user), Changes(4, "next", records("next")))
-                    assert not left_in(url, "n50")
-                await store.delete(Resource(user))
-                if ended:
-                    break
-        assert left > 0
-
-    asyncio.run(main())
+    left = 0
+    async with opened(url) as store:
+        for requests in range(MOST):
+            user = new_user()
+            await prepare(store, user)
+            ended = await victims.call(url, "truncate", requests, user)
+            if (await store.load(thread_of(user))).tail.position > 103:
+                left += bool(left_in(url, "n50"))
+                await store.commit(thread_of(user), Changes(4, "next", records("next")))
+                assert not left_in(url, "n50")
+            await store.delete(Resource(user))
+            if ended:
+                break
+    assert left > 0

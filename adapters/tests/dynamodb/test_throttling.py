@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -32,8 +33,6 @@ pytestmark = pytest.mark.slow
 ALL = Window(before=1000)
 MANY = 100
 
-Work = Callable[[Guard, Thread], Awaitable[Any]]
-
 
 @pytest.fixture(scope="module")
 def server() -> Server:
@@ -50,20 +49,17 @@ def change(number: int, *puts: Put) -> Changes:
     return Changes(at=number, epoch="e", append=(Record(f"m{number}", "d", '"hello"'),), puts=puts)
 
 
-def run(gateway: Gateway, options: str, work: Work) -> Any:
-    """What some work comes to in a thread of its own that holds one message, at a store behind the gateway."""
-
-    async def main() -> Any:
-        store = open_store(DYNAMODB.url("127.0.0.1", gateway.port) + options)
-        try:
-            thread = Thread(f"user-{secrets.token_hex(8)}", "t")
-            await store.commit(thread, change(1))
-            gateway.operations.clear()
-            return await work(store, thread)
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
+@asynccontextmanager
+async def prepared(gateway: Gateway, options: str = "") -> AsyncIterator[tuple[Guard, Thread]]:
+    """A store behind the gateway, and a thread of the test's own there that holds one message."""
+    store = open_store(DYNAMODB.url("127.0.0.1", gateway.port) + options)
+    try:
+        thread = Thread(f"user-{secrets.token_hex(8)}", "t")
+        await store.commit(thread, change(1))
+        gateway.operations.clear()
+        yield store, thread
+    finally:
+        await store.close()
 
 
 async def ids(gateway: Gateway, thread: Thread) -> list[str]:
@@ -76,20 +72,20 @@ async def ids(gateway: Gateway, thread: Thread) -> list[str]:
 
 
 @pytest.mark.parametrize("refusal", [THROTTLED, TOO_FAST, CANCELLED_THROTTLED, CANCELLED_CONFLICT, IN_PROGRESS])
-def test_a_throttled_commit_is_tried_again_until_it_is_done_once(gateway: Gateway, refusal: Refusal) -> None:
-    async def work(store: Guard, thread: Thread) -> None:
+async def test_a_throttled_commit_is_tried_again_until_it_is_done_once(gateway: Gateway, refusal: Refusal) -> None:
+    async with prepared(gateway) as (store, thread):
         gateway.refuse("TransactWriteItems", refusal, times=4)
         receipt = await store.commit(thread, change(2, Put("slot", "1")))
         assert (receipt.positions, receipt.versions) == ([2], [1])
         assert gateway.operations == ["TransactWriteItems"] * 5
         assert await ids(gateway, thread) == ["m1", "m2"]
 
-    run(gateway, "", work)
-
 
 @pytest.mark.parametrize("refusal", [THROTTLED, TOO_FAST, CANCELLED_THROTTLED])
-def test_a_commit_that_stays_throttled_is_named_and_has_written_nothing(gateway: Gateway, refusal: Refusal) -> None:
-    async def work(store: Guard, thread: Thread) -> None:
+async def test_a_commit_that_stays_throttled_is_named_and_has_written_nothing(
+    gateway: Gateway, refusal: Refusal
+) -> None:
+    async with prepared(gateway, "&timeout=1") as (store, thread):
         gateway.refuse("TransactWriteItems", refusal)
         with pytest.raises(StoreUnavailable, match=r"gave up after 1 s.*Th") as caught:
             await store.commit(thread, change(2))
@@ -97,23 +93,19 @@ def test_a_commit_that_stays_throttled_is_named_and_has_written_nothing(gateway:
         gateway.forward()
         assert await ids(gateway, thread) == ["m1"]
 
-    run(gateway, "&timeout=1", work)
-
 
 @pytest.mark.parametrize("refusal", [THROTTLED, TOO_FAST, CANCELLED_THROTTLED, CANCELLED_CONFLICT, FAILED])
-def test_reads_that_are_refused_for_a_while_are_tried_again(gateway: Gateway, refusal: Refusal) -> None:
-    async def work(store: Guard, thread: Thread) -> None:
+async def test_reads_that_are_refused_for_a_while_are_tried_again(gateway: Gateway, refusal: Refusal) -> None:
+    async with prepared(gateway) as (store, thread):
         resource = Resource(thread.resource_id)
         gateway.refuse("TransactGetItems Query BatchGetItem", refusal, times=6)
         assert await ids(gateway, thread) == ["m1"]
         gateway.refuse("TransactGetItems Query BatchGetItem", refusal, times=6)
         assert [row.thread_id for row in await store.threads(resource)] == ["t"]
 
-    run(gateway, "", work)
 
-
-def test_a_load_that_stays_throttled_is_named(gateway: Gateway) -> None:
-    async def work(store: Guard, thread: Thread) -> None:
+async def test_a_load_that_stays_throttled_is_named(gateway: Gateway) -> None:
+    async with prepared(gateway, "&timeout=1") as (store, thread):
         gateway.refuse("*", THROTTLED)
         for reading in (store.load(thread, ALL), store.threads(Resource(thread.resource_id)), store.resources()):
             with pytest.raises(StoreUnavailable, match="throughput"):
@@ -121,30 +113,25 @@ def test_a_load_that_stays_throttled_is_named(gateway: Gateway) -> None:
         with pytest.raises(StoreUnavailable, match="throughput"):
             await store.delete(thread)
 
-    run(gateway, "&timeout=1", work)
-
 
 @pytest.mark.parametrize("refusal", [FAILED, FAILED_AFTER, GARBLED_AFTER])
-def test_a_failure_that_does_not_say_whether_it_was_done_is_repeated_and_done_once(
+async def test_a_failure_that_does_not_say_whether_it_was_done_is_repeated_and_done_once(
     gateway: Gateway, refusal: Refusal
 ) -> None:
     """The repetition has the token of the first try, which DynamoDB does once only."""
-
-    async def work(store: Guard, thread: Thread) -> None:
+    async with prepared(gateway) as (store, thread):
         gateway.refuse("TransactWriteItems", refusal, times=2)
         receipt = await store.commit(thread, change(2, Put("slot", "1")))
         assert (receipt.positions, receipt.versions) == ([2], [1])
         found = await store.load(thread, ALL)
         assert ([record.id for record in found.records], found.docs["slot"].version) == (["m1", "m2"], 1)
 
-    run(gateway, "", work)
-
 
 @pytest.mark.parametrize("refusal", [FAILED, FAILED_AFTER])
-def test_a_failure_that_stays_is_an_unknown_outcome_and_a_repetition_is_safe(
+async def test_a_failure_that_stays_is_an_unknown_outcome_and_a_repetition_is_safe(
     gateway: Gateway, refusal: Refusal
 ) -> None:
-    async def work(store: Guard, thread: Thread) -> None:
+    async with prepared(gateway, "&timeout=1") as (store, thread):
         gateway.refuse("TransactWriteItems", refusal)
         with pytest.raises(OutcomeUnknown):
             await store.commit(thread, change(2))
@@ -152,13 +139,10 @@ def test_a_failure_that_stays_is_an_unknown_outcome_and_a_repetition_is_safe(
         assert (await store.commit(thread, change(2))).positions == [2]
         assert await ids(gateway, thread) == ["m1", "m2"]
 
-    run(gateway, "&timeout=1", work)
 
-
-def test_a_refusal_after_a_lost_answer_is_still_an_unknown_outcome(gateway: Gateway) -> None:
+async def test_a_refusal_after_a_lost_answer_is_still_an_unknown_outcome(gateway: Gateway) -> None:
     """Throttled at the second try, the store knows no more than after the first of what became of it."""
-
-    async def work(store: Guard, thread: Thread) -> None:
+    async with prepared(gateway, "&timeout=1") as (store, thread):
         answers = [FAILED_AFTER]
 
         def judge(operation: str, body: dict[str, Any]) -> Refusal | None:
@@ -172,11 +156,9 @@ def test_a_refusal_after_a_lost_answer_is_still_an_unknown_outcome(gateway: Gate
         gateway.forward()
         assert await ids(gateway, thread) == ["m1", "m2"]
 
-    run(gateway, "&timeout=1", work)
 
-
-def test_batches_that_are_answered_in_part_are_asked_for_the_rest(gateway: Gateway) -> None:
-    async def work(store: Guard, thread: Thread) -> None:
+async def test_batches_that_are_answered_in_part_are_asked_for_the_rest(gateway: Gateway) -> None:
+    async with prepared(gateway) as (store, thread):
         names = [f"t{number:03}" for number in range(MANY)]
         large = Put("large", '"' + "x" * 5000 + '"')
         await asyncio.gather(
@@ -188,13 +170,10 @@ def test_batches_that_are_answered_in_part_are_asked_for_the_rest(gateway: Gatew
         assert all(row.docs["large"].body == large.body for row in rows if row.thread_id != "t")
         assert gateway.operations.count("BatchGetItem") > 8
 
-    run(gateway, "", work)
 
-
-def test_pages_of_a_query_are_all_read(gateway: Gateway) -> None:
+async def test_pages_of_a_query_are_all_read(gateway: Gateway) -> None:
     """DynamoDB ends a page at 1 MB, whatever was asked for."""
-
-    async def work(store: Guard, thread: Thread) -> None:
+    async with prepared(gateway) as (store, thread):
         body = '"' + "x" * 200_000 + '"'
         for number in range(5):
             records = tuple(Record(f"{number}.{part}", "d", body) for part in range(5))
@@ -206,16 +185,12 @@ def test_pages_of_a_query_are_all_read(gateway: Gateway) -> None:
         last = await store.load(thread, Window(before=1))
         assert [record.id for record in last.records] == ["4.4"]
 
-    run(gateway, "", work)
 
-
-def test_an_error_that_nobody_expected_is_named_with_its_code(gateway: Gateway) -> None:
-    async def work(store: Guard, thread: Thread) -> None:
+async def test_an_error_that_nobody_expected_is_named_with_its_code(gateway: Gateway) -> None:
+    async with prepared(gateway) as (store, thread):
         strange = Refusal(400, {"__type": "com.amazonaws.dynamodb.v20120810#NewException", "message": "what is new"})
         gateway.refuse("*", strange)
         with pytest.raises(StoreError, match="NewException: what is new"):
             await store.load(thread, ALL)
         with pytest.raises(StoreError, match="NewException: what is new"):
             await store.commit(thread, change(2))
-
-    run(gateway, "", work)

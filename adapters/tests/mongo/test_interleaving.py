@@ -7,7 +7,6 @@ before one of them. What is seen then has to be what was there at some moment, a
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
@@ -175,12 +174,12 @@ WINDOWS: Final = {
 
 
 @pytest.mark.parametrize("others", OTHERS)
-def test_a_load_sees_what_was_there_at_one_moment(
+async def test_a_load_sees_what_was_there_at_one_moment(
     place: tuple[str, Any], others: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, commits = place
 
-    async def run(name: str, window: Window) -> None:
+    async def each_gap_of(name: str, window: Window) -> None:
         async def check(one: Guard, another: Guard, user: str, gap: int, backwards: bool) -> bool:
             scope = Thread(user, name)
             moments: list[Snapshot] = [await another.load(scope, window)]
@@ -203,7 +202,7 @@ def test_a_load_sees_what_was_there_at_one_moment(
         await _each_gap(url, commits, check)
 
     for name, window in WINDOWS.values():
-        asyncio.run(run(name, window))
+        await each_gap_of(name, window)
 
 
 OLD: Final = Tail("e", 1)
@@ -233,7 +232,7 @@ async def _everything(store: Guard, user: str) -> list[Snapshot]:
 
 
 @pytest.mark.parametrize("others", OTHERS)
-def test_a_commit_is_done_as_if_at_one_moment(
+async def test_a_commit_is_done_as_if_at_one_moment(
     place: tuple[str, Any], others: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, commits = place
@@ -254,7 +253,7 @@ def test_a_commit_is_done_as_if_at_one_moment(
             await model.close()
         return found
 
-    async def run(kind: str) -> None:
+    async def each_gap_of(kind: str) -> None:
         expected = await orders(kind)
 
         async def check(one: Guard, another: Guard, user: str, gap: int, backwards: bool) -> bool:
@@ -273,7 +272,7 @@ def test_a_commit_is_done_as_if_at_one_moment(
         await _each_gap(url, commits, check)
 
     for kind in WRITES:
-        asyncio.run(run(kind))
+        await each_gap_of(kind)
 
 
 OVERTAKEN: Final[dict[str, tuple[str, Callable[[str], Act]]]] = {
@@ -293,7 +292,7 @@ OVERTAKEN: Final[dict[str, tuple[str, Callable[[str], Act]]]] = {
 
 
 @pytest.mark.parametrize("kind", OVERTAKEN)
-def test_who_is_overtaken_again_and_again_is_told_so_and_leaves_nothing(
+async def test_who_is_overtaken_again_and_again_is_told_so_and_leaves_nothing(
     place: tuple[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process commits after each look (laws 4, 5)."""
@@ -304,34 +303,31 @@ def test_who_is_overtaken_again_and_again_is_told_so_and_leaves_nothing(
     monkeypatch.setattr(commit, "OVERTAKEN_SECONDS", 0.2)
     monkeypatch.setattr(reading, "OVERTAKEN_LOADS", 3)
 
-    async def run() -> None:
-        one, another = open_store(url), open_store(url)
-        await _prepare(another, user)
-        came = 0
-        within = False
+    one, another = open_store(url), open_store(url)
+    await _prepare(another, user)
+    came = 0
+    within = False
 
-        async def overtaken(requests: Requests, *args: Any, **options: Any) -> Found:
-            nonlocal came, within
-            found = await look(requests, *args, **options)
-            if not within:
-                within = True
-                came += 1
-                await another.commit(_scope(user), Changes(10 + came, "e", puts=(Put("d", f"{came}"),)))
-                within = False
-            return found
+    async def overtaken(requests: Requests, *args: Any, **options: Any) -> Found:
+        nonlocal came, within
+        found = await look(requests, *args, **options)
+        if not within:
+            within = True
+            came += 1
+            await another.commit(_scope(user), Changes(10 + came, "e", puts=(Put("d", f"{came}"),)))
+            within = False
+        return found
 
-        try:
-            with monkeypatch.context() as patch:
-                patch.setattr(Requests, "look", overtaken)
-                with pytest.raises(StoreUnavailable, match=f"^{re.escape(said)}$"):
-                    await call(user)(one)
-            assert came > 1
-            left = await another.load(_scope(user), ALL)
-            assert [record.id for record in left.records] == ["a", "b", "c", "d"]
-            assert (left.docs["d"].body, left.resource_docs["r"].body) == (f"{came}", "2")
-            assert commits.count_documents({"body": '"new"'}) == 0
-        finally:
-            await one.close()
-            await another.close()
-
-    asyncio.run(run())
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Requests, "look", overtaken)
+            with pytest.raises(StoreUnavailable, match=f"^{re.escape(said)}$"):
+                await call(user)(one)
+        assert came > 1
+        left = await another.load(_scope(user), ALL)
+        assert [record.id for record in left.records] == ["a", "b", "c", "d"]
+        assert (left.docs["d"].body, left.resource_docs["r"].body) == (f"{came}", "2")
+        assert commits.count_documents({"body": '"new"'}) == 0
+    finally:
+        await one.close()
+        await another.close()

@@ -116,16 +116,13 @@ def test_a_store_without_a_version_is_damaged(place: tuple[str, Any]) -> None:
         _open(url)
 
 
-def test_no_server_is_unavailable_within_the_time_given() -> None:
-    async def run() -> None:
-        store = open_store(f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=300")
-        try:
-            with pytest.raises(StoreUnavailable):
-                await asyncio.wait_for(store.load(Resource("user")), 5)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
+async def test_no_server_is_unavailable_within_the_time_given() -> None:
+    store = open_store(f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=300")
+    try:
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(store.load(Resource("user")), 5)
+    finally:
+        await store.close()
 
 
 def test_a_refused_login_is_named_without_the_password() -> None:
@@ -160,7 +157,7 @@ def making(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return under_way
 
 
-def test_an_opener_that_died_is_followed_by_one_and_not_by_all(
+async def test_an_opener_that_died_is_followed_by_one_and_not_by_all(
     place: tuple[str, Any], making: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All would make the same, and at the same moment."""
@@ -168,12 +165,9 @@ def test_an_opener_that_died_is_followed_by_one_and_not_by_all(
     monkeypatch.setattr(schema, "MAKING_SECONDS", 0.3)
     database["threadkeep.meta"].insert_one({"_id": "making", "by": "one that died"})
 
-    async def run() -> None:
-        stores = [open_store(f"{url}?buckets=2") for _ in range(5)]
-        await asyncio.gather(*(store.open() for store in stores))
-        await asyncio.gather(*(store.close() for store in stores))
-
-    asyncio.run(run())
+    stores = [open_store(f"{url}?buckets=2") for _ in range(5)]
+    await asyncio.gather(*(store.open() for store in stores))
+    await asyncio.gather(*(store.close() for store in stores))
     assert making == [0, 0]
     assert [found["_id"] for found in database["threadkeep.meta"].find()] == ["threadkeep"]
 
@@ -212,20 +206,14 @@ def test_a_store_of_which_some_indexes_were_made_gets_the_others(place: tuple[st
     assert set(database["threadkeep.commits00"].index_information()) == {"_id_", *names}
 
 
-def test_tasks_that_open_a_store_at_once_wait_for_the_first(place: tuple[str, Any], making: list[int]) -> None:
+async def test_tasks_that_open_a_store_at_once_wait_for_the_first(place: tuple[str, Any], making: list[int]) -> None:
     url, _ = place
 
-    async def run() -> None:
-        store = open_store(url)
-        await asyncio.gather(
-            *(
-                store.commit(Thread("user", f"t{number}"), Changes(1, "e", (Record("m", "d", "1"),)))
-                for number in range(5)
-            )
-        )
-        await store.close()
-
-    asyncio.run(run())
+    store = open_store(url)
+    await asyncio.gather(
+        *(store.commit(Thread("user", f"t{number}"), Changes(1, "e", (Record("m", "d", "1"),))) for number in range(5))
+    )
+    await store.close()
     assert making == [0]
 
 
@@ -269,7 +257,7 @@ def test_what_a_server_refuses_is_an_error_of_threadkeep(code: int, kind: type[S
     assert translate(OperationFailure("never heard of", 424242)) is None
 
 
-def test_a_look_that_saw_no_record_and_then_the_state_after_it_doubles_nothing(
+async def test_a_look_that_saw_no_record_and_then_the_state_after_it_doubles_nothing(
     place: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One query is no instant: it may look for records, let another commit in, and look for states then."""
@@ -283,7 +271,8 @@ def test_a_look_that_saw_no_record_and_then_the_state_after_it_doubles_nothing(
             return [document for document in found if "k" not in document]
         return found
 
-    async def run(store: Guard) -> None:
+    store = open_store(place[0])
+    try:
         thread = Thread("user", "thread")
         first = Changes(1, "e", (Record("m1", "d", "1"),))
         receipt = await store.commit(thread, first)
@@ -296,30 +285,27 @@ def test_a_look_that_saw_no_record_and_then_the_state_after_it_doubles_nothing(
         assert len(looks) == 3
         monkeypatch.undo()
         assert [record.id for record in (await store.load(thread, Window(before=9))).records] == ["m1", "m2"]
-
-    asyncio.run(_with(place[0], run))
-
-
-def test_resources_of_several_collections_are_one_list(place: tuple[str, Any]) -> None:
-    async def run() -> None:
-        store = open_store(f"{place[0]}?buckets=8")
-        names = ["a", "a\x00", "a/", "a0", "aa", "b", "\uffff", "\U0001f9f5", "é", "e\u0301", "Z"]
-        try:
-            for name in names:
-                await store.commit(Thread(name, "t"), Changes(1, "e", (Record("m", "d", "1"),)))
-            await store.commit(Thread("gone", "t"), Changes(1, "e"))
-            await store.delete(Thread("gone", "t"))
-            seen: list[str] = []
-            while page := await store.resources(seen[-1] if seen else None, 3):
-                seen += page
-            assert seen == sorted(names)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
+    finally:
+        await store.close()
 
 
-def test_what_a_writer_left_behind_that_lost_is_passed_over(place: tuple[str, Any]) -> None:
+async def test_resources_of_several_collections_are_one_list(place: tuple[str, Any]) -> None:
+    store = open_store(f"{place[0]}?buckets=8")
+    names = ["a", "a\x00", "a/", "a0", "aa", "b", "\uffff", "\U0001f9f5", "é", "e\u0301", "Z"]
+    try:
+        for name in names:
+            await store.commit(Thread(name, "t"), Changes(1, "e", (Record("m", "d", "1"),)))
+        await store.commit(Thread("gone", "t"), Changes(1, "e"))
+        await store.delete(Thread("gone", "t"))
+        seen: list[str] = []
+        while page := await store.resources(seen[-1] if seen else None, 3):
+            seen += page
+        assert seen == sorted(names)
+    finally:
+        await store.close()
+
+
+async def test_what_a_writer_left_behind_that_lost_is_passed_over(place: tuple[str, Any]) -> None:
     """Records of a commit that never came, in the places and under the ids of those that did."""
     url, database = place
 
@@ -340,11 +326,8 @@ def test_what_a_writer_left_behind_that_lost_is_passed_over(place: tuple[str, An
         assert [stored.body for stored in (await store.load(thread, Window(before=9))).records] == ["0", "1"]
         assert [stored.body for stored in (await store.load(thread, Window(4, 9, 9))).records] == ["0", "1"]
 
-    async def main() -> None:
-        store = open_store(url)
-        try:
-            await run(store)
-        finally:
-            await store.close()
-
-    asyncio.run(main())
+    store = open_store(url)
+    try:
+        await run(store)
+    finally:
+        await store.close()

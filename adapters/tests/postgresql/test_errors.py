@@ -216,20 +216,17 @@ def test_an_encoding_that_cannot_hold_every_text_is_refused(room: Room) -> None:
         room.do(f"DROP DATABASE {room.name}")
 
 
-def test_a_schema_that_is_removed_while_the_store_is_open_is_named(room: Room) -> None:
-    async def run() -> None:
-        store = open_store(room.url)
+async def test_a_schema_that_is_removed_while_the_store_is_open_is_named(room: Room) -> None:
+    store = open_store(room.url)
+    await store.commit(HERE, ADDED)
+    connection = await connect(room.plain)
+    await connection.execute(f"DROP SCHEMA {room.name} CASCADE")
+    await connection.close()
+    with pytest.raises(StoreDamaged, match="removed while the store was open"):
+        await store.load(HERE)
+    with pytest.raises(StoreDamaged, match="removed while the store was open"):
         await store.commit(HERE, ADDED)
-        connection = await connect(room.plain)
-        await connection.execute(f"DROP SCHEMA {room.name} CASCADE")
-        await connection.close()
-        with pytest.raises(StoreDamaged, match="removed while the store was open"):
-            await store.load(HERE)
-        with pytest.raises(StoreDamaged, match="removed while the store was open"):
-            await store.commit(HERE, ADDED)
-        await store.close()
-
-    asyncio.run(run())
+    await store.close()
 
 
 def test_a_server_without_free_connections_is_named_and_may_be_tried_again(room: Room) -> None:
@@ -237,16 +234,13 @@ def test_a_server_without_free_connections_is_named_and_may_be_tried_again(room:
     assert "too many connections" in refused(room.url_of(room.name, "secret-word"), StoreUnavailable)
 
 
-def test_ids_are_ordered_by_code_point_whatever_the_collation_is(room: Room) -> None:
+async def test_ids_are_ordered_by_code_point_whatever_the_collation_is(room: Room) -> None:
     names = ["B", "a", "b", "Ä", "é", "\uffff", "\U0001f600", "a\0", "a\0b", "~"]
 
-    async def run() -> None:
-        store = open_store(room.url)
-        for name in names:
-            await store.commit(Thread(name, "t"), Changes(1, "e"))
-            await store.commit(Thread("ann", name), Changes(1, "e"))
-        assert await store.resources() == sorted([*names, "ann"])
-        assert [row.thread_id for row in await store.threads(Resource("ann"))] == sorted(names)
-        await store.close()
-
-    asyncio.run(run())
+    store = open_store(room.url)
+    for name in names:
+        await store.commit(Thread(name, "t"), Changes(1, "e"))
+        await store.commit(Thread("ann", name), Changes(1, "e"))
+    assert await store.resources() == sorted([*names, "ann"])
+    assert [row.thread_id for row in await store.threads(Resource("ann"))] == sorted(names)
+    await store.close()

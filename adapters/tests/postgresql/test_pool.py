@@ -74,143 +74,128 @@ async def count(store: Guard) -> int:
     return len(await ids(store))
 
 
-def test_fifty_tasks_share_ten_connections(server: Server, name: str) -> None:
-    async def run() -> None:
-        store = open_store(url_of(server, name))
-        most = 0
-        done = asyncio.Event()
+async def test_fifty_tasks_share_ten_connections(server: Server, name: str) -> None:
+    store = open_store(url_of(server, name))
+    most = 0
+    done = asyncio.Event()
 
-        async def watch() -> None:
-            nonlocal most
-            while not done.is_set():
-                most = max(most, await connections(server, name))
-                await asyncio.sleep(0.01)
+    async def watch() -> None:
+        nonlocal most
+        while not done.is_set():
+            most = max(most, await connections(server, name))
+            await asyncio.sleep(0.01)
 
-        watching = asyncio.create_task(watch())
-        await store.open()
-        for turn in range(4):
-            await asyncio.gather(*(store.commit(THREAD, change(f"m{task}.{turn}")) for task in range(50)))
-        # Cancelled, it would leave a connection of its own behind.
-        done.set()
-        await watching
-        assert await count(store) == 200
-        assert 1 < most <= 10
-        await store.close()
-
-    asyncio.run(run())
+    watching = asyncio.create_task(watch())
+    await store.open()
+    for turn in range(4):
+        await asyncio.gather(*(store.commit(THREAD, change(f"m{task}.{turn}")) for task in range(50)))
+    # Cancelled, it would leave a connection of its own behind.
+    done.set()
+    await watching
+    assert await count(store) == 200
+    assert 1 < most <= 10
+    await store.close()
 
 
-def test_a_call_that_gets_no_connection_says_so_in_time(server: Server, name: str, proxy: Proxy) -> None:
-    async def run() -> None:
-        store = open_store(url_of(server, name, "&connections=2&pool_timeout=0.5&timeout=5", proxy))
-        await asyncio.gather(*(store.load(THREAD) for _ in range(4)))
-        proxy.delay = 2
-        results = await asyncio.gather(*(store.load(THREAD) for _ in range(20)), return_exceptions=True)
-        refused = [result for result in results if isinstance(result, BaseException)]
-        assert len(refused) == 18
-        assert {type(error) for error in refused} == {StoreUnavailable}
-        assert "all 2 connections" in str(refused[0])
-        proxy.delay = 0
-        await asyncio.gather(*(store.load(THREAD) for _ in range(20)))
-        await store.close()
-
-    asyncio.run(run())
+async def test_a_call_that_gets_no_connection_says_so_in_time(server: Server, name: str, proxy: Proxy) -> None:
+    store = open_store(url_of(server, name, "&connections=2&pool_timeout=0.5&timeout=5", proxy))
+    await asyncio.gather(*(store.load(THREAD) for _ in range(4)))
+    proxy.delay = 2
+    results = await asyncio.gather(*(store.load(THREAD) for _ in range(20)), return_exceptions=True)
+    refused = [result for result in results if isinstance(result, BaseException)]
+    assert len(refused) == 18
+    assert {type(error) for error in refused} == {StoreUnavailable}
+    assert "all 2 connections" in str(refused[0])
+    proxy.delay = 0
+    await asyncio.gather(*(store.load(THREAD) for _ in range(20)))
+    await store.close()
 
 
-def test_a_server_that_stops_answering_is_not_waited_for_longer_than_the_url_says(
+async def test_a_server_that_stops_answering_is_not_waited_for_longer_than_the_url_says(
     server: Server, name: str, proxy: Proxy
 ) -> None:
-    async def run() -> None:
-        url = url_of(server, name, "&connections=5&timeout=1&connect_timeout=1&pool_timeout=1", proxy)
-        store = open_store(url)
-        await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(10)))
-        proxy.hold()
-        reads = [store.load(THREAD) for _ in range(10)]
-        writes = [store.commit(THREAD, change(f"n{number}")) for number in range(10)]
-        results = await asyncio.gather(*writes, *reads, open_store(url).open(), return_exceptions=True)
-        # They all end while the server is still silent.
-        assert {type(result) for result in results[:10]} <= {OutcomeUnknown, StoreUnavailable}
-        assert {type(result) for result in results[10:]} == {StoreUnavailable}
-        assert any(isinstance(result, OutcomeUnknown) for result in results)
-        proxy.release()
-        await asyncio.gather(*(store.commit(THREAD, change(f"n{number}")) for number in range(10)))
-        assert await count(store) == 20
-        await store.close()
-        assert await none_left(server, name)
-
-    asyncio.run(run())
+    url = url_of(server, name, "&connections=5&timeout=1&connect_timeout=1&pool_timeout=1", proxy)
+    store = open_store(url)
+    await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(10)))
+    proxy.hold()
+    reads = [store.load(THREAD) for _ in range(10)]
+    writes = [store.commit(THREAD, change(f"n{number}")) for number in range(10)]
+    results = await asyncio.gather(*writes, *reads, open_store(url).open(), return_exceptions=True)
+    # They all end while the server is still silent.
+    assert {type(result) for result in results[:10]} <= {OutcomeUnknown, StoreUnavailable}
+    assert {type(result) for result in results[10:]} == {StoreUnavailable}
+    assert any(isinstance(result, OutcomeUnknown) for result in results)
+    proxy.release()
+    await asyncio.gather(*(store.commit(THREAD, change(f"n{number}")) for number in range(10)))
+    assert await count(store) == 20
+    await store.close()
+    assert await none_left(server, name)
 
 
-def test_a_slow_server_is_waited_for(server: Server, name: str, proxy: Proxy) -> None:
+async def test_a_slow_server_is_waited_for(server: Server, name: str, proxy: Proxy) -> None:
     store = open_store(url_of(server, name, "&timeout=10", proxy))
-    asyncio.run(wait_for_a_slow_server(store, proxy, [THREAD] * 15, delay=0.2))
+    await wait_for_a_slow_server(store, proxy, [THREAD] * 15, delay=0.2)
 
 
-def test_calls_that_wait_for_a_lock_end_in_time_and_nothing_stays_locked(server: Server, name: str) -> None:
-    async def run() -> None:
-        store = open_store(url_of(server, name, "&timeout=1&connections=3"))
-        await store.commit(THREAD, change("m"))
-        other = await connect(server.url)
-        transaction = other.transaction()
-        await transaction.start()
-        await other.execute(f"SELECT * FROM {name}.threadkeep_threads FOR UPDATE")
-        results = await asyncio.gather(
-            *(store.commit(THREAD, change(f"n{number}")) for number in range(3)), return_exceptions=True
-        )
-        assert {type(result) for result in results} == {OutcomeUnknown}
-        assert await count(store) == 1
-        await transaction.rollback()
-        await store.commit(THREAD, change("later"))
-        await other.close()
-        # What was given up was cancelled on the server too, and does not happen afterwards.
-        await asyncio.sleep(0.3)
-        assert await count(store) == 2
-        await store.close()
-
-    asyncio.run(run())
+async def test_calls_that_wait_for_a_lock_end_in_time_and_nothing_stays_locked(server: Server, name: str) -> None:
+    store = open_store(url_of(server, name, "&timeout=1&connections=3"))
+    await store.commit(THREAD, change("m"))
+    other = await connect(server.url)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute(f"SELECT * FROM {name}.threadkeep_threads FOR UPDATE")
+    results = await asyncio.gather(
+        *(store.commit(THREAD, change(f"n{number}")) for number in range(3)), return_exceptions=True
+    )
+    assert {type(result) for result in results} == {OutcomeUnknown}
+    assert await count(store) == 1
+    await transaction.rollback()
+    await store.commit(THREAD, change("later"))
+    await other.close()
+    # What was given up was cancelled on the server too, and does not happen afterwards.
+    await asyncio.sleep(0.3)
+    assert await count(store) == 2
+    await store.close()
 
 
-def test_calls_cancelled_at_any_moment_leave_pool_and_locks_healthy(server: Server, name: str) -> None:
-    async def run() -> None:
-        store = open_store(url_of(server, name, "&connections=3&pool_timeout=20"))
-        await store.open()
-        for turn in range(60):
-            put = (Put("work", str(turn)),)
-            changes = change(f"m{turn}", puts=put, resource_puts=put)
-            works: list[Awaitable[object]] = [store.commit(THREAD, changes) for _ in range(3)]
-            works += [store.load(THREAD) for _ in range(3)]
-            await cancel(works, asyncio.sleep(turn * 0.0002))
-        found = await store.load(THREAD, ALL)
-        assert [record.position for record in found.records] == list(range(1, len(found.records) + 1))
-        await asyncio.gather(*(store.commit(THREAD, change(f"n{number}")) for number in range(12)))
-        assert await connections(server, name) <= 3
-        other = await connect(server.url)
-        assert await other.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
-        await other.close()
-        await store.close()
-
-    asyncio.run(run())
+async def test_calls_cancelled_at_any_moment_leave_pool_and_locks_healthy(server: Server, name: str) -> None:
+    store = open_store(url_of(server, name, "&connections=3&pool_timeout=20"))
+    await store.open()
+    for turn in range(60):
+        put = (Put("work", str(turn)),)
+        changes = change(f"m{turn}", puts=put, resource_puts=put)
+        works: list[Awaitable[object]] = [store.commit(THREAD, changes) for _ in range(3)]
+        works += [store.load(THREAD) for _ in range(3)]
+        await cancel(works, asyncio.sleep(turn * 0.0002))
+    found = await store.load(THREAD, ALL)
+    assert [record.position for record in found.records] == list(range(1, len(found.records) + 1))
+    await asyncio.gather(*(store.commit(THREAD, change(f"n{number}")) for number in range(12)))
+    assert await connections(server, name) <= 3
+    other = await connect(server.url)
+    assert await other.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    await other.close()
+    await store.close()
 
 
 def test_a_loop_that_ends_takes_its_connections_along(server: Server, name: str) -> None:
     use_in_loops_that_end(open_store(url_of(server, name)), lambda: none_left(server, name))
 
 
-def test_a_server_that_was_restarted_is_connected_to_anew_without_an_error_for_readers() -> None:
+@pytest.fixture
+def private() -> Iterator[Server]:
+    """A server of the test's own, which may be killed."""
     private = servers.private(POSTGRESQL)
+    yield private
+    private.stop()
 
-    async def run() -> None:
-        store = open_store(private.url)
-        await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(5)))
-        await asyncio.to_thread(private.kill)
-        await asyncio.to_thread(private.start)
-        assert await asyncio.gather(*(count(store) for _ in range(5))) == [5] * 5
-        await store.close()
 
-    try:
-        asyncio.run(run())
-    finally:
-        private.stop()
+async def test_a_server_that_was_restarted_is_connected_to_anew_without_an_error_for_readers(private: Server) -> None:
+    store = open_store(private.url)
+    await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(5)))
+    await asyncio.to_thread(private.kill)
+    await asyncio.to_thread(private.start)
+    assert await asyncio.gather(*(count(store) for _ in range(5))) == [5] * 5
+    await store.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # a thread of pytest-timeout is beside the test

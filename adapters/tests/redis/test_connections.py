@@ -38,30 +38,27 @@ def clients_of(server: Server) -> int:
         return len(admin.client_list()) - 1
 
 
-def test_a_load_and_a_commit_are_one_turn_on_the_wire_and_the_meter_says_so(server: Server) -> None:
-    async def main() -> None:
-        with Proxy(server.host, server.port) as proxy:
-            store = open_store(REDIS.url("127.0.0.1", proxy.port))
-            await store.open()
-            for number in range(3):
-                everything = change(f"m{number}", puts=(Put("a", "1"),), resource_puts=(Put("b", "1"),))
-                works: dict[str, Awaitable[object]] = {
-                    "commit": store.commit(THREAD, everything),
-                    "load": store.load(THREAD, ALL),
-                    "threads": store.threads(Resource("alice"), slots=("a",)),
-                    "resources": store.resources(),
-                }
-                for name, work in works.items():
-                    turns, trips = proxy.turns, store.meter.trips
-                    await work
-                    assert (name, proxy.turns - turns, store.meter.trips - trips) == (name, 1, 1)
-            turns = proxy.turns
-            await store.delete(Resource("alice"))
-            assert proxy.turns - turns == 1
-            assert proxy.connections == 1
-            await store.close()
-
-    asyncio.run(main())
+async def test_a_load_and_a_commit_are_one_turn_on_the_wire_and_the_meter_says_so(server: Server) -> None:
+    with Proxy(server.host, server.port) as proxy:
+        store = open_store(REDIS.url("127.0.0.1", proxy.port))
+        await store.open()
+        for number in range(3):
+            everything = change(f"m{number}", puts=(Put("a", "1"),), resource_puts=(Put("b", "1"),))
+            works: dict[str, Awaitable[object]] = {
+                "commit": store.commit(THREAD, everything),
+                "load": store.load(THREAD, ALL),
+                "threads": store.threads(Resource("alice"), slots=("a",)),
+                "resources": store.resources(),
+            }
+            for name, work in works.items():
+                turns, trips = proxy.turns, store.meter.trips
+                await work
+                assert (name, proxy.turns - turns, store.meter.trips - trips) == (name, 1, 1)
+        turns = proxy.turns
+        await store.delete(Resource("alice"))
+        assert proxy.turns - turns == 1
+        assert proxy.connections == 1
+        await store.close()
 
 
 def test_fifty_tasks_share_ten_connections(server: Server) -> None:
@@ -82,72 +79,64 @@ def test_fifty_tasks_share_ten_connections(server: Server) -> None:
     assert clients_of(server) == 0
 
 
-def test_a_server_that_stops_answering_ends_in_named_errors_within_bounds(server: Server) -> None:
-    async def main() -> None:
-        with Proxy(server.host, server.port) as proxy:
-            url = REDIS.url("127.0.0.1", proxy.port) + "?timeout=0.5&connect_timeout=0.5&connections=4"
-            store = open_store(url)
-            await store.commit(THREAD, change("first"))
-            await asyncio.to_thread(proxy.hold)
-            loads = [store.load(THREAD, ALL) for _ in range(25)]
-            commits = [store.commit(THREAD, change(f"new{number}")) for number in range(25)]
-            results = await asyncio.gather(*loads, *commits, return_exceptions=True)
-            # All end while the server is still silent: waits for a connection, for its start and for an answer.
-            kinds = {type(result) for result in results}
-            assert kinds <= {StoreUnavailable, OutcomeUnknown}, results
-            assert {type(result) for result in results[:25]} == {StoreUnavailable}
-            assert all(isinstance(result, StoreError) and result.retryable for result in results)
-            assert any("connections=" in str(result) for result in results)
-            await asyncio.to_thread(proxy.release)
-            await asyncio.gather(*(store.commit(THREAD, change(f"new{number}")) for number in range(25)))
-            found = await ids(store)
-            assert found[0] == "first"
-            assert sorted(found[1:]) == sorted(f"new{number}" for number in range(25))
-            assert await asyncio.to_thread(clients_of, server) <= 4
-            await store.close()
-
-    asyncio.run(main())
+async def test_a_server_that_stops_answering_ends_in_named_errors_within_bounds(server: Server) -> None:
+    with Proxy(server.host, server.port) as proxy:
+        url = REDIS.url("127.0.0.1", proxy.port) + "?timeout=0.5&connect_timeout=0.5&connections=4"
+        store = open_store(url)
+        await store.commit(THREAD, change("first"))
+        await asyncio.to_thread(proxy.hold)
+        loads = [store.load(THREAD, ALL) for _ in range(25)]
+        commits = [store.commit(THREAD, change(f"new{number}")) for number in range(25)]
+        results = await asyncio.gather(*loads, *commits, return_exceptions=True)
+        # All end while the server is still silent: waits for a connection, for its start and for an answer.
+        kinds = {type(result) for result in results}
+        assert kinds <= {StoreUnavailable, OutcomeUnknown}, results
+        assert {type(result) for result in results[:25]} == {StoreUnavailable}
+        assert all(isinstance(result, StoreError) and result.retryable for result in results)
+        assert any("connections=" in str(result) for result in results)
+        await asyncio.to_thread(proxy.release)
+        await asyncio.gather(*(store.commit(THREAD, change(f"new{number}")) for number in range(25)))
+        found = await ids(store)
+        assert found[0] == "first"
+        assert sorted(found[1:]) == sorted(f"new{number}" for number in range(25))
+        assert await asyncio.to_thread(clients_of, server) <= 4
+        await store.close()
 
 
-def test_a_slow_server_is_waited_for(server: Server) -> None:
+async def test_a_slow_server_is_waited_for(server: Server) -> None:
     with Proxy(server.host, server.port) as proxy:
         store = open_store(REDIS.url("127.0.0.1", proxy.port) + "?timeout=5&connections=5")
-        asyncio.run(wait_for_a_slow_server(store, proxy, [THREAD] * 25))
+        await wait_for_a_slow_server(store, proxy, [THREAD] * 25)
 
 
 @pytest.mark.parametrize("where", list(Cut))
-def test_a_cut_connection_is_an_unknown_outcome_for_a_commit_and_nothing_for_a_load(server: Server, where: Cut) -> None:
-    async def main() -> None:
-        with Proxy(server.host, server.port) as proxy:
-            store = open_store(REDIS.url("127.0.0.1", proxy.port) + "?connections=1")
-            await store.commit(THREAD, change("first"))
-            proxy.cut_next(where)
-            assert await ids(store) == ["first"]
-            proxy.cut_next(where)
-            with pytest.raises(OutcomeUnknown):
-                await store.commit(THREAD, change("second"))
-            assert await ids(store) == ["first", "second"][: 2 if where in (Cut.AFTER_REQUEST, Cut.IN_ANSWER) else 1]
-            assert (await store.commit(THREAD, change("second"))).positions == [2]
-            assert await ids(store) == ["first", "second"]
-            await store.close()
+async def test_a_cut_connection_is_an_unknown_outcome_for_a_commit_and_nothing_for_a_load(
+    server: Server, where: Cut
+) -> None:
+    with Proxy(server.host, server.port) as proxy:
+        store = open_store(REDIS.url("127.0.0.1", proxy.port) + "?connections=1")
+        await store.commit(THREAD, change("first"))
+        proxy.cut_next(where)
+        assert await ids(store) == ["first"]
+        proxy.cut_next(where)
+        with pytest.raises(OutcomeUnknown):
+            await store.commit(THREAD, change("second"))
+        assert await ids(store) == ["first", "second"][: 2 if where in (Cut.AFTER_REQUEST, Cut.IN_ANSWER) else 1]
+        assert (await store.commit(THREAD, change("second"))).positions == [2]
+        assert await ids(store) == ["first", "second"]
+        await store.close()
 
-    asyncio.run(main())
 
-
-def test_a_connection_that_ended_while_idle_is_no_unknown_outcome(server: Server) -> None:
+async def test_a_connection_that_ended_while_idle_is_no_unknown_outcome(server: Server) -> None:
     """As when a server drops idle connections, or was restarted between two calls."""
-
-    async def main() -> None:
-        with Proxy(server.host, server.port) as proxy:
-            store = open_store(REDIS.url("127.0.0.1", proxy.port) + "?connections=3")
-            for turn in range(3):
-                await asyncio.gather(*(store.commit(THREAD, change(f"{turn}-{number}")) for number in range(9)))
-                await asyncio.to_thread(proxy.drop_all)
-                await asyncio.sleep(0.1)
-            assert len(await ids(store)) == 27
-            await store.close()
-
-    asyncio.run(main())
+    with Proxy(server.host, server.port) as proxy:
+        store = open_store(REDIS.url("127.0.0.1", proxy.port) + "?connections=3")
+        for turn in range(3):
+            await asyncio.gather(*(store.commit(THREAD, change(f"{turn}-{number}")) for number in range(9)))
+            await asyncio.to_thread(proxy.drop_all)
+            await asyncio.sleep(0.1)
+        assert len(await ids(store)) == 27
+        await store.close()
 
 
 async def turns_of_the_loop(number: int) -> None:
@@ -204,17 +193,13 @@ def test_closing_in_one_loop_closes_the_connections_of_others(server: Server) ->
     gc.collect()
 
 
-def test_a_commit_of_thousands_of_documents_is_one_unit(server: Server) -> None:
+async def test_a_commit_of_thousands_of_documents_is_one_unit(server: Server) -> None:
     """More than a call in Lua takes values."""
-
-    async def main() -> None:
-        store = open_store(server.url)
-        puts = tuple(Put(f"slot{number}", str(number)) for number in range(9001))
-        receipt = await store.commit(THREAD, Changes(at=1, epoch="e", puts=puts, resource_puts=puts))
-        assert [*receipt.versions, *receipt.resource_versions] == [1] * 18002
-        found = await store.load(THREAD)
-        for docs in (found.docs, found.resource_docs):
-            assert {slot: doc.body for slot, doc in docs.items()} == {put.slot: put.body for put in puts}
-        await store.close()
-
-    asyncio.run(main())
+    store = open_store(server.url)
+    puts = tuple(Put(f"slot{number}", str(number)) for number in range(9001))
+    receipt = await store.commit(THREAD, Changes(at=1, epoch="e", puts=puts, resource_puts=puts))
+    assert [*receipt.versions, *receipt.resource_versions] == [1] * 18002
+    found = await store.load(THREAD)
+    for docs in (found.docs, found.resource_docs):
+        assert {slot: doc.body for slot, doc in docs.items()} == {put.slot: put.body for put in puts}
+    await store.close()

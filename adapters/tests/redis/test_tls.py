@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -94,16 +93,13 @@ def server() -> Iterator[Server]:
     made.stop()
 
 
-def test_a_store_over_tls_keeps_and_looks(server: Server) -> None:
+async def test_a_store_over_tls_keeps_and_looks(server: Server) -> None:
     url = f"{server.url}?tls_ca={RedisTls.folder}/ca.crt"
 
-    async def main() -> None:
-        store = open_store(url)
-        await store.commit(THREAD, Changes(at=1, epoch="e", append=(Record("m", "d", '"hello"'),)))
-        assert [record.body for record in (await store.load(THREAD, Window(before=5))).records] == ['"hello"']
-        await store.close()
-
-    asyncio.run(main())
+    store = open_store(url)
+    await store.commit(THREAD, Changes(at=1, epoch="e", append=(Record("m", "d", '"hello"'),)))
+    assert [record.body for record in (await store.load(THREAD, Window(before=5))).records] == ['"hello"']
+    await store.close()
     assert store_exists(url) is True
     assert b"hello" in b"\n".join(scan_backend(url) or ())
 
@@ -119,26 +115,20 @@ def test_a_store_over_tls_keeps_and_looks(server: Server) -> None:
         ("127.0.0.1", "?tls_verify=none", True),
     ],
 )
-def test_certificates_are_believed_as_the_url_says(server: Server, host: str, options: str, works: bool) -> None:
-    async def main() -> None:
-        url = server.url.replace("localhost", host) + options.format(folder=RedisTls.folder)
-        store = open_store(url)
-        if works:
+async def test_certificates_are_believed_as_the_url_says(server: Server, host: str, options: str, works: bool) -> None:
+    url = server.url.replace("localhost", host) + options.format(folder=RedisTls.folder)
+    store = open_store(url)
+    if works:
+        await store.open()
+    else:
+        with pytest.raises(StoreError, match="certificate") as caught:
             await store.open()
-        else:
-            with pytest.raises(StoreError, match="certificate") as caught:
-                await store.open()
-            assert not caught.value.retryable
-        await store.close()
-
-    asyncio.run(main())
+        assert not caught.value.retryable
+    await store.close()
 
 
-def test_a_client_without_tls_is_turned_away(server: Server) -> None:
-    async def main() -> None:
-        store = open_store(server.url.replace("rediss:", "redis:"))
-        with pytest.raises(StoreUnavailable):
-            await store.open()
-        await store.close()
-
-    asyncio.run(main())
+async def test_a_client_without_tls_is_turned_away(server: Server) -> None:
+    store = open_store(server.url.replace("rediss:", "redis:"))
+    with pytest.raises(StoreUnavailable):
+        await store.open()
+    await store.close()

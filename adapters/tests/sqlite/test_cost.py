@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,16 +24,15 @@ HERE = Thread("ann", "t")
 WORK = "working_memory"
 
 
-def use(folder: Path, work: Callable[[SQLiteStore], Awaitable[None]]) -> None:
-    async def run() -> None:
-        opened = SQLiteStore(read_url(f"sqlite:///{folder.as_posix()}/t.db?synchronous=normal"))
-        await opened.open()
-        try:
-            await work(opened)
-        finally:
-            await opened.close()
-
-    asyncio.run(run())
+@pytest.fixture
+async def opened(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """A store on an empty file, open, and closed afterwards."""
+    opened = SQLiteStore(read_url(f"sqlite:///{tmp_path.as_posix()}/t.db?synchronous=normal"))
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 def records(first: int, count: int) -> tuple[Record, ...]:
@@ -70,106 +69,91 @@ def statements(*connections: sqlite3.Connection) -> Iterator[list[str]]:
         connection.set_trace_callback(None)
 
 
-def test_a_load_is_one_statement_whatever_it_brings(tmp_path: Path) -> None:
-    async def work(opened: SQLiteStore) -> None:
-        await opened.commit(HERE, append(*records(0, 50), puts=(Put(WORK, "1"),), resource_puts=(Put(WORK, "2"),)))
-        await opened.resources(None, 1)  # by a reader's connection, so that there is one
-        for scope, window in (
-            (HERE, Window(before=20)),
-            (HERE, Window(before=20_000)),
-            (HERE, Window(10, 5, 5)),
-            (HERE, Window("m10", 5, 5)),
-            (Thread("ann", "missing"), Window(before=20)),
-            (Resource("ann"), Window()),
-        ):
-            trips = opened.meter.trips
-            with statements(opened._writer.connected(), reader(opened)) as seen:
-                await opened.load(scope, window)
-            assert seen in (["SELECT"], ["WITH"]), (scope, window)
-            assert opened.meter.trips - trips == opened.costs.load == 1
+async def test_a_load_is_one_statement_whatever_it_brings(opened: SQLiteStore) -> None:
+    await opened.commit(HERE, append(*records(0, 50), puts=(Put(WORK, "1"),), resource_puts=(Put(WORK, "2"),)))
+    await opened.resources(None, 1)  # by a reader's connection, so that there is one
+    for scope, window in (
+        (HERE, Window(before=20)),
+        (HERE, Window(before=20_000)),
+        (HERE, Window(10, 5, 5)),
+        (HERE, Window("m10", 5, 5)),
+        (Thread("ann", "missing"), Window(before=20)),
+        (Resource("ann"), Window()),
+    ):
+        trips = opened.meter.trips
         with statements(opened._writer.connected(), reader(opened)) as seen:
-            await opened.threads(Resource("ann"), None, 10, "created", (WORK,))
-            await opened.resources(None, 10)
-        assert seen == ["SELECT", "WITH"]
+            await opened.load(scope, window)
+        assert seen in (["SELECT"], ["WITH"]), (scope, window)
+        assert opened.meter.trips - trips == opened.costs.load == 1
+    with statements(opened._writer.connected(), reader(opened)) as seen:
+        await opened.threads(Resource("ann"), None, 10, "created", (WORK,))
+        await opened.resources(None, 10)
+    assert seen == ["SELECT", "WITH"]
 
-    use(tmp_path, work)
 
+async def test_a_load_of_a_thread_in_use_takes_no_hop_while_nobody_writes(opened: SQLiteStore) -> None:
+    for number in range(WARM + 1):
+        await opened.commit(Thread("ann", f"t{number}"), append(*records(0, 30)))
+    await opened.resources(None, 1)  # by a reader's connection, so that there is one
+    warm, cold = Thread("ann", f"t{WARM}"), Thread("ann", "t0")
 
-def test_a_load_of_a_thread_in_use_takes_no_hop_while_nobody_writes(tmp_path: Path) -> None:
-    async def work(opened: SQLiteStore) -> None:
-        for number in range(WARM + 1):
-            await opened.commit(Thread("ann", f"t{number}"), append(*records(0, 30)))
-        await opened.resources(None, 1)  # by a reader's connection, so that there is one
-        warm, cold = Thread("ann", f"t{WARM}"), Thread("ann", "t0")
+    async def hops(scope: Thread, window: Window) -> int:
+        trips = opened.meter.trips
+        with statements(opened._writer.connected()) as here, statements(reader(opened)) as hopped:
+            found = (await opened.load(scope, window)).records
+        assert [record.id for record in found] == [f"m{number}" for number in range(30 - len(found), 30)]
+        assert len(found) == min(window.before, 30)
+        assert len(here) + len(hopped) == opened.meter.trips - trips == 1
+        return len(hopped)
 
-        async def hops(scope: Thread, window: Window) -> int:
-            trips = opened.meter.trips
-            with statements(opened._writer.connected()) as here, statements(reader(opened)) as hopped:
-                found = (await opened.load(scope, window)).records
-            assert [record.id for record in found] == [f"m{number}" for number in range(30 - len(found), 30)]
-            assert len(found) == min(window.before, 30)
-            assert len(here) + len(hopped) == opened.meter.trips - trips == 1
-            return len(hopped)
-
-        assert await hops(warm, Window(before=20)) == 0
-        assert await hops(warm, Window(before=NEAR + 1)) == 1
+    assert await hops(warm, Window(before=20)) == 0
+    assert await hops(warm, Window(before=NEAR + 1)) == 1
+    assert await hops(cold, Window(before=20)) == 1
+    assert await hops(cold, Window(before=20)) == 0
+    with opened._writer.taken:
         assert await hops(cold, Window(before=20)) == 1
-        assert await hops(cold, Window(before=20)) == 0
-        with opened._writer.taken:
-            assert await hops(cold, Window(before=20)) == 1
-
-    use(tmp_path, work)
 
 
-def test_loads_without_a_hop_let_others_have_their_turn(tmp_path: Path) -> None:
-    async def work(opened: SQLiteStore) -> None:
-        await opened.commit(HERE, append(*records(0, 2)))
-        turns = 0
+async def test_loads_without_a_hop_let_others_have_their_turn(opened: SQLiteStore) -> None:
+    await opened.commit(HERE, append(*records(0, 2)))
+    turns = 0
 
-        async def other() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
 
-        task = asyncio.create_task(other())
-        for _ in range(10 * LOADS_IN_A_ROW):
-            await opened.load(HERE, Window(before=20))
-        task.cancel()
-        assert turns >= 10
-
-    use(tmp_path, work)
+    task = asyncio.create_task(other())
+    for _ in range(10 * LOADS_IN_A_ROW):
+        await opened.load(HERE, Window(before=20))
+    task.cancel()
+    assert turns >= 10
 
 
-def test_a_commit_is_one_transaction_and_appends_without_looking(tmp_path: Path) -> None:
-    async def work(opened: SQLiteStore) -> None:
-        await opened.commit(HERE, append(*records(0, 2)))
-        trips = opened.meter.trips
-        with statements(opened._writer.connected()) as seen:
-            await opened.commit(HERE, append(*records(2, 3)))
-        assert seen == ["BEGIN IMMEDIATE", "SELECT", "UPDATE", "INSERT", "INSERT", "INSERT", "COMMIT"]
-        assert opened.meter.trips - trips == opened.costs.commit == 1
-
-    use(tmp_path, work)
+async def test_a_commit_is_one_transaction_and_appends_without_looking(opened: SQLiteStore) -> None:
+    await opened.commit(HERE, append(*records(0, 2)))
+    trips = opened.meter.trips
+    with statements(opened._writer.connected()) as seen:
+        await opened.commit(HERE, append(*records(2, 3)))
+    assert seen == ["BEGIN IMMEDIATE", "SELECT", "UPDATE", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    assert opened.meter.trips - trips == opened.costs.commit == 1
 
 
-def test_a_repeated_commit_looks_each_record_up_and_is_still_one_trip(tmp_path: Path) -> None:
-    async def work(opened: SQLiteStore) -> None:
-        await opened.commit(HERE, append(*records(0, 3)))
-        trips = opened.meter.trips
-        with statements(opened._writer.connected()) as seen:
-            receipt = await opened.commit(HERE, append(*records(0, 4)))
-        assert list(receipt.positions) == [1, 2, 3, 4]
-        assert seen[seen.index("ROLLBACK") + 1 :] == [
-            "BEGIN IMMEDIATE",
-            *["SELECT"] * 5,
-            "UPDATE",
-            "INSERT",
-            "COMMIT",
-        ]
-        assert opened.meter.trips - trips == 1
-
-    use(tmp_path, work)
+async def test_a_repeated_commit_looks_each_record_up_and_is_still_one_trip(opened: SQLiteStore) -> None:
+    await opened.commit(HERE, append(*records(0, 3)))
+    trips = opened.meter.trips
+    with statements(opened._writer.connected()) as seen:
+        receipt = await opened.commit(HERE, append(*records(0, 4)))
+    assert list(receipt.positions) == [1, 2, 3, 4]
+    assert seen[seen.index("ROLLBACK") + 1 :] == [
+        "BEGIN IMMEDIATE",
+        *["SELECT"] * 5,
+        "UPDATE",
+        "INSERT",
+        "COMMIT",
+    ]
+    assert opened.meter.trips - trips == 1
 
 
 STATEMENTS = {
@@ -200,29 +184,23 @@ def plan(connection: sqlite3.Connection, statement: tables.Statement) -> list[st
     return [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {sql}", given)]
 
 
-def test_every_statement_finds_its_rows_by_an_index_and_sorts_no_table(tmp_path: Path) -> None:
-    async def work(opened: SQLiteStore) -> None:
-        connection = opened._writer.connected()
-        assert len(STATEMENTS) >= 25
-        for name, statement in (STATEMENTS | LISTS).items():
-            details = plan(connection, statement)
-            scans = [detail for detail in details if re.match(r"SCAN threadkeep_", detail)]
-            assert not scans or name in OF_ONE_ROW, (name, details)
-            sorts = [detail for detail in details if "TEMP B-TREE" in detail]
-            assert not sorts or name in LISTS or name in OF_TWO_ROWS, (name, details)
-
-    use(tmp_path, work)
+async def test_every_statement_finds_its_rows_by_an_index_and_sorts_no_table(opened: SQLiteStore) -> None:
+    connection = opened._writer.connected()
+    assert len(STATEMENTS) >= 25
+    for name, statement in (STATEMENTS | LISTS).items():
+        details = plan(connection, statement)
+        scans = [detail for detail in details if re.match(r"SCAN threadkeep_", detail)]
+        assert not scans or name in OF_ONE_ROW, (name, details)
+        sorts = [detail for detail in details if "TEMP B-TREE" in detail]
+        assert not sorts or name in LISTS or name in OF_TWO_ROWS, (name, details)
 
 
 @pytest.mark.parametrize("order", ["created", "active"])
-def test_lists_of_threads_walk_the_index_of_their_order(tmp_path: Path, order: str) -> None:
-    async def work(opened: SQLiteStore) -> None:
-        for name, statement in LISTS.items():
-            if order in name:
-                details = plan(opened._writer.connected(), statement)
-                assert any(f"threadkeep_threads_{order} (resource_id=?" in detail for detail in details), details
-
-    use(tmp_path, work)
+async def test_lists_of_threads_walk_the_index_of_their_order(opened: SQLiteStore, order: str) -> None:
+    for name, statement in LISTS.items():
+        if order in name:
+            details = plan(opened._writer.connected(), statement)
+            assert any(f"threadkeep_threads_{order} (resource_id=?" in detail for detail in details), details
 
 
 async def steps(opened: SQLiteStore, verb: Callable[[], Awaitable[object]]) -> int:
@@ -244,7 +222,7 @@ async def steps(opened: SQLiteStore, verb: Callable[[], Awaitable[object]]) -> i
     return counted
 
 
-def test_no_step_of_load_or_commit_depends_on_the_threads_length(tmp_path: Path) -> None:
+async def test_no_step_of_load_or_commit_depends_on_the_threads_length(opened: SQLiteStore) -> None:
     async def costs(opened: SQLiteStore, scope: Thread, length: int) -> list[int]:
         await fill(opened, scope, length)
         await opened.resources(None, 1)
@@ -258,16 +236,13 @@ def test_no_step_of_load_or_commit_depends_on_the_threads_length(tmp_path: Path)
             await steps(opened, lambda: opened.commit(scope, append(drop_after=length))),
         ]
 
-    async def work(opened: SQLiteStore) -> None:
-        short = await costs(opened, Thread("ann", "short"), 10)
-        long = await costs(opened, Thread("ann", "long"), 10_000)
-        assert all(short)
-        assert all(after <= before + 10 for before, after in zip(short, long, strict=True)), (short, long)
-
-    use(tmp_path, work)
+    short = await costs(opened, Thread("ann", "short"), 10)
+    long = await costs(opened, Thread("ann", "long"), 10_000)
+    assert all(short)
+    assert all(after <= before + 10 for before, after in zip(short, long, strict=True)), (short, long)
 
 
-def test_no_step_depends_on_the_number_of_other_threads_and_resources(tmp_path: Path) -> None:
+async def test_no_step_depends_on_the_number_of_other_threads_and_resources(opened: SQLiteStore) -> None:
     async def costs(opened: SQLiteStore) -> list[int]:
         await opened.resources(None, 1)
         return [
@@ -280,20 +255,17 @@ def test_no_step_depends_on_the_number_of_other_threads_and_resources(tmp_path: 
             await steps(opened, lambda: opened.resources("b", 3)),
         ]
 
-    async def work(opened: SQLiteStore) -> None:
-        await opened.commit(HERE, append(*records(0, 30), puts=(Put(WORK, "1"),)))
-        for number in range(5):
-            await opened.commit(Thread("ann", f"a{number}"), append(puts=(Put(WORK, "1"),)))
-            await opened.commit(Thread(f"z{number}", "t"), append(resource_puts=(Put(WORK, "1"),)))
-        few = await costs(opened)
-        for number in range(400):
-            await opened.commit(Thread("ann", f"b{number}"), append(puts=(Put(WORK, "1"),)))
-            await opened.commit(Thread(f"z{number}", "t"), append(resource_puts=(Put(WORK, "1"),)))
-        many = await costs(opened)
-        assert all(few)
-        assert all(after <= before + 10 for before, after in zip(few, many, strict=True)), (few, many)
-
-    use(tmp_path, work)
+    await opened.commit(HERE, append(*records(0, 30), puts=(Put(WORK, "1"),)))
+    for number in range(5):
+        await opened.commit(Thread("ann", f"a{number}"), append(puts=(Put(WORK, "1"),)))
+        await opened.commit(Thread(f"z{number}", "t"), append(resource_puts=(Put(WORK, "1"),)))
+    few = await costs(opened)
+    for number in range(400):
+        await opened.commit(Thread("ann", f"b{number}"), append(puts=(Put(WORK, "1"),)))
+        await opened.commit(Thread(f"z{number}", "t"), append(resource_puts=(Put(WORK, "1"),)))
+    many = await costs(opened)
+    assert all(few)
+    assert all(after <= before + 10 for before, after in zip(few, many, strict=True)), (few, many)
 
 
 def test_statements_are_compiled_once() -> None:

@@ -42,20 +42,17 @@ def batch(name: object) -> Changes:
     return Changes(at=1, epoch="e", append=records, puts=(Put("last", f'"{name}"'),))
 
 
-def read(path: Path) -> Snapshot:
-    async def run() -> Snapshot:
-        store = open_store(url_of(path))
-        try:
-            return await store.load(HERE, ALL)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+async def read(path: Path) -> Snapshot:
+    store = open_store(url_of(path))
+    try:
+        return await store.load(HERE, ALL)
+    finally:
+        await store.close()
 
 
-def check_whole(path: Path) -> list[str]:
+async def check_whole(path: Path) -> list[str]:
     """Every batch is there whole and in its place, and the document is the last one's; the names of the batches."""
-    snapshot = read(path)
+    snapshot = await read(path)
     ids = [record.id for record in snapshot.records]
     names = [record_id.rpartition("-")[0] for record_id in ids[::BATCH]]
     assert ids == [f"{name}-{part}" for name in names for part in range(BATCH)]
@@ -105,35 +102,32 @@ def test_what_was_acknowledged_survives_sigkill_and_nothing_is_torn(tmp_path: Pa
             _, err = child.communicate(timeout=60)
             assert (child.returncode, err) == (-signal.SIGKILL, b"")
         acknowledged = {name for file in told for name in file.read_text().split("\n")[:-1]}
-        stored = check_whole(path)
+        stored = asyncio.run(check_whole(path))
         assert acknowledged
         assert acknowledged <= set(stored)
         assert len(stored) > seen
         seen = len(stored)
 
 
-def test_a_commit_that_fails_midway_leaves_nothing_and_no_lock(tmp_path: Path) -> None:
+async def test_a_commit_that_fails_midway_leaves_nothing_and_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
 
-    async def run() -> None:
-        store = SQLiteStore(read_url(url_of(path)))
-        guard = Guard(store)
-        await guard.commit(HERE, batch("first"))
-        connection = store._writer.connected()
-        for table in ("threadkeep_messages", "threadkeep_threads", "threadkeep_thread_docs"):
-            connection.set_authorizer(partial(_deny_writes, table))
-            with pytest.raises(StoreError):
-                await guard.commit(HERE, batch("second"))
-            connection.set_authorizer(None)
-            assert not store._writer.connected().in_transaction
-        other = open_store(url_of(path, "?timeout=0.2"))
-        await other.commit(HERE, batch("third"))
-        await other.close()
-        await guard.commit(HERE, batch("fourth"))
-        await guard.close()
-
-    asyncio.run(run())
-    assert check_whole(path) == ["first", "third", "fourth"]
+    store = SQLiteStore(read_url(url_of(path)))
+    guard = Guard(store)
+    await guard.commit(HERE, batch("first"))
+    connection = store._writer.connected()
+    for table in ("threadkeep_messages", "threadkeep_threads", "threadkeep_thread_docs"):
+        connection.set_authorizer(partial(_deny_writes, table))
+        with pytest.raises(StoreError):
+            await guard.commit(HERE, batch("second"))
+        connection.set_authorizer(None)
+        assert not store._writer.connected().in_transaction
+    other = open_store(url_of(path, "?timeout=0.2"))
+    await other.commit(HERE, batch("third"))
+    await other.close()
+    await guard.commit(HERE, batch("fourth"))
+    await guard.close()
+    assert await check_whole(path) == ["first", "third", "fourth"]
 
 
 def _deny_writes(table: str, action: int, name: str | None, *_: str | None) -> int:
@@ -155,49 +149,45 @@ class Failing(sqlite3.Connection):
 
 
 @pytest.mark.parametrize("fails", [{"COMMIT"}, {"COMMIT", "ROLLBACK"}])
-def test_a_commit_that_the_disk_does_not_confirm_is_unknown_and_safe_to_repeat(tmp_path: Path, fails: set[str]) -> None:
+async def test_a_commit_that_the_disk_does_not_confirm_is_unknown_and_safe_to_repeat(
+    tmp_path: Path, fails: set[str]
+) -> None:
     path = tmp_path / "t.db"
 
-    async def run() -> None:
-        store = SQLiteStore(read_url(url_of(path)))
-        guard = Guard(store)
-        await guard.commit(HERE, batch("first"))
-        store._writer.connected().close()
-        failing = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Failing)
-        failing.fails = frozenset(fails)
-        store._writer.connection = failing
-        second = replace(batch("second"), if_tail=Tail("e", BATCH))
-        with pytest.raises(OutcomeUnknown) as caught:
-            await guard.commit(HERE, second)
-        assert caught.value.retryable
-        failing.fails = frozenset()
+    store = SQLiteStore(read_url(url_of(path)))
+    guard = Guard(store)
+    await guard.commit(HERE, batch("first"))
+    store._writer.connected().close()
+    failing = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Failing)
+    failing.fails = frozenset(fails)
+    store._writer.connection = failing
+    second = replace(batch("second"), if_tail=Tail("e", BATCH))
+    with pytest.raises(OutcomeUnknown) as caught:
         await guard.commit(HERE, second)
-        await guard.close()
+    assert caught.value.retryable
+    failing.fails = frozenset()
+    await guard.commit(HERE, second)
+    await guard.close()
+    assert await check_whole(path) == ["first", "second"]
 
-    asyncio.run(run())
-    assert check_whole(path) == ["first", "second"]
 
-
-def test_cancelled_calls_leave_the_store_usable_and_each_commit_whole(tmp_path: Path) -> None:
+async def test_cancelled_calls_leave_the_store_usable_and_each_commit_whole(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
 
-    async def run() -> None:
-        store = open_store(url_of(path))
-        await store.commit(HERE, batch("first"))
-        for number in range(60):
-            task = asyncio.ensure_future(store.commit(HERE, batch(f"c{number}")))
-            reading = asyncio.ensure_future(store.load(HERE, ALL))
-            for _ in range(random.randrange(4)):
-                await asyncio.sleep(0)
-            await asyncio.sleep(random.choice([0, 0, 0.0002, 0.001]))
-            task.cancel()
-            reading.cancel()
-            await asyncio.gather(task, reading, return_exceptions=True)
-        await store.commit(HERE, batch("last"))
-        await store.close()
-
-    asyncio.run(run())
-    names = check_whole(path)
+    store = open_store(url_of(path))
+    await store.commit(HERE, batch("first"))
+    for number in range(60):
+        task = asyncio.ensure_future(store.commit(HERE, batch(f"c{number}")))
+        reading = asyncio.ensure_future(store.load(HERE, ALL))
+        for _ in range(random.randrange(4)):
+            await asyncio.sleep(0)
+        await asyncio.sleep(random.choice([0, 0, 0.0002, 0.001]))
+        task.cancel()
+        reading.cancel()
+        await asyncio.gather(task, reading, return_exceptions=True)
+    await store.commit(HERE, batch("last"))
+    await store.close()
+    names = await check_whole(path)
     assert (names[0], names[-1]) == ("first", "last")
 
 
@@ -225,7 +215,7 @@ def test_one_store_serves_event_loops_in_many_threads(tmp_path: Path) -> None:
         thread.join()
     asyncio.run(store.close())
     assert not faults
-    names = check_whole(path)
+    names = asyncio.run(check_whole(path))
     for name in range(4):
         mine = [other for other in names if other.startswith(f"{name}.")]
         assert mine == [f"{name}.{number}" for number in range(20)]
@@ -256,7 +246,7 @@ def test_closing_ends_what_was_begun_lets_go_of_all_and_may_be_repeated(tmp_path
     mine = {thread for thread in set(threading.enumerate()) - before if thread.name.startswith("threadkeep")}
     assert not mine
     assert not Path(f"{path}-wal").exists()
-    assert check_whole(path) == [f"{number}" for number in range(10)]
+    assert asyncio.run(check_whole(path)) == [f"{number}" for number in range(10)]
 
 
 def test_a_store_that_nobody_closes_holds_up_no_exit_and_loses_nothing(tmp_path: Path) -> None:
@@ -274,7 +264,7 @@ def test_a_store_that_nobody_closes_holds_up_no_exit_and_loses_nothing(tmp_path:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert check_whole(path) == ["kept"]
+    assert asyncio.run(check_whole(path)) == ["kept"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -304,74 +294,65 @@ def test_a_forked_child_is_told_to_open_the_store_itself(tmp_path: Path) -> None
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert check_whole(path) == ["parent", "parent again"]
+    assert asyncio.run(check_whole(path)) == ["parent", "parent again"]
 
 
-def test_nul_in_ids_comes_back_and_is_compared(tmp_path: Path) -> None:
+async def test_nul_in_ids_comes_back_and_is_compared(tmp_path: Path) -> None:
     ids = ["a", "a\0", "a\0b", "a\0c", "\0", "\0\0"]
 
-    async def run() -> None:
-        store = open_store(url_of(tmp_path / "t.db"))
-        for number, name in enumerate(ids):
-            records = tuple(Record(record_id, "d", f'"{number}"') for record_id in ids)
-            await store.commit(Thread(name, name), Changes(at=1, epoch="e", append=records, puts=(Put(name, "1"),)))
-        for number, name in enumerate(ids):
-            snapshot = await store.load(Thread(name, name), Window("a\0b", 2, 1))
-            assert [(record.id, record.body) for record in snapshot.records] == [
-                (record_id, f'"{number}"') for record_id in ids[:3]
-            ]
-            assert list(snapshot.docs) == [name]
-        assert list(await store.resources()) == sorted(ids)
-        assert list(await store.resources("a\0")) == ["a\0b", "a\0c"]
-        await store.delete(Resource("a\0"))
-        assert list(await store.resources()) == sorted(set(ids) - {"a\0"})
-        await store.close()
-
-    asyncio.run(run())
+    store = open_store(url_of(tmp_path / "t.db"))
+    for number, name in enumerate(ids):
+        records = tuple(Record(record_id, "d", f'"{number}"') for record_id in ids)
+        await store.commit(Thread(name, name), Changes(at=1, epoch="e", append=records, puts=(Put(name, "1"),)))
+    for number, name in enumerate(ids):
+        snapshot = await store.load(Thread(name, name), Window("a\0b", 2, 1))
+        assert [(record.id, record.body) for record in snapshot.records] == [
+            (record_id, f'"{number}"') for record_id in ids[:3]
+        ]
+        assert list(snapshot.docs) == [name]
+    assert list(await store.resources()) == sorted(ids)
+    assert list(await store.resources("a\0")) == ["a\0b", "a\0c"]
+    await store.delete(Resource("a\0"))
+    assert list(await store.resources()) == sorted(set(ids) - {"a\0"})
+    await store.close()
 
 
-def test_a_long_read_lets_others_read_and_write(tmp_path: Path) -> None:
+async def test_a_long_read_lets_others_read_and_write(tmp_path: Path) -> None:
     """Readers have threads of their own, and a reader's view holds up no writer."""
     path = tmp_path / "t.db"
 
-    async def run() -> None:
-        store = SQLiteStore(read_url(url_of(path, "?timeout=0.2")))
-        guard = Guard(store)
-        await guard.commit(HERE, batch("first"))
-        reader = sqlite3.connect(path, isolation_level=None)
-        reader.execute("BEGIN")
-        assert len(reader.execute("SELECT id FROM threadkeep_messages").fetchall()) == BATCH
-        await guard.commit(HERE, batch("second"))
-        await guard.delete(Thread("ann", "other"))
-        assert len((await guard.load(HERE, ALL)).records) == 2 * BATCH
-        assert len(reader.execute("SELECT id FROM threadkeep_messages").fetchall()) == BATCH
-        reader.execute("COMMIT")
-        reader.close()
-        await guard.close()
-
-    asyncio.run(run())
+    store = SQLiteStore(read_url(url_of(path, "?timeout=0.2")))
+    guard = Guard(store)
+    await guard.commit(HERE, batch("first"))
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    assert len(reader.execute("SELECT id FROM threadkeep_messages").fetchall()) == BATCH
+    await guard.commit(HERE, batch("second"))
+    await guard.delete(Thread("ann", "other"))
+    assert len((await guard.load(HERE, ALL)).records) == 2 * BATCH
+    assert len(reader.execute("SELECT id FROM threadkeep_messages").fetchall()) == BATCH
+    reader.execute("COMMIT")
+    reader.close()
+    await guard.close()
 
 
-def test_a_lane_runs_in_order_passes_errors_on_and_skips_what_was_cancelled() -> None:
-    async def run() -> None:
-        lane = Lane(1, "lane-under-test")
-        done: list[int] = []
-        hold = threading.Event()
-        first = asyncio.ensure_future(lane.run(hold.wait))
-        later = [asyncio.ensure_future(lane.run(partial(done.append, number))) for number in range(5)]
-        await asyncio.sleep(0)
-        later[2].cancel()
-        await asyncio.sleep(0)
-        hold.set()
-        await asyncio.gather(first, *later, return_exceptions=True)
-        assert done == [0, 1, 3, 4]
-        with pytest.raises(StoreUnavailable):
-            await lane.run(_raise)
-        await asyncio.to_thread(lane.close)
-        with pytest.raises(RuntimeError, match="closed"):
-            await lane.run(hold.wait)
-
-    asyncio.run(run())
+async def test_a_lane_runs_in_order_passes_errors_on_and_skips_what_was_cancelled() -> None:
+    lane = Lane(1, "lane-under-test")
+    done: list[int] = []
+    hold = threading.Event()
+    first = asyncio.ensure_future(lane.run(hold.wait))
+    later = [asyncio.ensure_future(lane.run(partial(done.append, number))) for number in range(5)]
+    await asyncio.sleep(0)
+    later[2].cancel()
+    await asyncio.sleep(0)
+    hold.set()
+    await asyncio.gather(first, *later, return_exceptions=True)
+    assert done == [0, 1, 3, 4]
+    with pytest.raises(StoreUnavailable):
+        await lane.run(_raise)
+    await asyncio.to_thread(lane.close)
+    with pytest.raises(RuntimeError, match="closed"):
+        await lane.run(hold.wait)
 
 
 def _raise() -> None:

@@ -70,10 +70,12 @@ def load(store: Guard) -> Awaitable[Snapshot]:
     return store.load(HERE, Window(before=1000))
 
 
-def ids_in(path: Path) -> list[str]:
-    (snapshot,) = use(url_of(path), load)
-    assert isinstance(snapshot, Snapshot)
-    return [record.id for record in snapshot.records]
+async def ids_in(path: Path) -> list[str]:
+    store = open_store(url_of(path))
+    try:
+        return [record.id for record in (await load(store)).records]
+    finally:
+        await store.close()
 
 
 def is_whole(path: Path) -> bool:
@@ -127,39 +129,35 @@ def test_a_url_that_cannot_be_read_is_refused_by_name(url: str, says: str) -> No
 
 def test_odd_characters_in_a_file_name_are_kept(tmp_path: Path) -> None:
     use(url_of(tmp_path) + "/a%20b%23%3F%25%26é.db", append("m"))
-    assert ids_in(tmp_path / "a%20b%23%3F%25%26é.db") == ["m"]
+    assert asyncio.run(ids_in(tmp_path / "a%20b%23%3F%25%26é.db")) == ["m"]
     assert (tmp_path / "a b#?%&é.db").is_file()
 
 
-def test_a_change_of_the_working_directory_moves_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_of_the_working_directory_moves_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store("sqlite:///t.db")
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
 
-    async def run() -> None:
-        await append("m")(store)
-        await store.close()
-
-    asyncio.run(run())
+    await append("m")(store)
+    await store.close()
     assert (tmp_path / "t.db").is_file()
     assert not list((tmp_path / "other").iterdir())
 
 
 @pytest.mark.parametrize(("options", "level"), [("", 2), ("?synchronous=full", 2), ("?synchronous=normal", 1)])
-def test_the_options_reach_every_connection(tmp_path: Path, options: str, level: int) -> None:
-    async def run() -> None:
-        store = SQLiteStore(read_url(url_of(tmp_path / "t.db", options)))
-        await store.open()
-        await store.resources(None, 1)
-        for connection in (store._writer.connected(), *store._readers.idle):
-            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-            assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
-            assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
-        assert store._readers.idle
-        await store.close()
-
-    asyncio.run(run())
+async def test_the_options_reach_every_connection(tmp_path: Path, options: str, level: int) -> None:
+    store = SQLiteStore(read_url(url_of(tmp_path / "t.db", options)))
+    await store.open()
+    await store.resources(None, 1)
+    for connection in (store._writer.connected(), *store._readers.idle):
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
+        assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+    assert store._readers.idle
+    await store.close()
 
 
 def test_a_missing_folder_and_a_folder_in_the_place_are_named(tmp_path: Path) -> None:
@@ -173,7 +171,7 @@ def test_a_missing_folder_and_a_folder_in_the_place_are_named(tmp_path: Path) ->
 def test_an_empty_file_is_a_new_store(tmp_path: Path) -> None:
     (tmp_path / "t.db").touch()
     use(url_of(tmp_path / "t.db"), append("m"))
-    assert ids_in(tmp_path / "t.db") == ["m"]
+    assert asyncio.run(ids_in(tmp_path / "t.db")) == ["m"]
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
@@ -245,86 +243,74 @@ def test_processes_that_set_up_the_same_file_at_once_all_succeed(tmp_path: Path)
             for number in range(PROCESSES)
         ]
         assert [child.wait(60) for child in children] == [0] * PROCESSES
-        assert sorted(ids_in(path)) == sorted(f"{number}" for number in range(PROCESSES))
+        assert sorted(asyncio.run(ids_in(path))) == sorted(f"{number}" for number in range(PROCESSES))
         assert is_whole(path)
 
 
-def test_stores_opened_at_once_in_one_process_all_succeed(tmp_path: Path) -> None:
-    async def run() -> None:
-        stores = [open_store(url_of(tmp_path / "t.db")) for _ in range(8)]
-        await asyncio.gather(*(append(f"m{number}")(store) for number, store in enumerate(stores)))
-        await asyncio.gather(*(store.close() for store in stores))
-
-    asyncio.run(run())
-    assert sorted(ids_in(tmp_path / "t.db")) == [f"m{number}" for number in range(8)]
+async def test_stores_opened_at_once_in_one_process_all_succeed(tmp_path: Path) -> None:
+    stores = [open_store(url_of(tmp_path / "t.db")) for _ in range(8)]
+    await asyncio.gather(*(append(f"m{number}")(store) for number, store in enumerate(stores)))
+    await asyncio.gather(*(store.close() for store in stores))
+    assert sorted(await ids_in(tmp_path / "t.db")) == [f"m{number}" for number in range(8)]
 
 
-def test_a_file_locked_by_others_is_unavailable_after_the_timeout_and_usable_again(tmp_path: Path) -> None:
+async def test_a_file_locked_by_others_is_unavailable_after_the_timeout_and_usable_again(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
 
-    async def run() -> None:
-        store = open_store(url_of(path, "?timeout=0.5"))
-        await append("first")(store)
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        calls = [append(f"m{number}")(store) for number in range(8)]
-        # The eight wait side by side: one after another they would need four seconds at least.
-        async with asyncio.timeout(4):
-            outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(outcome, StoreUnavailable) and outcome.retryable for outcome in outcomes), outcomes
-        assert [record.id for record in (await load(store)).records] == ["first"]
-        other.execute("ROLLBACK")
-        other.close()
-        await append("last")(store)
-        await store.close()
-
-    asyncio.run(run())
-    assert ids_in(path) == ["first", "last"]
+    store = open_store(url_of(path, "?timeout=0.5"))
+    await append("first")(store)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    calls = [append(f"m{number}")(store) for number in range(8)]
+    # The eight wait side by side: one after another they would need four seconds at least.
+    async with asyncio.timeout(4):
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(outcome, StoreUnavailable) and outcome.retryable for outcome in outcomes), outcomes
+    assert [record.id for record in (await load(store)).records] == ["first"]
+    other.execute("ROLLBACK")
+    other.close()
+    await append("last")(store)
+    await store.close()
+    assert await ids_in(path) == ["first", "last"]
 
 
-def test_a_full_disk_is_named_and_harms_nothing(tmp_path: Path) -> None:
+async def test_a_full_disk_is_named_and_harms_nothing(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
 
-    async def run() -> None:
-        store = SQLiteStore(read_url(url_of(path)))
-        guard = Guard(store)
-        await append("kept")(guard)
-        ((pages,),) = store._writer.connected().execute("PRAGMA page_count").fetchall()
-        # SQLite's own bound on the file gives the result code that a full disk gives.
-        store._writer.connected().execute(f"PRAGMA max_page_count = {pages + 2}")
-        with pytest.raises(StoreFull) as caught:
-            await append(*(f"m{number}" for number in range(20)), body='"' + "x" * 4000 + '"')(guard)
-        assert isinstance(caught.value.__cause__, sqlite3.Error)
-        assert [record.id for record in (await load(guard)).records] == ["kept"]
-        await append("small")(guard)
-        await guard.close()
-
-    asyncio.run(run())
-    assert ids_in(path) == ["kept", "small"]
+    store = SQLiteStore(read_url(url_of(path)))
+    guard = Guard(store)
+    await append("kept")(guard)
+    ((pages,),) = store._writer.connected().execute("PRAGMA page_count").fetchall()
+    # SQLite's own bound on the file gives the result code that a full disk gives.
+    store._writer.connected().execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StoreFull) as caught:
+        await append(*(f"m{number}" for number in range(20)), body='"' + "x" * 4000 + '"')(guard)
+    assert isinstance(caught.value.__cause__, sqlite3.Error)
+    assert [record.id for record in (await load(guard)).records] == ["kept"]
+    await append("small")(guard)
+    await guard.close()
+    assert await ids_in(path) == ["kept", "small"]
     assert is_whole(path)
 
 
-def test_an_erasure_whose_rewriting_fails_is_finished_by_repeating_it(tmp_path: Path) -> None:
+async def test_an_erasure_whose_rewriting_fails_is_finished_by_repeating_it(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
 
-    async def run() -> None:
-        store = SQLiteStore(read_url(url_of(path)))
-        guard = Guard(store)
-        await append("m", body='"trace-of-ann"')(guard)
-        await guard.commit(Resource("bea"), Changes(at=1, puts=(Put("working_memory", '"kept"'),)))
-        connection = store._writer.connected()
-        connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else 0)
-        with pytest.raises(OutcomeUnknown, match="erased, but the file could not be rewritten"):
-            await guard.delete(Resource("ann"))
-        connection.set_authorizer(None)
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    store = SQLiteStore(read_url(url_of(path)))
+    guard = Guard(store)
+    await append("m", body='"trace-of-ann"')(guard)
+    await guard.commit(Resource("bea"), Changes(at=1, puts=(Put("working_memory", '"kept"'),)))
+    connection = store._writer.connected()
+    connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else 0)
+    with pytest.raises(OutcomeUnknown, match="erased, but the file could not be rewritten"):
         await guard.delete(Resource("ann"))
-        assert connection.execute("PRAGMA user_version").fetchone() == (0,)
-        assert not any(b"ann" in part for part in scan_backend(url_of(path)) or ())
-        assert list(await guard.resources()) == ["bea"]
-        await guard.close()
-
-    asyncio.run(run())
+    connection.set_authorizer(None)
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    await guard.delete(Resource("ann"))
+    assert connection.execute("PRAGMA user_version").fetchone() == (0,)
+    assert not any(b"ann" in part for part in scan_backend(url_of(path)) or ())
+    assert list(await guard.resources()) == ["bea"]
+    await guard.close()
 
 
 def read_only_child(path: Path) -> None:

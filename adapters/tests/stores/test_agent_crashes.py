@@ -126,39 +126,38 @@ def shown(message: Message) -> str:
     return f"{message.role} {said or [call.tool_call_id for call in message.tool_calls]}"
 
 
-@pytest.mark.timeout(60 + 15 * TURNS)
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_conversations_of_a_process_that_is_killed_at_random_end_complete(scheme: str, tmp_path: Path) -> None:
+@pytest.fixture
+def url(scheme: str, tmp_path: Path) -> str:
+    """The URL of a store of the scheme, whose server is there."""
     if scheme in KINDS:
         servers.shared(KINDS[scheme])
-    url = URLS[scheme](tmp_path)
+    return URLS[scheme](tmp_path)
+
+
+@pytest.mark.timeout(60 + 15 * TURNS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_conversations_of_a_process_that_is_killed_at_random_end_complete(scheme: str, url: str) -> None:
     prefix = uuid.uuid4().hex
     kills = run_and_kill(url, prefix, random.Random(SEED))
 
-    async def check() -> None:
-        async with Memory(url) as memory:
-            for thread in range(min(THREADS, TURNS)):
-                scope = Thread(agent_worker.RESOURCE, f"{prefix}-{thread}")
-                messages = await memory.thread(scope.resource_id, scope.thread_id).messages()
-                expected = [told for turn in range(thread, TURNS, THREADS) for told in turn_of(turn)]
-                assert [shown(message) for message in messages] == expected, f"seed {SEED}"
-                assert [message.position for message in messages] == list(range(1, len(messages) + 1))
-                run = (await memory.store.load(scope, Window())).docs[RUN]
-                assert '"status":"stop"' in (run.body or "")
-            await memory.resource(agent_worker.RESOURCE).erase()
-
-    asyncio.run(check())
+    async with Memory(url) as memory:
+        for thread in range(min(THREADS, TURNS)):
+            scope = Thread(agent_worker.RESOURCE, f"{prefix}-{thread}")
+            messages = await memory.thread(scope.resource_id, scope.thread_id).messages()
+            expected = [told for turn in range(thread, TURNS, THREADS) for told in turn_of(turn)]
+            assert [shown(message) for message in messages] == expected, f"seed {SEED}"
+            assert [message.position for message in messages] == list(range(1, len(messages) + 1))
+            run = (await memory.store.load(scope, Window())).docs[RUN]
+            assert '"status":"stop"' in (run.body or "")
+        await memory.resource(agent_worker.RESOURCE).erase()
     print(f"{scheme}: {TURNS} turns, {kills} kills in the middle of one, seed {SEED}")
     assert kills > 0 or TURNS < 12, f"no kill fell into a turn; seed {SEED}"
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_processes_with_one_thread_take_turns_and_a_dead_one_does_not_stop_the_others(
-    scheme: str, tmp_path: Path
+    url: str,
 ) -> None:
-    if scheme in KINDS:
-        servers.shared(KINDS[scheme])
-    url = URLS[scheme](tmp_path)
     thread_id = uuid.uuid4().hex
     workers = [Worker(url) for _ in range(3)]
     try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from threadkeep.models import Model, ModelRequest, ProviderModel, ScriptedModel
 
 pytestmark = pytest.mark.slow
 
-Use = Callable[[Callable[[Memory, Callable[[str], str]], Awaitable[None]]], None]
 
 STORES = sorted(set(store_urls.SCHEMES) & set(store_urls.URLS))
 
@@ -54,32 +53,36 @@ class Speaker:
 
 
 @pytest.fixture(params=["scripted", "openai protocol"])
-def speaks(request: pytest.FixtureRequest) -> Speaker:
-    return Speaker(wired=request.param != "scripted")
+async def speaks(request: pytest.FixtureRequest) -> AsyncIterator[Speaker]:
+    speaker = Speaker(wired=request.param != "scripted")
+    yield speaker
+    await speaker.close()
 
 
 @pytest.fixture(params=STORES)
-def use(request: pytest.FixtureRequest, tmp_path: Path, speaks: Speaker) -> Use:
-    """Runs a check with a Memory on a store, and a function that makes names of users that are new there."""
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store, whose server is there."""
     scheme: str = request.param
     if scheme in store_urls.KINDS:
         servers.shared(store_urls.KINDS[scheme])
+    return store_urls.URLS[scheme](tmp_path)
+
+
+@pytest.fixture
+def new() -> Callable[[str], str]:
+    """Makes names of users that no other run of a test has."""
     run = uuid.uuid4().hex[:8]
+    return lambda name: f"{run} {name}"
 
-    def go(check: Callable[[Memory, Callable[[str], str]], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with Memory(store_urls.URLS[scheme](tmp_path)) as memory:
-                try:
-                    await check(memory, lambda name: f"{run} {name}")
-                finally:
-                    await speaks.close()
-                async for resource_id in memory.admin.resources():
-                    if resource_id.startswith(run):
-                        await memory.resource(resource_id).erase()
 
-        asyncio.run(main())
-
-    return go
+@pytest.fixture
+async def memory(url: str, new: Callable[[str], str]) -> AsyncIterator[Memory]:
+    """A Memory on the store, from which the new users are erased afterwards."""
+    async with Memory(url) as memory:
+        yield memory
+        async for resource_id in memory.admin.resources():
+            if resource_id.startswith(new("")):
+                await memory.resource(resource_id).erase()
 
 
 def heard(request: ModelRequest) -> str:
@@ -91,27 +94,28 @@ async def texts(memory: Memory, user: str, thread: str) -> list[str]:
     return [message.text for message in await memory.thread(user, thread).messages()]
 
 
-def test_alice_and_bob_with_one_thread_id_know_nothing_of_each_other(use: Use, speaks: Speaker) -> None:
-    async def check(memory: Memory, new: Callable[[str], str]) -> None:
-        alice, bob = new("user_alice"), new("user_bob")
-        agent = Agent(name="support", model=speaks(heard), memory=memory)
+async def test_alice_and_bob_with_one_thread_id_know_nothing_of_each_other(
+    memory: Memory, new: Callable[[str], str], speaks: Speaker
+) -> None:
+    alice, bob = new("user_alice"), new("user_bob")
+    agent = Agent(name="support", model=speaks(heard), memory=memory)
 
-        async def ask(user: str, text: str) -> str:
-            return (await agent.generate(text, resource_id=user, thread_id="support_thread_1")).text
+    async def ask(user: str, text: str) -> str:
+        return (await agent.generate(text, resource_id=user, thread_id="support_thread_1")).text
 
-        await asyncio.gather(ask(alice, "My order 17 is late."), ask(bob, "Do you ship to Oslo?"))
-        answers = await asyncio.gather(ask(alice, "Any news?"), ask(bob, "And to Bergen?"))
-        assert list(answers) == ["My order 17 is late. / Any news?", "Do you ship to Oslo? / And to Bergen?"]
-        for user in (alice, bob):
-            assert [info.thread_id async for info in memory.resource(user).threads()] == ["support_thread_1"]
-        await memory.resource(alice).erase()
-        assert await texts(memory, alice, "support_thread_1") == []
-        assert len(await texts(memory, bob, "support_thread_1")) == 4
-
-    use(check)
+    await asyncio.gather(ask(alice, "My order 17 is late."), ask(bob, "Do you ship to Oslo?"))
+    answers = await asyncio.gather(ask(alice, "Any news?"), ask(bob, "And to Bergen?"))
+    assert list(answers) == ["My order 17 is late. / Any news?", "Do you ship to Oslo? / And to Bergen?"]
+    for user in (alice, bob):
+        assert [info.thread_id async for info in memory.resource(user).threads()] == ["support_thread_1"]
+    await memory.resource(alice).erase()
+    assert await texts(memory, alice, "support_thread_1") == []
+    assert len(await texts(memory, bob, "support_thread_1")) == 4
 
 
-def test_one_user_has_two_threads_that_do_not_mix_and_a_profile_in_both(use: Use, speaks: Speaker) -> None:
+async def test_one_user_has_two_threads_that_do_not_mix_and_a_profile_in_both(
+    memory: Memory, new: Callable[[str], str], speaks: Speaker
+) -> None:
     class Profile(BaseModel):
         name: str | None = None
 
@@ -124,79 +128,74 @@ def test_one_user_has_two_threads_that_do_not_mix_and_a_profile_in_both(use: Use
         name = "Alice" if "Alice" in (request.instructions or "") else "stranger"
         return f"{name}: {heard(request)}"
 
-    async def check(memory: Memory, new: Callable[[str], str]) -> None:
-        alice = new("user_alice")
-        agent = Agent(
-            model=speaks(answer),
-            title=lambda messages: messages[0].text,
-            memory=memory,
-            options=MemoryOptions(working_memory="resource", schema=Profile),
-        )
-        events = [event async for event in agent.stream("I am Alice", resource_id=alice, thread_id="orders")]
-        assert [event.memory.value for event in events if isinstance(event, WorkingMemoryChanged)] == [
-            {"name": "Alice"}
-        ]
-        assert [event.title for event in events if isinstance(event, TitleChanged)] == ["I am Alice"]
-        other = await agent.generate("A week in Oslo?", resource_id=alice, thread_id="travel")
-        assert other.text == "Alice: A week in Oslo?"
-        again = await agent.generate("Any news?", resource_id=alice, thread_id="orders")
-        assert again.text == "Alice: I am Alice / Any news?"
-        listed = [info async for info in memory.resource(alice).threads(order="active")]
-        assert [(info.thread_id, info.title) for info in listed] == [
-            ("orders", "I am Alice"), ("travel", "A week in Oslo?"),
-        ]  # fmt: skip
-        stranger = await agent.generate("Hello", resource_id=new("user_bob"), thread_id="orders")
-        assert stranger.text == "stranger: Hello"
-
-    use(check)
+    alice = new("user_alice")
+    agent = Agent(
+        model=speaks(answer),
+        title=lambda messages: messages[0].text,
+        memory=memory,
+        options=MemoryOptions(working_memory="resource", schema=Profile),
+    )
+    events = [event async for event in agent.stream("I am Alice", resource_id=alice, thread_id="orders")]
+    assert [event.memory.value for event in events if isinstance(event, WorkingMemoryChanged)] == [{"name": "Alice"}]
+    assert [event.title for event in events if isinstance(event, TitleChanged)] == ["I am Alice"]
+    other = await agent.generate("A week in Oslo?", resource_id=alice, thread_id="travel")
+    assert other.text == "Alice: A week in Oslo?"
+    again = await agent.generate("Any news?", resource_id=alice, thread_id="orders")
+    assert again.text == "Alice: I am Alice / Any news?"
+    listed = [info async for info in memory.resource(alice).threads(order="active")]
+    assert [(info.thread_id, info.title) for info in listed] == [
+        ("orders", "I am Alice"), ("travel", "A week in Oslo?"),
+    ]  # fmt: skip
+    stranger = await agent.generate("Hello", resource_id=new("user_bob"), thread_id="orders")
+    assert stranger.text == "stranger: Hello"
 
 
-def test_an_admin_looks_across_users_and_changes_nothing(use: Use, speaks: Speaker) -> None:
-    async def check(memory: Memory, new: Callable[[str], str]) -> None:
-        agent = Agent(model=speaks(heard), memory=memory)
-        for user, thread in (("user_alice", "order"), ("user_alice", "travel"), ("user_bob", "order")):
-            await agent.generate(f"{user} in {thread}", resource_id=new(user), thread_id=thread)
-        found = [
-            (info.resource_id, info.thread_id, info.position)
-            async for info in memory.admin.threads()
-            if info.resource_id.startswith(new(""))
-        ]
-        assert found == [
-            (new("user_alice"), "order", 2), (new("user_alice"), "travel", 2), (new("user_bob"), "order", 2),
-        ]  # fmt: skip
-        watcher = memory.admin.resource(new("user_bob"), read_only=True)
-        assert [message.text for message in await watcher.thread("order").messages()] == ["user_bob in order"] * 2
-        with pytest.raises(ReadOnly):
-            await watcher.thread("order").append("Hello from support")
-        with pytest.raises(ThreadNotFound):
-            await watcher.thread("travel").messages()
-        reply = await agent.generate(
-            "What does the agent see?",
-            resource_id=new("user_bob"),
-            thread_id="order",
-            options=MemoryOptions(read_only=True),
-        )
-        assert reply.text == "user_bob in order / What does the agent see?"
-        assert await texts(memory, new("user_bob"), "order") == ["user_bob in order"] * 2
-
-    use(check)
-
-
-def test_two_agents_on_one_thread_read_each_other_and_sign_what_they_say(use: Use, speaks: Speaker) -> None:
-    async def check(memory: Memory, new: Callable[[str], str]) -> None:
-        alice = new("user_alice")
-        desk = Agent(name="desk", model=speaks(lambda request: "A colleague will look."), memory=memory)
-        returns = Agent(name="returns", model=speaks(lambda request: f"I read {len(request.messages)}."), memory=memory)
-        await desk.generate("My lamp is broken.", resource_id=alice, thread_id="lamp")
-        reply = await returns.generate("Can I send it back?", resource_id=alice, thread_id="lamp")
-        assert reply.text == "I read 3."
-        messages = await memory.thread(alice, "lamp").messages()
-        assert [message.metadata.get("agent") for message in messages] == [None, "desk", None, "returns"]
-
-    use(check)
+async def test_an_admin_looks_across_users_and_changes_nothing(
+    memory: Memory, new: Callable[[str], str], speaks: Speaker
+) -> None:
+    agent = Agent(model=speaks(heard), memory=memory)
+    for user, thread in (("user_alice", "order"), ("user_alice", "travel"), ("user_bob", "order")):
+        await agent.generate(f"{user} in {thread}", resource_id=new(user), thread_id=thread)
+    found = [
+        (info.resource_id, info.thread_id, info.position)
+        async for info in memory.admin.threads()
+        if info.resource_id.startswith(new(""))
+    ]
+    assert found == [
+        (new("user_alice"), "order", 2), (new("user_alice"), "travel", 2), (new("user_bob"), "order", 2),
+    ]  # fmt: skip
+    watcher = memory.admin.resource(new("user_bob"), read_only=True)
+    assert [message.text for message in await watcher.thread("order").messages()] == ["user_bob in order"] * 2
+    with pytest.raises(ReadOnly):
+        await watcher.thread("order").append("Hello from support")
+    with pytest.raises(ThreadNotFound):
+        await watcher.thread("travel").messages()
+    reply = await agent.generate(
+        "What does the agent see?",
+        resource_id=new("user_bob"),
+        thread_id="order",
+        options=MemoryOptions(read_only=True),
+    )
+    assert reply.text == "user_bob in order / What does the agent see?"
+    assert await texts(memory, new("user_bob"), "order") == ["user_bob in order"] * 2
 
 
-def test_two_agents_on_two_threads_share_what_one_of_them_noted_about_the_user(use: Use, speaks: Speaker) -> None:
+async def test_two_agents_on_one_thread_read_each_other_and_sign_what_they_say(
+    memory: Memory, new: Callable[[str], str], speaks: Speaker
+) -> None:
+    alice = new("user_alice")
+    desk = Agent(name="desk", model=speaks(lambda request: "A colleague will look."), memory=memory)
+    returns = Agent(name="returns", model=speaks(lambda request: f"I read {len(request.messages)}."), memory=memory)
+    await desk.generate("My lamp is broken.", resource_id=alice, thread_id="lamp")
+    reply = await returns.generate("Can I send it back?", resource_id=alice, thread_id="lamp")
+    assert reply.text == "I read 3."
+    messages = await memory.thread(alice, "lamp").messages()
+    assert [message.metadata.get("agent") for message in messages] == [None, "desk", None, "returns"]
+
+
+async def test_two_agents_on_two_threads_share_what_one_of_them_noted_about_the_user(
+    memory: Memory, new: Callable[[str], str], speaks: Speaker
+) -> None:
     def specialist(request: ModelRequest) -> str | Message:
         if request.messages[-1].role != "user":
             return "Noted."
@@ -206,16 +205,13 @@ def test_two_agents_on_two_threads_share_what_one_of_them_noted_about_the_user(u
     def generalist(request: ModelRequest) -> str:
         return f"{len(request.messages)} seen, nuts {'off' if 'nuts' in (request.instructions or '') else 'on'}"
 
-    async def check(memory: Memory, new: Callable[[str], str]) -> None:
-        alice = new("user_alice")
-        options = MemoryOptions(working_memory="resource")
-        dietician = Agent(name="dietician", model=speaks(specialist), memory=memory, options=options)
-        cook = Agent(name="cook", model=speaks(generalist), memory=memory, options=options)
-        await dietician.generate("No nuts, please.", resource_id=alice, thread_id="health")
-        assert (await cook.generate("Dinner?", resource_id=alice, thread_id="dinner")).text == "1 seen, nuts off"
-        assert (await cook.generate("Dinner?", resource_id=new("bob"), thread_id="dinner")).text == "1 seen, nuts on"
-        private = MemoryOptions(working_memory="thread")
-        reply = await cook.generate("Dinner?", resource_id=alice, thread_id="dinner", options=private)
-        assert reply.text == "3 seen, nuts on"
-
-    use(check)
+    alice = new("user_alice")
+    options = MemoryOptions(working_memory="resource")
+    dietician = Agent(name="dietician", model=speaks(specialist), memory=memory, options=options)
+    cook = Agent(name="cook", model=speaks(generalist), memory=memory, options=options)
+    await dietician.generate("No nuts, please.", resource_id=alice, thread_id="health")
+    assert (await cook.generate("Dinner?", resource_id=alice, thread_id="dinner")).text == "1 seen, nuts off"
+    assert (await cook.generate("Dinner?", resource_id=new("bob"), thread_id="dinner")).text == "1 seen, nuts on"
+    private = MemoryOptions(working_memory="thread")
+    reply = await cook.generate("Dinner?", resource_id=alice, thread_id="dinner", options=private)
+    assert reply.text == "3 seen, nuts on"
