@@ -30,7 +30,7 @@ from pymongo.errors import PyMongoError
 from threadkeep.errors import Conflict, StoreUnavailable
 from threadkeep.port import Changes, Receipt, Resource, Scope, Thread
 from threadkeep_adapters.mongo.layout import Document, Found, ResourceState, number_of, read_resource
-from threadkeep_adapters.mongo.planning import (
+from threadkeep_adapters.mongo.plan import (
     Plan,
     Remainder,
     plan_deletion,
