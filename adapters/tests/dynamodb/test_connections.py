@@ -77,9 +77,7 @@ async def test_the_meter_counts_what_goes_over_the_wire(proxy: Proxy, thread: Th
     await store.close()
 
 
-async def test_large_commits_take_what_is_declared_however_many_ids_wait(
-    proxy: Proxy, thread: Thread
-) -> None:
+async def test_large_commits_take_what_is_declared_however_many_ids_wait(proxy: Proxy, thread: Thread) -> None:
     """Law 13: the head settles ids, the new ones are looked up, and the commit is a transaction: three at most."""
     store = through(proxy)
     await store.open()
