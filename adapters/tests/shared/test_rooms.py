@@ -1,4 +1,4 @@
-"""The rooms of the stores have one shape: a door with the hooks, options that are declared, files that answer one question."""
+"""The rooms of the stores have one shape: a door with the hooks, declared options, files that answer one question."""
 
 from __future__ import annotations
 
