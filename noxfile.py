@@ -112,14 +112,16 @@ def tests(session: nox.Session) -> None:
 def contract(session: nox.Session) -> None:
     """The contract on each store that is registered. Words after `--` name some, as in the suites' URLS.
 
-    The oldest Python tries what each suite says in its profile, every other one the brief profile; of slow servers a
-    share, as in `tests`.
+    The oldest Python tries what each suite says in its profile, and of slow servers a share, as in `tests`. Every other
+    one tries all of the brief profile, so that each run judges each store law by law.
     """
     session.install(STORES, *_group("servers"))
     share, names = _share(session)
     some = [f"{CONTRACT}::Test{judged.title().replace(' ', '')}" for judged in names]
-    depth = [] if session.python == OLDEST else ["--contract-profile=brief"]
-    where = some or [CONTRACT, "--share=commit"]
+    where = some or [CONTRACT]
+    depth = ["--contract-profile=brief"]
+    if session.python == OLDEST:
+        depth = [] if some else ["--share=commit"]
     session.run("pytest", *IN_PARALLEL, *NO_SKIPS, _seed(session), *depth, *where, *share)
 
 

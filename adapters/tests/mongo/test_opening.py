@@ -34,7 +34,7 @@ from threadkeep_adapters.mongo.requests import Requests
 
 # PyMongo 4.20 leaves the socket to the garbage collector where a client is closed while its monitor connects.
 pytestmark = pytest.mark.filterwarnings(
-    r"ignore:Exception ignored in. <socket\.socket:pytest.PytestUnraisableExceptionWarning"
+    r"ignore:Exception ignored (in.|while finalizing socket) <socket\.socket:pytest.PytestUnraisableExceptionWarning"
 )
 
 
