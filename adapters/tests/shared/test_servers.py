@@ -16,6 +16,7 @@ import servers
 from servers import Kind, Native
 
 HERE = Path(__file__).parent
+COMMON = HERE.parent / "common"
 
 
 class Sleeper(Kind):
@@ -92,7 +93,10 @@ def test_a_server_ends_with_those_who_started_it_even_if_they_are_killed() -> No
         "print(server._process.pid, server.folder, flush=True); time.sleep(600)"
     )
     starter = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(HERE)}
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{COMMON}{os.pathsep}{HERE}"},
     )
     assert starter.stdout is not None
     with starter.stdout as told:
