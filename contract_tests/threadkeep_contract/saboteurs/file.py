@@ -165,9 +165,9 @@ class FileStore(Saboteur):
         await asyncio.sleep(0)
         with self.transaction("DEFERRED") as connection:
             rows = connection.execute(
-                "SELECT resource_id FROM threads WHERE resource_id > ?1"
-                " UNION SELECT resource_id FROM docs WHERE resource_id > ?1 ORDER BY resource_id LIMIT ?2",
-                (after or "", limit),
+                "SELECT resource_id FROM threads WHERE resource_id > ?"
+                " UNION SELECT resource_id FROM docs WHERE resource_id > ? ORDER BY resource_id LIMIT ?",
+                (after or "", after or "", limit),
             )
             return [resource_id for (resource_id,) in rows]
 
@@ -257,9 +257,9 @@ class FileStore(Saboteur):
         if isinstance(scope, Resource):
             return Receipt(MISSING, versions=self.put(connection, scope, changes.puts))
         connection.execute(
-            "INSERT INTO threads VALUES (?, ?, ?, ?4, ?4, 0)"
+            "INSERT INTO threads VALUES (?, ?, ?, ?, ?, 0)"
             " ON CONFLICT DO UPDATE SET active = max(active, excluded.active)",
-            (*_key(scope), changes.epoch, changes.at),
+            (*_key(scope), changes.epoch, changes.at, changes.at),
         )
         if changes.drop_after is not None:
             connection.execute(
