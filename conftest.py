@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _NOT_RUN = "{} did not run ({}), and with --no-skips everything has to"
 
 
-SHARES = 6
+SHARES = 4
 """Into how many shares the slow tests are dealt, unless `--share` says it. All shares together are all tests."""
 _DESELECTED = "threadkeep_deselected"
 

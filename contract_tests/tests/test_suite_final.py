@@ -18,7 +18,7 @@ TAKEN_AWAY = {
 
 @pytest.fixture(autouse=True)
 def _quick(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider --contract-profile=quick\n")
+    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p no:asyncio --contract-profile=quick\n")
 
 
 @pytest.mark.parametrize("body", TAKEN_AWAY.values(), ids=TAKEN_AWAY)

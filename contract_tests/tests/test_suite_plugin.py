@@ -12,6 +12,12 @@ import pytest
 pytest_plugins = ["pytester"]
 
 
+@pytest.fixture(autouse=True)
+def _without_asyncio(pytester: pytest.Pytester) -> None:
+    """pytest-asyncio warns where a project does not configure it."""
+    pytester.makeini("[pytest]\naddopts = -p no:asyncio\n")
+
+
 def test_the_plugin_imports_nothing_heavy(tmp_path: Path) -> None:
     """pytest loads it in every environment with threadkeep: no hypothesis, no part of threadkeep or of the suite."""
     code = (
@@ -56,15 +62,13 @@ def test_a_project_without_hypothesis_is_not_harmed(tmp_path: Path) -> None:
 
 
 def test_pyargs_without_a_store_says_what_to_give(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest("-p", "no:cacheprovider", "-p", "no:asyncio", "--pyargs", "threadkeep_contract")
+    result = pytester.runpytest("-p", "no:cacheprovider", "--pyargs", "threadkeep_contract")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: TestStoreURL has no store to judge: give --store-url=URL*"])
 
 
 def test_a_wrong_url_is_said_once(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest(
-        "-p", "no:cacheprovider", "-p", "no:asyncio", "--pyargs", "threadkeep_contract", "--store-url=nosuch://x"
-    )
+    result = pytester.runpytest("-p", "no:cacheprovider", "--pyargs", "threadkeep_contract", "--store-url=nosuch://x")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *no store is installed for nosuch://*"])
 
@@ -105,7 +109,7 @@ def test_a_suite_says_how_much_is_tried_unless_the_command_does(
     pytester: pytest.Pytester, option: tuple[str, ...], profile: str
 ) -> None:
     pytester.makepyfile(SLOW.format(profile="quick"))
-    result = pytester.runpytest("-p", "no:cacheprovider", "-p", "no:asyncio", "-k", "equal_contents", *option)
+    result = pytester.runpytest("-p", "no:cacheprovider", "-k", "equal_contents", *option)
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"*the contract: TestSlow (profile {profile})*"])
 
@@ -147,7 +151,7 @@ class TestForgetful(ContractSuite):
 
 def test_a_broken_law_fails_with_its_history(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(BROKEN_STORE)
-    result = pytester.runpytest("-p", "no:cacheprovider", "-p", "no:asyncio", "-k", "equal_contents or another_body")
+    result = pytester.runpytest("-p", "no:cacheprovider", "-k", "equal_contents or another_body")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
