@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
-PATIENCE: Final = 60.0
+ANSWER_SECONDS: Final = 60.0
 """Seconds for the answer of a fork server, which may have to import a driver; it is given up afterwards."""
 
 LOST: Final = 256
@@ -75,7 +75,7 @@ class ForkServer:
         self._running = 0
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.settimeout(PATIENCE)
+        self._control.settimeout(ANSWER_SECONDS)
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
@@ -92,7 +92,7 @@ class ForkServer:
         atexit.unregister(self.end)
         self._control.close()
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(ANSWER_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

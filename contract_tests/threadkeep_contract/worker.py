@@ -38,7 +38,7 @@ from threadkeep.port import (
 READY: Final = "ready"
 DONE: Final = "done"
 
-_PATIENCE: Final = 10.0
+_REPEAT_SECONDS: Final = 10.0
 """Seconds for which a verb that was answered with StoreUnavailable is repeated."""
 
 
@@ -182,7 +182,7 @@ async def perform(guard: Guard, step: Step) -> Outcome:
 
 async def patiently(guard: Guard, step: Step) -> Outcome:
     """As `perform`; StoreUnavailable, which says that nothing was written, is answered by trying again for a while."""
-    last = time.monotonic() + _PATIENCE
+    last = time.monotonic() + _REPEAT_SECONDS
     first = None
     while True:
         outcome = await perform(guard, step)

@@ -21,7 +21,7 @@ RESOURCE: Final = "crash_user"
 LEASE_SECONDS: Final = 0.5
 PIECE_SECONDS: Final = 0.003
 """Seconds between two pieces of an answer, so that a kill may fall between them."""
-TRIES: Final = 20
+MAX_SENDINGS: Final = 20
 
 
 def question(turn: int) -> str:
@@ -62,13 +62,13 @@ async def look(at: str) -> str:
 
 async def answer(agent: Agent, thread_id: str, turn: int) -> None:
     """One request, repeated as a client repeats it while the error says that it may be."""
-    for attempt in range(TRIES):
+    for attempt in range(MAX_SENDINGS):
         try:
             message = Message.user(question(turn), id=f"{thread_id}-{turn}")
             await agent.generate(message, resource_id=RESOURCE, thread_id=thread_id)
             return
         except ThreadkeepError as error:
-            if not error.retryable or attempt == TRIES - 1:
+            if not error.retryable or attempt == MAX_SENDINGS - 1:
                 raise
             await asyncio.sleep(0.05)
 

@@ -33,7 +33,7 @@ WRITERS: Final = 4
 BATCH: Final = 3
 """Records of a commit."""
 
-PATIENCE: Final = 120.0
+SETTLED_SECONDS: Final = 120.0
 """Seconds within which a writer's commit is acknowledged in the end, and a fault has happened."""
 
 ALL: Final = Window(before=1_000_000)
@@ -81,10 +81,10 @@ async def endure(url: str, inject: Inject, faults: int) -> Endured:
     try:
         for number in range(faults):
             before = sum(endured.batches.values())
-            await asyncio.wait_for(inject(number), PATIENCE)
+            await asyncio.wait_for(inject(number), SETTLED_SECONDS)
             endured.faults += 1
             # The next fault is to meet writers at work.
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + SETTLED_SECONDS
             while sum(endured.batches.values()) <= before and not any(writer.done() for writer in writers):
                 assert time.monotonic() < deadline, f"no writer went on after fault {number}: {endured}"
                 await asyncio.sleep(0.005)
@@ -116,7 +116,7 @@ def _changes(writer: int, batch: int, *puts: Put) -> Changes:
 
 async def _commit(store: Guard, endured: Endured, thread: Thread, changes: Changes) -> None:
     """Commit until it is acknowledged. Whatever is raised meanwhile must say that it may be repeated."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + SETTLED_SECONDS
     repeated = False
     while True:
         try:
@@ -135,7 +135,7 @@ async def _commit(store: Guard, endured: Endured, thread: Thread, changes: Chang
             endured.found_done += 1
             return
         repeated = True
-        assert time.monotonic() < deadline, f"a commit was not acknowledged within {PATIENCE:g} s: {endured}"
+        assert time.monotonic() < deadline, f"a commit was not acknowledged within {SETTLED_SECONDS:g} s: {endured}"
         await asyncio.sleep(random.uniform(0.005, 0.05))
 
 

@@ -42,7 +42,7 @@ from threadkeep_adapters.mongo.requests import Requests
 from threadkeep_adapters.mongo.url import Place, read_url
 from threadkeep_adapters.retry import RetryPolicy
 
-OPENINGS: Final = RetryPolicy(first=0.25, factor=1.0, jitter=1.0, tries=3)
+FAILING: Final = RetryPolicy(first=0.25, factor=1.0, jitter=1.0, tries=3)
 """For opening a store that loses its connection meanwhile."""
 
 
@@ -112,7 +112,7 @@ class MongoStore(Store):
         return names
 
     async def _prepared(self, link: Link) -> int:
-        pauses = OPENINGS.begin()
+        pauses = FAILING.begin()
         while True:
             try:
                 return await schema.prepare(link.database, self.place, link.opener)

@@ -9,7 +9,7 @@ from threadkeep.errors import StoreUnavailable, TailMoved
 from threadkeep.port import Changes, Receipt, Scope, Snapshot, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
-PATIENCE: Final = 2000
+TURNS: Final = 2000
 """Turns of the event loop for which a verb waits for the one connection."""
 
 
@@ -90,7 +90,7 @@ class CancelledKeepsConnection(DictStore):
     seen_in = "SQL pools, Redis pipelines: cancelled while awaiting"
 
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
-        for _ in range(PATIENCE):
+        for _ in range(TURNS):
             if self.values.setdefault(("connection",), "free") == "free":
                 break
             await asyncio.sleep(0)
