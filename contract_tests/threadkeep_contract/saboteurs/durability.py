@@ -17,7 +17,7 @@ from threadkeep_contract.saboteurs.file import FileStore
 WRITE_BEHIND: Final = 0.05
 """Seconds for which an acknowledged commit waits in memory."""
 
-LOCK_PATIENCE: Final = 1.0
+LOCK_SECONDS: Final = 1.0
 """Seconds for which a commit waits for the lock that another one holds."""
 
 
@@ -112,7 +112,7 @@ class LockOutlivesHolder(FileStore):
         connection.execute("CREATE TABLE IF NOT EXISTS held (it INTEGER PRIMARY KEY)")
 
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
-        deadline = time.monotonic() + LOCK_PATIENCE
+        deadline = time.monotonic() + LOCK_SECONDS
         while not self.take():
             if time.monotonic() > deadline:
                 raise StoreUnavailable("another writer holds the lock")
