@@ -47,6 +47,7 @@ PUBLIC: Final = {
         "Order Put Receipt Record register Resource scan_backend scheme_of Scope Snapshot sorted_json Store "
         "store_exists Stored Tail Thread ThreadRow to_micros Translate URL_VARIABLE Versioned Window"
     ),
+    "threadkeep_contract": "ContractSuite",
 }
 """Room -> the names at its door."""
 
