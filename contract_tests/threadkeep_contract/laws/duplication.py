@@ -15,6 +15,7 @@ import asyncio
 
 from threadkeep.errors import MessageConflict
 from threadkeep.port import Changes, Clause, Put, Thread, Window
+from threadkeep_contract import large
 from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
@@ -224,6 +225,41 @@ class Duplication(Law):
             again = await second.commit(scope, appending(harness, START + 1, *made))
             harness.expect("the first positions", list(receipt.positions), list(again.positions))
             harness.expect("nothing is added", stored, list((await second.load(scope, ALL)).records))
+
+        harness.run(check)
+
+    def test_a_repeat_is_known_however_far_back_it_was(self, harness: Harness) -> None:
+        """Messages that were appended thousands of messages ago are known: repeated, in commits that take them from
+        anywhere in the thread, alone and mixed with new ones, they get their first positions. The same id with another
+        body is a conflict wherever it is, and nothing of its commit is written.
+        """
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope, drawn = Thread(harness.fresh() + "r", "t"), large.chance(harness)
+            made = await large.long_thread(harness, one, scope, large.size(harness, harness.profile.records))
+            count = len(made)
+            for round_ in range(6):
+                places = drawn.sample(range(count), large.BATCH - 1)
+                # The oldest are the furthest back, and whoever looks at the newest only begins above them.
+                places[:2] = [round_, round_ + 6]
+                places = list(dict.fromkeys(places))
+                repeated = [made[place] for place in places]
+                receipt = await two.commit(scope, appending(harness, START, *repeated))
+                first = [place + 1 for place in places]
+                harness.expect("a repeat gets its first positions", first, list(receipt.positions))
+                harness.expect("a repeat adds nothing", count, receipt.tail.position)
+                changed = record(made[drawn.choice(places)].id, "changed")
+                mixed = [record(f"new{round_}"), *[each for each in repeated[:50] if each.id != changed.id], changed]
+                work = two.commit(scope, appending(harness, START, *mixed))
+                error = await harness.refused("another body is a conflict, however far back", MessageConflict, work)
+                harness.expect("the conflict names the message", changed.id, error.message_id)
+                receipt = await one.commit(scope, appending(harness, START, record(f"new{round_}"), *repeated[:50]))
+                count += 1
+                harness.expect("new ones go to the end", [count, *first[:50]], list(receipt.positions))
+            seen = (await two.load(scope, ALL)).records
+            harness.expect("every message is there once", count, len({entry.id for entry in seen}))
+            harness.expect("every message is there once", count, len(seen))
 
         harness.run(check)
 
