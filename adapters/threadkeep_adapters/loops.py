@@ -67,7 +67,19 @@ class PerLoop(Generic[C]):
         return closable
 
     async def close(self) -> None:
-        """Close all of them, each on its loop. Safe to repeat."""
+        """Close all of them, each on its loop. Safe to repeat.
+
+        A closing that is cancelled goes on by itself, and whoever closes again waits for it.
+        """
+        here = asyncio.get_running_loop()
+        earlier = [task for task in tuple(self._closing) if task.get_loop() is here]
+        closing = asyncio.ensure_future(self._close_all())
+        self._keep(closing)
+        if earlier:
+            await asyncio.wait(earlier)
+        await asyncio.shield(closing)
+
+    async def _close_all(self) -> None:
         with self._lock:
             self._closed = True
             held = self._held
@@ -88,7 +100,10 @@ class PerLoop(Generic[C]):
                     loop.call_soon_threadsafe(self._close_later, closable)
 
     def _close_later(self, closable: C) -> None:
-        task = asyncio.ensure_future(closable.close())
+        self._keep(asyncio.ensure_future(closable.close()))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """An event loop has only weak references to its tasks."""
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

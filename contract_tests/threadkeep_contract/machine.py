@@ -45,7 +45,7 @@ START: Final = 1_700_000_000_000_000
 """The time of a program's first commit, in microseconds since 1970 UTC."""
 
 
-Verb: TypeAlias = Literal["load", "commit", "delete", "threads"]
+Verb: TypeAlias = Literal["load", "commit", "delete", "threads", "resources"]
 
 
 class Step(NamedTuple):

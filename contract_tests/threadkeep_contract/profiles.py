@@ -34,6 +34,16 @@ class Profile:
     """Time limit of one `Harness.run`; a store that takes longer hangs."""
     shrink_seconds: float
     """How long a failing example is made smaller."""
+    records: int
+    """Messages in the longest thread, at least; above every cap that a backend or an author may have had in mind."""
+    scopes: int
+    """Threads in the largest resource, and resources beside each other, at least."""
+    mebibytes: int
+    """MiB in the heaviest thread."""
+    moments: int
+    """Moments of each kind at which a call is cancelled, at most."""
+    calls: int
+    """Calls that follow a cancelled one: more than a pool has connections, which are ten or so."""
     share: int
     """Of a catalogue one entry in so many is tried; see `Harness.some`."""
 
@@ -51,6 +61,11 @@ BRIEF: Final = Profile(
     bystanders=20,
     seconds=60,
     shrink_seconds=5,
+    records=130,
+    scopes=12,
+    mebibytes=3,
+    moments=2,
+    calls=12,
     share=27,
 )
 """Just enough to see that a store works at all, as on another version of something."""
@@ -68,6 +83,11 @@ QUICK: Final = Profile(
     bystanders=40,
     seconds=60,
     shrink_seconds=5,
+    records=2600,
+    scopes=1100,
+    mebibytes=6,
+    moments=5,
+    calls=20,
     share=3,
 )
 """For a store whose server is slow."""
@@ -85,6 +105,11 @@ DEFAULT: Final = Profile(
     bystanders=200,
     seconds=60,
     shrink_seconds=10,
+    records=5200,
+    scopes=2600,
+    mebibytes=20,
+    moments=12,
+    calls=30,
     share=1,
 )
 """What a store is judged with unless somebody says otherwise; the only one in which every saboteur is caught."""
@@ -102,6 +127,11 @@ DEEP: Final = Profile(
     bystanders=2000,
     seconds=300,
     shrink_seconds=120,
+    records=20000,
+    scopes=11000,
+    mebibytes=64,
+    moments=40,
+    calls=60,
     share=1,
 )
 """Much more, for a night."""

@@ -30,7 +30,9 @@ from threadkeep.port import (
     Window,
     scan_backend,
 )
-from threadkeep_contract.confusable import PAIRS, Spot
+from threadkeep_contract import large
+from threadkeep_contract.beside import ORDERS
+from threadkeep_contract.confusable import PAIRS, Spot, just_before
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
@@ -214,6 +216,44 @@ class Deletion(Law):
                     receipt = await handle.commit(scope, appending(harness, START, *again[start : start + step]))
                     positions = [first + start + number for number in range(len(receipt.positions))]
                     harness.expect("every id is free", positions, list(receipt.positions))
+
+        harness.run(check)
+
+    def test_very_large_scopes_are_deleted_whole(self, harness: Harness) -> None:
+        """A thread of thousands of messages, and then a resource of as many threads as no page holds, are deleted
+        whole: no view shows anything of them, each thread that is made again begins anew, and a resource beside them
+        keeps what it has.
+        """
+
+        async def check() -> None:
+            handles = [await harness.open(), await harness.open()]
+            one, two = handles
+            room = harness.fresh()
+            resource, beside = Resource(room + "r"), Thread(room + "s", "long")
+            await _full(harness, one, beside)
+            long = Thread(resource.resource_id, "long")
+            made = await large.long_thread(harness, one, long, large.size(harness, harness.profile.records))
+            await one.delete(long)
+            harness.expect("nothing of a deleted thread is seen", Snapshot(), _same_kinds(await two.load(long, ALL)))
+            for each in (made[0], made[len(made) // 2], made[-1]):
+                receipt = await two.commit(long, appending(harness, START, each._replace(digest="0" * 64)))
+            harness.expect("every id is free, and positions begin anew", [3], list(receipt.positions))
+            await one.commit(resource, Changes(at=START, puts=(Put("working_memory", "1"),)))
+            count = large.size(harness, harness.profile.scopes)
+            threads = await large.many_threads(harness, handles, resource, count)
+            await two.delete(resource)
+            for order in ORDERS:
+                harness.expect(f"no thread is left by {order}", [], list(await one.threads(resource, order=order)))
+            listed = [name for name in await one.resources(just_before(room), 9) if name.startswith(room)]
+            harness.expect("only the other resource is listed", [beside.resource_id], listed)
+            harness.expect("no document is left", Snapshot(), _same_kinds(await one.load(resource)))
+            for gone in (threads[0], threads[-1], *large.chance(harness).sample(threads, min(count, 30))):
+                scope = Thread(resource.resource_id, gone.thread_id)
+                harness.expect("no thread is left", Snapshot(), _same_kinds(await one.load(scope, ALL)))
+            again = Thread(resource.resource_id, threads[-1].thread_id)
+            receipt = await one.commit(again, appending(harness, START, record("m0", "x"), puts=(Put("info", "1"),)))
+            harness.expect("made again, it begins anew", ([1], [1]), ([*receipt.positions], [*receipt.versions]))
+            harness.expect("what is beside it stays", 2, len((await two.load(beside, ALL)).records))
 
         harness.run(check)
 

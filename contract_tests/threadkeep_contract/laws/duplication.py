@@ -14,11 +14,15 @@ from __future__ import annotations
 import asyncio
 
 from threadkeep.errors import MessageConflict
-from threadkeep.port import Changes, Clause, Put, Thread, Window
+from threadkeep.port import Changes, Clause, Put, Record, Thread, Window
+from threadkeep_contract import large
+from threadkeep_contract.beside import agree
 from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
+from threadkeep_contract.identity import families
 from threadkeep_contract.machine import START, compare
+from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Program, programs
 
 
@@ -182,6 +186,59 @@ class Duplication(Law):
             harness.history.clear()
             harness.run(check, one, other)
 
+    def test_message_ids_that_differ_anywhere_are_messages_of_their_own(self, harness: Harness) -> None:
+        """Messages whose ids are alike but for one place, anywhere, are messages of their own: each is known, found,
+        refused with another body and dropped by its own id. Families of some forty ids of 1 to 512 bytes are drawn that
+        differ in a letter case, a normal form, a mark that does not show, white space, a digit or one bit, and every
+        answer is compared with the reference model's.
+        """
+
+        async def check(family: tuple[str, ...]) -> None:
+            one, two = await harness.reused(2)
+            scope, model = Thread(harness.fresh() + "r", "t"), Model()
+            made = [record(message_id, f"{number}") for number, message_id in enumerate(family)]
+
+            async def commit(*append: Record, drop_after: int | None = None) -> None:
+                changes = appending(harness, START, *append, drop_after=drop_after)
+                await agree(harness, one, model, "commit", scope, changes)
+
+            # Half of them one after the other, so that each of these meets those before it, and the rest together.
+            for each in made[::2]:
+                await commit(each)
+            await commit(*made)
+            await agree(harness, two, model, "load", scope, ALL)
+            for each in made:
+                await agree(harness, two, model, "load", scope, Window(each.id, 1, 1))
+                await commit(record("new"), each._replace(digest="0" * 64))
+            await commit(*made[::-1])
+            await commit(drop_after=len(made) // 2)
+            await commit(*made)
+            await agree(harness, two, model, "load", scope, ALL)
+
+        harness.explore(families(512), check)
+
+    def test_digests_that_differ_in_one_digit_are_a_conflict(self, harness: Harness) -> None:
+        """A message whose digest differs from the stored one's in a single digit, at any of its places, is another
+        message under the same id, even if their bodies are alike: `MessageConflict`, and nothing is written. With an
+        equal digest it is known, and the body that is stored stays.
+        """
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope, model = Thread(harness.fresh() + "r", "t"), Model()
+            made = [record(f"m{number}", "same") for number in range(64)]
+            await agree(harness, one, model, "commit", scope, appending(harness, START, *made))
+            for place, each in enumerate(made):
+                changed = f"{int(each.digest[place], 16) ^ (1 << place % 4):x}"
+                other = each._replace(digest=each.digest[:place] + changed + each.digest[place + 1 :])
+                for append in ((other,), (record("new"), made[0], other)):
+                    await agree(harness, two, model, "commit", scope, appending(harness, START, *append))
+            alike = [each._replace(body=record(each.id, "other").body) for each in made]
+            await agree(harness, two, model, "commit", scope, appending(harness, START, *alike))
+            await agree(harness, one, model, "load", scope, ALL)
+
+        harness.run(check)
+
     def test_the_same_append_from_many_tasks_is_stored_once(self, harness: Harness) -> None:
         """Messages that many tasks on two handles append at the same time are stored once, and each task gets the same
         positions.
@@ -224,6 +281,41 @@ class Duplication(Law):
             again = await second.commit(scope, appending(harness, START + 1, *made))
             harness.expect("the first positions", list(receipt.positions), list(again.positions))
             harness.expect("nothing is added", stored, list((await second.load(scope, ALL)).records))
+
+        harness.run(check)
+
+    def test_a_repeat_is_known_however_far_back_it_was(self, harness: Harness) -> None:
+        """Messages that were appended thousands of messages ago are known: repeated, in commits that take them from
+        anywhere in the thread, alone and mixed with new ones, they get their first positions. The same id with another
+        body is a conflict wherever it is, and nothing of its commit is written.
+        """
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope, drawn = Thread(harness.fresh() + "r", "t"), large.chance(harness)
+            made = await large.long_thread(harness, one, scope, large.size(harness, harness.profile.records))
+            count = len(made)
+            for round_ in range(6):
+                places = drawn.sample(range(count), large.BATCH - 1)
+                # The oldest are the furthest back, and whoever looks at the newest only begins above them.
+                places[:2] = [round_, round_ + 6]
+                places = list(dict.fromkeys(places))
+                repeated = [made[place] for place in places]
+                receipt = await two.commit(scope, appending(harness, START, *repeated))
+                first = [place + 1 for place in places]
+                harness.expect("a repeat gets its first positions", first, list(receipt.positions))
+                harness.expect("a repeat adds nothing", count, receipt.tail.position)
+                changed = record(made[drawn.choice(places)].id, "changed")
+                mixed = [record(f"new{round_}"), *[each for each in repeated[:50] if each.id != changed.id], changed]
+                work = two.commit(scope, appending(harness, START, *mixed))
+                error = await harness.refused("another body is a conflict, however far back", MessageConflict, work)
+                harness.expect("the conflict names the message", changed.id, error.message_id)
+                receipt = await one.commit(scope, appending(harness, START, record(f"new{round_}"), *repeated[:50]))
+                count += 1
+                harness.expect("new ones go to the end", [count, *first[:50]], list(receipt.positions))
+            seen = (await two.load(scope, ALL)).records
+            harness.expect("every message is there once", count, len({entry.id for entry in seen}))
+            harness.expect("every message is there once", count, len(seen))
 
         harness.run(check)
 

@@ -15,11 +15,14 @@ from typing import Final
 from threadkeep.errors import LimitExceeded
 from threadkeep.handles import Memory
 from threadkeep.messages import Message
-from threadkeep.port import Changes, Put, Record, Resource, Stored, Thread, Window
+from threadkeep.port import MIB, Changes, Put, Record, Resource, Stored, Thread, Window
 from threadkeep.port import Limits as Declared
+from threadkeep_contract import large
+from threadkeep_contract.beside import ORDERS, agree
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START
+from threadkeep_contract.model import Model
 
 LEAST: Final = {
     "id_bytes": 512,
@@ -139,6 +142,59 @@ class Limits(Law):
             await one.commit(scope, appending(harness, START, *_spread(limits)))
             await self._whole(harness, two, scope, _spread(limits))
             await one.delete(Resource(scope.resource_id))
+
+        harness.run(check)
+
+    def test_a_thread_of_many_mebibytes_reads_whole(self, harness: Harness) -> None:
+        """A thread of many MiB, in messages of up to the largest, comes back whole in one load, in windows anywhere,
+        and in its newest messages, and a small commit to it is as any other. No limit is declared on a whole thread.
+        """
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            limits, scope = one.limits, Thread(harness.fresh() + "r", "t")
+            most, sent = min(limits.message_bytes, limits.commit_bytes), list[Record]()
+            total, drawn = 0, large.chance(harness)
+            while total < harness.profile.mebibytes * MIB:
+                width = drawn.choice((most, most, most // 2, most // 3, 1000))
+                total += width
+                sent.append(raw_record(f"m{len(sent)}", _body(width, drawn.choice(("x", "é", "\\\\")))))
+                await one.commit(scope, appending(harness, START, sent[-1]))
+            await self._whole(harness, two, scope, sent)
+            at = len(sent) // 2
+            found = (await two.load(scope, Window(sent[at].id, 1, 2))).records
+            same = _given(found) == [tuple(made) for made in sent[at - 1 : at + 2]]
+            harness.require("a window in the middle is whole", same, "three messages", f"{len(found)}, or another body")
+            receipt = await two.commit(scope, appending(harness, START, sent[0], record("small")))
+            harness.expect("it grows as any other", [1, len(sent) + 1], list(receipt.positions))
+            # Megabytes are not left behind: a store may take its time in proportion to what it holds.
+            await one.delete(Resource(scope.resource_id))
+
+        harness.run(check, seconds=2 * harness.profile.seconds)
+
+    def test_many_documents_in_one_commit_are_all_written(self, harness: Harness) -> None:
+        """Many small documents of a thread and of its resource are written in one commit, each read back, listed,
+        counted in its own version and removed. No limit is declared on their number; some dozens are tried.
+        """
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope, model = Thread(harness.fresh() + "r", "t"), Model()
+            count = 30 + large.chance(harness).randrange(15)
+            slots = [f"slot{number}" for number in range(count)]
+            for turn, part in enumerate((slots, slots[::2], slots[::-1])):
+                puts = tuple(Put(slot, None if turn == 1 else f"{turn}") for slot in part)
+                changes = appending(harness, START, record(f"m{turn}"), puts=puts, resource_puts=puts[::-1])
+                await agree(harness, one, model, "commit", scope, changes)
+                await agree(harness, two, model, "load", scope, ALL)
+                await agree(harness, two, model, "load", Resource(scope.resource_id))
+                for order in ORDERS:
+                    resource = Resource(scope.resource_id)
+                    await agree(harness, two, model, "threads", resource, None, 10, order, tuple(slots))
+            moved = tuple(Put(slot, "3", 2 + (slot not in slots[::2])) for slot in slots)
+            refused = appending(harness, START, record("no"), puts=moved)
+            await agree(harness, one, model, "commit", scope, refused)
+            await agree(harness, two, model, "load", scope, ALL)
 
         harness.run(check)
 

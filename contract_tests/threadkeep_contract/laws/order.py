@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from threadkeep.port import Changes, Receipt, Stored, Thread, Window
+from threadkeep_contract import large
 from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.machine import START, compare
@@ -146,6 +147,36 @@ class Order(Law):
             found = list((await handle.load(scope, ALL)).records)
             harness.expect("what stays, beside an append", before[:3], found[:3])
             harness.expect("and the new one", ["a"], [entry.id for entry in found[3:]])
+
+        harness.run(check)
+
+    def test_positions_go_on_after_a_very_long_truncation(self, harness: Harness) -> None:
+        """A truncation of thousands of messages leaves every message below it in its place. Those that are appended
+        then, with ids that were dropped, get the positions after the largest ever given, and the thread can be dropped
+        once more, to nothing.
+        """
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope, drawn = Thread(harness.fresh() + "r", "t"), large.chance(harness)
+            made = await large.long_thread(harness, one, scope, large.size(harness, harness.profile.records))
+            kept = drawn.randrange(1, len(made) // 20)
+            again = drawn.sample(made[kept:], large.BATCH - 1)
+            receipt = await two.commit(scope, appending(harness, START, *again, drop_after=kept))
+            given = [len(made) + 1 + number for number in range(len(again))]
+            harness.expect("positions go on after the largest ever given", given, list(receipt.positions))
+            expected = [*range(1, kept + 1), *given]
+            seen = (await one.load(scope, ALL)).records
+            harness.expect("what stays keeps its position", expected, [entry.position for entry in seen])
+            ids = [entry.id for entry in (*made[:kept], *again)]
+            harness.expect("what was dropped is gone", ids, [entry.id for entry in seen])
+            gone = made[-1] if made[-1] not in again else made[-2]
+            if gone not in again:
+                found = (await one.load(scope, Window(gone.id, 5, 5))).records
+                harness.expect("no window is anchored at what was dropped", [], list(found))
+            receipt = await one.commit(scope, appending(harness, START, record("new"), drop_after=0))
+            harness.expect("after everything was dropped", [given[-1] + 1], list(receipt.positions))
+            harness.expect("after everything was dropped", 1, len((await two.load(scope, ALL)).records))
 
         harness.run(check)
 

@@ -10,11 +10,12 @@ Counting is its own call.
 
 from __future__ import annotations
 
+from threadkeep_contract.laws.reading.large import Large
 from threadkeep_contract.laws.reading.lists import Lists
 from threadkeep_contract.laws.reading.windows import Windows
 
 
-class Reading(Lists, Windows):
+class Reading(Large, Lists, Windows):
     """Windows, pages and lists show what is there, once and in order. The checks of the last base come first."""
 
     number = 8

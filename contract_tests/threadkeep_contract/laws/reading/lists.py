@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from hypothesis import strategies as st
+
 from threadkeep.errors import InvalidCursor
 from threadkeep.handles import Memory, ResourceHandle
 from threadkeep.messages import Message
 from threadkeep.port import MAX_PAGE, After, Changes, Order, Put, Resource, Thread, ThreadRow
+from threadkeep_contract.beside import ORDERS, agree
 from threadkeep_contract.harness import Clock, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
+from threadkeep_contract.identity import families
 from threadkeep_contract.machine import START, compare
+from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Program, programs
 
 Between: TypeAlias = Callable[[ThreadRow], Awaitable[object]]
@@ -122,6 +127,38 @@ class Lists(Law):
         for limit in (1, 2, 3, 5, 100):
             harness.history.clear()
             harness.run(check, limit)
+
+    def test_ties_are_broken_by_id_from_anywhere(self, harness: Harness) -> None:
+        """Threads of one instant stand in the order of their ids, code point by code point, in both orders. Ids are
+        drawn that differ in one place, and times that are few. A page may begin after any place in the list, after one
+        between two threads, before the first, behind the last and after the id of a thread that is not there, with any
+        limit and any slots; each is answered as by the reference model.
+        """
+        limits = st.sampled_from((1, 1, 2, 3, 1000))
+
+        async def check(drawn: tuple[tuple[str, ...], int, int]) -> None:
+            family, limit, which = drawn
+            one, two = await harness.reused(2)
+            resource, model = Resource(harness.fresh() + "r"), Model()
+            slots = ("info", f"slot {family[0]}"[:100])
+            for number, thread_id in enumerate(family):
+                at = START + number % 3
+                puts = (Put(slots[number % 2], f"{number}"), Put("other", "0"))
+                changes = appending(harness, at, puts=puts)
+                await agree(harness, one, model, "commit", Thread(resource.resource_id, thread_id), changes)
+            rows = model.threads(resource, limit=1000)
+            places = [After(START - 1, "x"), After(START + 3, "x"), After(START + 1, "\x00")]
+            for row in rows:
+                rest = row.thread_id[:-1]
+                places += [After(row.created, row.thread_id), After(row.created + 1, row.thread_id)]
+                places += [After(row.created, rest or "\U0010ffff"), After(row.created, rest + "\x01")]
+            for order in ORDERS:
+                for asked in ((), slots[which % 2 :]):
+                    await agree(harness, two, model, "threads", resource, None, limit, order, asked)
+                    for after in places[which % 2 :: 2]:
+                        await agree(harness, two, model, "threads", resource, after, limit, order, asked)
+
+        harness.explore(st.tuples(families(512, 5), limits, st.integers(0, 1)), check)
 
     def test_any_commit_is_activity(self, harness: Harness) -> None:
         """Any commit makes a thread the one touched last: an append, a repeated append, a document of the thread or of
