@@ -72,11 +72,15 @@ class _Seen:
 
 
 class Player:
-    """Resolves operations in one clean room, from what each spot observed."""
+    """Resolves operations in one clean room, from what each spot observed.
 
-    def __init__(self, pool: Sequence[Spot], prefix: str) -> None:
+    Contents hold `mark`, which is the room's prefix unless told otherwise.
+    """
+
+    def __init__(self, pool: Sequence[Spot], prefix: str, mark: str = "") -> None:
         self.pool = pool
         self.prefix = prefix
+        self.mark = mark or prefix
         self.threads = [spot.thread(prefix) for spot in pool]
         self._seen = [_Seen() for _ in pool]
         self._resource_versions: dict[str, dict[str, int]] = {}
@@ -92,7 +96,7 @@ class Player:
                 return Step("commit", (scope, self._changes(number, operation)))
             case PutResource():
                 versions = self._resource_versions.get(scope.resource_id, {})
-                return Step("commit", (resource, Changes(at=START, puts=_puts(operation.puts, versions, self.prefix))))
+                return Step("commit", (resource, Changes(at=START, puts=_puts(operation.puts, versions, self.mark))))
             case Load():
                 anchor: int | str | None = None
                 if operation.message is not None:
@@ -158,7 +162,7 @@ class Player:
         ids = self.pool[operation.spot].message_ids
         records: list[Record] = []
         for message, variant in operation.append:
-            made = record(ids[message % len(ids)], f"text {variant} in {self.prefix}")
+            made = record(ids[message % len(ids)], f"text {variant} in {self.mark}")
             if made.id not in [other.id for other in records]:
                 records.append(made)
         if_epoch = self._tail(seen, operation.if_epoch)
@@ -167,8 +171,8 @@ class Player:
             at=START + operation.later,
             epoch=f"{self.prefix}epoch{number}",
             append=tuple(records),
-            puts=_puts(operation.puts, seen.versions, self.prefix),
-            resource_puts=_puts(operation.resource_puts, versions, self.prefix),
+            puts=_puts(operation.puts, seen.versions, self.mark),
+            resource_puts=_puts(operation.resource_puts, versions, self.mark),
             drop_after=None if operation.drop is None else max(0, seen.tail.position - operation.drop),
             if_tail=self._tail(seen, operation.if_tail),
             if_epoch=None if if_epoch is None else if_epoch.epoch,
@@ -191,11 +195,11 @@ class Player:
                 return Tail(seen.tail.epoch or f"{self.prefix}another", seen.tail.position + 1)
 
 
-def _puts(puts: Sequence[SlotPut], versions: Mapping[str, int], prefix: str) -> tuple[Put, ...]:
+def _puts(puts: Sequence[SlotPut], versions: Mapping[str, int], mark: str) -> tuple[Put, ...]:
     made = {}
     for slot, body, off_by in puts:
         name = SLOTS[slot]
-        placed = None if body is None else body.replace(PREFIX, prefix)
+        placed = None if body is None else body.replace(PREFIX, mark)
         made[name] = Put(name, placed, None if off_by is None else max(0, versions.get(name, 0) + off_by))
     return tuple(made.values())
 

@@ -46,6 +46,7 @@ from threadkeep_contract.operations import (
     SlotPut,
     programs,
 )
+from threadkeep_contract.overlap import Overlap, overlaps, play_overlapping
 
 
 def _of_resource(program: Program, resource_id: str) -> set[int]:
@@ -248,6 +249,29 @@ class Isolation(Law):
             await interfere(harness, _without_resource_puts(program), parts, "a thread")
 
         harness.explore(programs(EVERYTHING, harness.profile.steps), check)
+
+    def test_resources_that_are_used_at_once_do_not_meet(self, harness: Harness) -> None:
+        """What runs for one resource neither sees nor suffers what runs at the same time for others. Random programs
+        are played by a task for each of two to eight resources. All share one or two handles, have the same thread ids
+        and message ids, or are confusable. They take each step at one moment, or let each other pass in several ways.
+        Where a task reads several times in a row, it may make the reads at once. Loads, commits, truncations,
+        deletions, erasures, and lists of other limits, slots and orders are under way together, and in the end all read
+        the same at once. Every result and every error, with its text, has to be what the reference model answers the
+        task alone, and contents name their resource. Then all views of each resource are compared with the model, and
+        `memory.admin` lists the resources that are left, and no other.
+        """
+        left: set[str] = set()
+
+        async def check(overlap: Overlap) -> None:
+            left.update(await play_overlapping(harness, overlap))
+
+        async def listed() -> list[str]:
+            (handle,) = await harness.reused(1)
+            return [name async for name in Memory(handle).admin.resources() if harness.token in name]
+
+        harness.explore(overlaps(3 * harness.profile.steps), check)
+        harness.history.clear()
+        harness.expect("memory.admin lists the resources that are left", sorted(left), harness.run(listed))
 
     def test_a_foreign_thread_looks_like_a_missing_one(self, harness: Harness) -> None:
         """Another resource's thread looks like a thread that never was: loads, refused commits with the texts of their
