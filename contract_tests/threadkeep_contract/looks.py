@@ -133,8 +133,12 @@ def _pages(rows: Sequence[ThreadRow], resource: Resource, order: Order, slots: S
     limit = max(1, len(rows) // PAGES)
     yield View("threads", (resource, None, limit, order, slots))
     for row in rows[limit - 1 :: limit]:
-        after = After(row.created if order == "created" else row.active, row.thread_id)
-        yield View("threads", (resource, after, limit, order, slots))
+        yield View("threads", (resource, place(row, order), limit, order, slots))
+
+
+def place(row: ThreadRow, order: Order) -> After:
+    """The place of a row in a list."""
+    return After(row.created if order == "created" else row.active, row.thread_id)
 
 
 def _windows(records: Sequence[Stored], ids: Collection[str]) -> Iterator[Window]:

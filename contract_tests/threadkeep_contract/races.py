@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -16,6 +17,9 @@ from threadkeep_contract.worker import Order, Outcome, Run, Step, obey
 HANDLES: Final = 3
 """Handles among which racing tasks are shared out."""
 
+PAUSE: Final = 5
+"""Turns of the event loop that a racing task waits between its calls, less one at most."""
+
 
 class Team(Protocol):
     """Contenders."""
@@ -24,6 +28,8 @@ class Team(Protocol):
     """How many there are."""
     rounds: int
     """How often a race is run."""
+    handles: Sequence[Recorded]
+    """Handles of this process to look through afterwards."""
 
     async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
         """Each contender its order, all at once; the outcomes of each. There may be fewer orders than contenders."""
@@ -36,13 +42,19 @@ class Tasks:
     def __init__(self, harness: Harness, handles: Sequence[Recorded]) -> None:
         self.size = harness.profile.tasks
         self.rounds = harness.profile.rounds
+        self.handles = handles
         self._url = harness.url
-        self._handles = handles
+        self._chance = random.Random(harness.seed)
 
     async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
         async def one(index: int, order: Order) -> list[Outcome]:
-            handle = self._handles[index % len(self._handles)]
-            return [outcome async for outcome in obey(handle, self._url, order)]
+            outcomes = []
+            async for outcome in obey(self.handles[index % len(self.handles)], self._url, order):
+                outcomes.append(outcome)
+                # Calls that never suspend would else not even take turns, and those that do would stay in step.
+                for _ in range(self._chance.randrange(PAUSE)):
+                    await asyncio.sleep(0)
+            return outcomes
 
         return await asyncio.gather(*(one(index, order) for index, order in enumerate(orders)))
 
@@ -50,9 +62,10 @@ class Tasks:
 class Processes:
     """Worker processes, each with a handle of its own."""
 
-    def __init__(self, harness: Harness, team: Sequence[Worker]) -> None:
+    def __init__(self, harness: Harness, handle: Recorded, team: Sequence[Worker]) -> None:
         self.size = len(team)
         self.rounds = harness.profile.process_rounds
+        self.handles: Sequence[Recorded] = [handle]
         self._team = team
 
     async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
@@ -86,7 +99,7 @@ def by_processes(harness: Harness, *races: Race) -> None:
         handle = await harness.open()
         async with workers(harness.url, harness.profile.processes) as team:
             for race in races:
-                await race(harness, handle, Processes(harness, team))
+                await race(harness, handle, Processes(harness, handle, team))
 
     harness.run(run, seconds=5 * harness.profile.seconds)
 
@@ -99,6 +112,6 @@ def committing(scope: Thread, changes: Changes) -> Run:
 def told(outcomes: Sequence[Outcome]) -> str:
     """What outcomes said, for the text of a broken law."""
     return "\n            ".join(
-        f"{outcome.failure.name}{outcome.failure.args}" if outcome.failure else f"{outcome.receipt or outcome.snapshot}"
+        f"{outcome.failure.name}{outcome.failure.args}" if outcome.failure else f"{outcome.answer}"
         for outcome in outcomes
     )

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from threadkeep import errors
 from threadkeep.errors import StoreUnavailable, TailMoved, ThreadkeepError, VersionMoved
 from threadkeep.port import (
+    After,
     Changes,
     Guard,
     Put,
@@ -28,12 +29,14 @@ from threadkeep.port import (
     Resource,
     Snapshot,
     Thread,
+    ThreadRow,
     Window,
     load_plugin,
     open_store,
     register,
     scheme_of,
 )
+from threadkeep.port import Order as ListOrder
 
 READY: Final = "ready"
 DONE: Final = "done"
@@ -44,12 +47,16 @@ _REPEAT_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call of a verb, as data."""
+    """One call of a verb, as data. A list of resources has a scope too, which is not looked at."""
 
-    verb: Literal["commit", "load", "delete"]
+    verb: Literal["commit", "load", "delete", "threads", "resources"]
     scope: Thread | Resource
     changes: Changes | None = None
     window: Window = Window()  # noqa: RUF009 - an immutable value
+    after: After | str | None = None
+    limit: int = 100
+    order: ListOrder = "created"
+    slots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,14 @@ class Outcome:
     ended: int
     receipt: Receipt | None = None
     snapshot: Snapshot | None = None
+    rows: list[ThreadRow] | None = None
+    names: list[str] | None = None
     failure: Failure | None = None
+
+    @property
+    def answer(self) -> Receipt | Snapshot | list[ThreadRow] | list[str] | None:
+        """What the verb returned, if it returned."""
+        return next((each for each in (self.receipt, self.snapshot, self.rows, self.names) if each is not None), None)
 
     @property
     def unavailable(self) -> bool:
@@ -172,6 +186,12 @@ async def perform(guard: Guard, step: Step) -> Outcome:
         if step.verb == "delete":
             await guard.delete(step.scope)
             return Outcome(began, time.monotonic_ns())
+        if step.verb == "threads" and isinstance(step.scope, Resource) and not isinstance(step.after, str):
+            rows = await guard.threads(step.scope, step.after, step.limit, step.order, step.slots)
+            return Outcome(began, time.monotonic_ns(), rows=[row._replace(docs=dict(row.docs)) for row in rows])
+        if step.verb == "resources" and not isinstance(step.after, After):
+            names = await guard.resources(step.after, step.limit)
+            return Outcome(began, time.monotonic_ns(), names=[*names])
         if step.changes is None:
             raise ValueError("a commit needs changes")
         receipt = await guard.commit(step.scope, step.changes)

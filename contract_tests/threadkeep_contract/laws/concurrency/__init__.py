@@ -16,7 +16,7 @@ Loops of compare-and-set are bounded: a sound store refuses one attempt only whe
 from __future__ import annotations
 
 from threadkeep_contract.harness import Harness, Law
-from threadkeep_contract.laws.concurrency import contests
+from threadkeep_contract.laws.concurrency import contests, resources
 from threadkeep_contract.linearizable import check_histories
 from threadkeep_contract.races import by_processes, by_tasks
 
@@ -104,6 +104,30 @@ class Concurrency(Law):
         """
         by_tasks(harness, check_histories)
 
+    def test_histories_of_tasks_on_resources_are_linearizable(self, harness: Harness) -> None:
+        """Random calls of four tasks on the threads of two resources are answered in some order, as above: commits to
+        threads and resources, loads of windows by position and by id, pages of threads in both orders from any place,
+        with any slots and limits, pages of `resources()`, deletions and erasures. What a list says of one thread or
+        resource has to be so at some moment between its begin and its end. Its rows are in order, within its bounds,
+        and have a thread once. Afterwards all views agree with each other.
+        """
+        by_tasks(harness, resources.check_histories)
+
+    def test_tasks_walk_through_lists_that_change(self, harness: Harness) -> None:
+        """Walks through the threads of a resource, in both orders and page by page, find every thread that nobody
+        touches exactly once, unchanged and in order, while tasks commit to other threads, make new ones and delete
+        some. No thread is found at two places but one that was deleted and made again. A walk by creation also finds
+        every thread that is committed to.
+        """
+        by_tasks(harness, resources.check_walks)
+
+    def test_tasks_that_meet_in_several_scopes_all_end(self, harness: Harness) -> None:
+        """Commits that write documents of a thread and of its resource, commits to the resource, deletions, erasures
+        and lists, made by many tasks at once and in opposite orders, all end and are all served: none waits for another
+        for ever, and none is refused for another's sake.
+        """
+        by_tasks(harness, resources.check_meetings)
+
     def test_processes_race_for_a_tail_and_for_a_thread(self, harness: Harness) -> None:
         """Processes race as the tasks do for one tail, with appends and with truncations, and to create a thread, with
         `if_epoch=""` and without it. Clause `processes`.
@@ -131,3 +155,9 @@ class Concurrency(Law):
         linearizable. Clause `processes`.
         """
         by_processes(harness, contests.first_use, check_histories)
+
+    def test_processes_work_on_resources_and_their_lists(self, harness: Harness) -> None:
+        """Processes make random calls on the threads and lists of two resources that are linearizable, change lists
+        that are walked, and meet in several scopes, all as the tasks do. Clause `processes`.
+        """
+        by_processes(harness, resources.check_histories, resources.check_walks, resources.check_meetings)
