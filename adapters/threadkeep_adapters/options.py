@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeAlias, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, unquote
 
 from threadkeep.errors import InvalidURL
 
@@ -217,3 +217,10 @@ def _bounded(number: N, least: float, most: float) -> N:
     if not least <= number <= most:
         raise ValueError(number)
     return number
+
+
+def with_value(url: str, option: Option[Any], value: str) -> str:
+    """A URL in which an option has another value; the rest stays letter by letter."""
+    place, _, query = url.partition("?")
+    others = [pair for pair in query.split("&") if pair and unquote(pair.partition("=")[0]) != option.name]
+    return f"{place}?{'&'.join([*others, f'{option.name}={quote(value, safe=str())}'])}"

@@ -27,7 +27,7 @@ from threadkeep.port import (
 )
 from threadkeep_adapters.memory.commit import commit_changes
 from threadkeep_adapters.memory.layout import Space, spaces, spaces_lock
-from threadkeep_adapters.memory.url import read_url
+from threadkeep_adapters.memory.url import new_url, read_url
 
 
 class InProcessStore(Store):
@@ -127,6 +127,11 @@ class InProcessStore(Store):
 @hookimpl
 def open_store(url: str) -> Store:
     return InProcessStore(read_url(url))
+
+
+@hookimpl
+def new_place(url: str) -> str:
+    return new_url(url)
 
 
 @hookimpl

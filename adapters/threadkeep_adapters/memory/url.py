@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
 from threadkeep_adapters.options import AnyOption, read_options
@@ -18,3 +19,8 @@ def read_url(url: str) -> str:
     if parts.query or parts.fragment or parts.path.strip("/"):
         raise InvalidURL("memory:// takes a name and nothing else, as in memory://tests")
     return unquote(parts.netloc)
+
+
+def new_url(url: str) -> str:
+    """The URL of a store beside that of `url`, which nobody has opened yet."""
+    return f"memory://{quote(read_url(url), safe='')}-{secrets.token_hex(6)}"

@@ -39,7 +39,7 @@ from threadkeep_adapters.mongo.errors import ERRORS
 from threadkeep_adapters.mongo.inspect import exists, scan
 from threadkeep_adapters.mongo.layout import Document, bucket_of
 from threadkeep_adapters.mongo.requests import Requests
-from threadkeep_adapters.mongo.url import Place, read_url
+from threadkeep_adapters.mongo.url import Place, new_url, read_url
 from threadkeep_adapters.retry import RetryPolicy
 
 FAILING: Final = RetryPolicy(first=0.25, factor=1.0, jitter=1.0, tries=3)
@@ -144,6 +144,11 @@ def store_exists(url: str) -> bool:
         return exists(place)
     except PyMongoError:
         return True  # something may be there, and opening it tells what is wrong
+
+
+@hookimpl
+def new_place(url: str) -> str:
+    return new_url(url)
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,7 +12,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from threadkeep.errors import InvalidURL
-from threadkeep_adapters.options import DriverOption, count, read_options, text
+from threadkeep_adapters.options import DriverOption, count, read_options, text, with_value
 
 FORM: Final = "mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST:PORT...]/[DATABASE][?OPTIONS]"
 
@@ -124,3 +125,9 @@ def _refusal(url: str) -> str | None:
     except (PyMongoError, ValueError) as error:
         return str(error)
     return None
+
+
+def new_url(url: str) -> str:
+    """The URL of a place beside that of `url` where nothing is yet."""
+    prefix = read_url(url).prefix.encode()[:40].decode(errors="ignore")
+    return with_value(url, PREFIX, f"{prefix}-{secrets.token_hex(6)}")

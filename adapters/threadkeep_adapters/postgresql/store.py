@@ -29,7 +29,7 @@ from threadkeep_adapters.postgresql import errors, inspect, schema
 from threadkeep_adapters.postgresql.commit import commit_arguments, commit_receipt
 from threadkeep_adapters.postgresql.connections import Link, Pool, connect, single_connection
 from threadkeep_adapters.postgresql.statements import Query, commit_call, delete_call, query
-from threadkeep_adapters.postgresql.url import Place, read_url
+from threadkeep_adapters.postgresql.url import Place, new_url, read_url
 from threadkeep_adapters.retry import AT_ONCE
 from threadkeep_adapters.sql import rows as shared
 from threadkeep_adapters.sql import tables
@@ -179,6 +179,11 @@ def open_store(url: str) -> Store:
 @hookimpl
 def store_exists(url: str) -> bool:
     return inspect.exists(read_url(url))
+
+
+@hookimpl
+def new_place(url: str) -> str:
+    return new_url(url)
 
 
 @hookimpl

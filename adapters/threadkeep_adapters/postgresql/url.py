@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from threadkeep.errors import InvalidURL, StoreError
-from threadkeep_adapters.options import DriverOption, choice, connection_count, read_options, seconds, text
+from threadkeep_adapters.options import DriverOption, choice, connection_count, read_options, seconds, text, with_value
 
 FORM: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
@@ -149,3 +150,9 @@ def _check_host(host: str) -> None:
     port = after.partition(":")[2]
     if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
         raise InvalidURL(f"a port is a number from 1 to 65535, not {port!r}; write {FORM}, with : / @ in names as %XX")
+
+
+def new_url(url: str) -> str:
+    """The URL of a place beside that of `url` where nothing is yet."""
+    schema = read_url(url).schema.encode()[: MAX_NAME - 13].decode(errors="ignore")
+    return with_value(url, SCHEMA, f"{schema}_{secrets.token_hex(6)}")

@@ -33,7 +33,7 @@ from threadkeep_adapters.redis.errors import ERRORS
 from threadkeep_adapters.redis.layout import ResourceKeys
 from threadkeep_adapters.redis.listing import list_registered, list_resources, list_threads
 from threadkeep_adapters.redis.requests import Requests, repeated
-from threadkeep_adapters.redis.url import Place, read_url
+from threadkeep_adapters.redis.url import Place, new_url, read_url
 
 
 class RedisStore(Store):
@@ -104,6 +104,11 @@ def open_store(url: str) -> Store:
 @hookimpl
 def store_exists(url: str) -> bool:
     return inspect.exists(read_url(url))
+
+
+@hookimpl
+def new_place(url: str) -> str:
+    return new_url(url)
 
 
 @hookimpl

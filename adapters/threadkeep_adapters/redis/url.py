@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
-from threadkeep_adapters.options import YES_OR_NO, Given, choice, connection_count, read_options, seconds, text
+from threadkeep_adapters.options import (
+    YES_OR_NO,
+    Given,
+    choice,
+    connection_count,
+    read_options,
+    seconds,
+    text,
+    with_value,
+)
 
 FORMS: Final = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... or redis+cluster://HOST:PORT[,HOST:PORT]"
 
@@ -145,3 +155,8 @@ def _tls_options(given: Given, *, use_tls: bool) -> tuple[tuple[str, Any], ...]:
     if found and not use_tls:
         raise InvalidURL("options that begin with tls_ need rediss://, or tls=yes in a cluster")
     return tuple(found)
+
+
+def new_url(url: str) -> str:
+    """The URL of a place beside that of `url` where nothing is yet."""
+    return with_value(url, PREFIX, f"{read_url(url).prefix}-{secrets.token_hex(6)}")

@@ -36,7 +36,7 @@ from threadkeep_adapters.sqlite.errors import ERRORS
 from threadkeep_adapters.sqlite.reading import WarmReader, is_near
 from threadkeep_adapters.sqlite.statements import text
 from threadkeep_adapters.sqlite.sweep import READERS_SECONDS, Sweeper
-from threadkeep_adapters.sqlite.url import Place, read_url
+from threadkeep_adapters.sqlite.url import Place, new_url, read_url
 
 T = TypeVar("T")
 
@@ -212,6 +212,11 @@ def open_store(url: str) -> Store:
 @hookimpl
 def store_exists(url: str) -> bool:
     return inspect.exists(read_url(url))
+
+
+@hookimpl
+def new_place(url: str) -> str:
+    return new_url(url)
 
 
 @hookimpl

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from threadkeep.errors import InvalidURL, StoreNotWritable
 from threadkeep_adapters.options import choice, read_options, seconds
@@ -86,3 +89,12 @@ def _is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def new_url(url: str) -> str:
+    """The URL of a file that is not there yet, with the same options, in a folder that goes with this process."""
+    read_url(url)
+    folder = tempfile.mkdtemp(prefix="threadkeep-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _, _, query = url.partition("?")
+    return f"sqlite:///{quote(folder)}/new.db" + (f"?{query}" if query else "")

@@ -215,7 +215,7 @@ class Duplication(Law):
             await commit(*made)
             await agree(harness, two, model, "load", scope, ALL)
 
-        harness.explore(families(512), check)
+        harness.explore(families(512), check, share=0.4)
 
     def test_digests_that_differ_in_one_digit_are_a_conflict(self, harness: Harness) -> None:
         """A message whose digest differs from the stored one's in a single digit, at any of its places, is another

@@ -192,7 +192,7 @@ class Isolation(Law):
                 await agree(harness, handles[1], model, "delete", gone)
             await look()
 
-        harness.explore(drawn, check, share=0.5)
+        harness.explore(drawn, check, share=0.3)
 
     def test_slots_that_differ_anywhere_are_documents_of_their_own(self, harness: Harness) -> None:
         """Documents of one thread or resource whose slots are alike but for one place, anywhere, are documents of their

@@ -8,11 +8,15 @@ for those that keep a file (`FileStore`).
 
 from __future__ import annotations
 
+import atexit
+import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
 from threadkeep.port import Store, hookimpl
@@ -20,7 +24,7 @@ from threadkeep_contract.laws import NAMES
 from threadkeep_contract.saboteurs.base import DictStore, Saboteur
 from threadkeep_contract.saboteurs.file import FileStore
 
-__all__ = ["SABOTEURS", "SOUND", "DictStore", "FileStore", "Saboteur", "open_store", "scan_backend"]
+__all__ = ["SABOTEURS", "SOUND", "DictStore", "FileStore", "Saboteur", "new_place", "open_store", "scan_backend"]
 
 
 def of_module(module: ModuleType) -> Iterator[type[Saboteur]]:
@@ -51,6 +55,17 @@ SOUND: Final[dict[str, type[Saboteur]]] = {"sound-dict": DictStore, "sound-file"
 def open_store(url: str) -> Store:
     kind, path = _read(url)
     return kind(url, path)
+
+
+@hookimpl
+def new_place(url: str) -> str:
+    kind, _ = _read(url)
+    token = secrets.token_hex(6)
+    if not issubclass(kind, FileStore):
+        return f"{url}-{token}"
+    folder = tempfile.mkdtemp(prefix="threadkeep-saboteur-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return f"saboteur://{urlsplit(url).netloc}{quote(folder)}/new.db"
 
 
 @hookimpl

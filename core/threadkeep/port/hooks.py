@@ -2,7 +2,7 @@
 
 A plugin is a module named by an entry point of the group `threadkeep`; the entry point's name is the URL scheme. One
 module may answer to several schemes. `open_store` is needed; `store_exists` serves the commands that look into a store,
-`scan_backend` the contract suite.
+`scan_backend` and `new_place` the contract suite.
 """
 
 from __future__ import annotations
@@ -40,4 +40,13 @@ def scan_backend(url: str) -> Iterator[bytes] | None:
     """Everything that the backend holds for `url`, raw, in chunks: law 10 looks for what a deletion left behind.
 
     Called by the contract suite only. Without it, the report says that deletion was not checked this way.
+    """
+
+
+@hookspec(firstresult=True)
+def new_place(url: str) -> str | None:
+    """The URL of a place where nothing is yet, like that of `url`: another file, schema or prefix. Nothing is made.
+
+    Called by the contract suite only: law 12 opens such places for the first time, by many at once, and leaves them.
+    Without it, the report says that a first opening was not judged.
     """

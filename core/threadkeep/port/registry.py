@@ -224,3 +224,12 @@ def scan_backend(url: str) -> Iterator[bytes] | None:
     """Everything that the backend of a URL holds, raw, or None where the plugin does not offer it. For tests."""
     scan: Iterator[bytes] | None = _caller(url, "scan_backend")(url=url)
     return scan
+
+
+def new_place(url: str) -> str | None:
+    """The URL of a place like that of `url` where nothing is yet, or None where the plugin offers none. For tests.
+
+    Raises InvalidURL and its kinds, and PluginError.
+    """
+    place = _asked(url, "new_place")
+    return None if place is None else str(place)

@@ -100,7 +100,7 @@ class Cancellation(Law):
 
         harness.run(run)
 
-    def test_a_cancelled_commit_is_done_or_not_done(self, harness: Harness) -> None:
+    def test_a_commit_cancelled_at_any_moment_is_done_or_not_done(self, harness: Harness) -> None:
         """A commit that is cancelled is done, whole, or not done at all, and the next commit of its thread goes on from
         what is there. Commits to a new thread, with documents, with conditions, with a truncation, of many messages, of
         nothing, and to a resource are cancelled at each of their suspensions, before and after what they wait for has
@@ -109,14 +109,14 @@ class Cancellation(Law):
         """
         harness.run(_cancel_each, harness, cases.COMMITS)
 
-    def test_a_cancelled_deletion_is_done_or_not_done(self, harness: Harness) -> None:
+    def test_a_deletion_cancelled_at_any_moment_is_done_or_not_done(self, harness: Harness) -> None:
         """A deletion that is cancelled is done, whole, or not done at all: nothing of what it removes stays behind
         alone. Deletions of a thread, of a resource and of nothing are cancelled at every moment, as commits are, and
         every view is compared with the reference model's after the next commit to the same thread.
         """
         harness.run(_cancel_each, harness, cases.DELETIONS)
 
-    def test_a_cancelled_reading_leaves_no_answer_behind(self, harness: Harness) -> None:
+    def test_a_reading_cancelled_at_any_moment_leaves_no_answer_behind(self, harness: Harness) -> None:
         """The answer of a reading that was cancelled is given to nobody else. Loads and lists are cancelled at every
         moment; then more calls at once than a pool has connections each get their own answer, and no other's.
         """

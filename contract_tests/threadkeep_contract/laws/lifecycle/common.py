@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import Changes, Guard, Put, Resource, Thread
-from threadkeep_contract.harness import ALL, Harness, record
+from threadkeep_contract.harness import ALL, Harness, LawBroken, record
 from threadkeep_contract.history import Recorded
 
 Verb: TypeAlias = Callable[[Guard], Awaitable[object]]
@@ -71,5 +71,7 @@ def in_threads(harness: Harness, promise: str, works: list[Callable[[], Awaitabl
         thread.join(harness.profile.seconds)
         harness.require(promise, not thread.is_alive(), f"an end within {harness.profile.seconds:g} s", "none")
     for error in errors:
+        if isinstance(error, LawBroken):
+            raise error
         raise harness.broken(promise, "no error", error) from error
     return results

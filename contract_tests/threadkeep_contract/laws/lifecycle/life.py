@@ -1,0 +1,243 @@
+"""The checks of law 12 on what may happen to a place, a handle and an answer; the law's page lists it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from threadkeep.errors import StoreClosed, ThreadkeepError
+from threadkeep.port import Changes, Clause, Put, Resource, Thread
+from threadkeep_contract.beside import Given, agree, by_model
+from threadkeep_contract.cancelling import Ending
+from threadkeep_contract.harness import ALL, Harness, Law, appending, record
+from threadkeep_contract.history import Recorded, source
+from threadkeep_contract.laws.lifecycle import cases
+from threadkeep_contract.laws.lifecycle.common import count, in_threads, three, verbs
+from threadkeep_contract.machine import START, Outcome, Player, outcome, plain, play
+from threadkeep_contract.model import Model
+from threadkeep_contract.operations import EVERYTHING, Program, programs
+from threadkeep_contract.processes import Worker, workers
+from threadkeep_contract.worker import Run, Step
+
+
+async def _turns(number: int, work: Callable[[], Awaitable[object]]) -> object:
+    """Do something after so many turns of the event loop."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+    return await work()
+
+
+async def _closed(harness: Harness, what: str, handle: Recorded, thread: Thread) -> None:
+    """LawBroken unless every verb of a handle is StoreClosed."""
+    for name, verb in verbs(harness, thread).items():
+        await harness.refused(f"{name} on a handle {what} is StoreClosed", StoreClosed, verb(handle))
+
+
+def _stage(harness: Harness, resource: Resource, number: int) -> list[Given]:
+    """Calls after which a counter that somebody keeps for himself, or reads off what is there, is wrong."""
+    kept, anew = Thread(resource.resource_id, "kept"), Thread(resource.resource_id, "anew")
+    at = START + number
+    newest = appending(harness, at, record(f"a{number}"), record(f"b{number}"), puts=(Put("info", f"{number}"),))
+    return [
+        Given("load", (kept, ALL)),
+        Given("commit", (kept, newest)),
+        # The newest position, and the documents, are gone; the next position and versions go on all the same.
+        Given("commit", (kept, appending(harness, at, drop_after=1, puts=(Put("info", None),)))),
+        Given("commit", (anew, newest)),
+        Given("delete", (anew,)),
+        Given("commit", (anew, appending(harness, at, record("m"), resource_puts=(Put("work", f"{number}"),)))),
+        Given("commit", (resource, Changes(at=at, puts=(Put("work", None),)))),
+        Given("load", (kept, ALL)),
+        Given("load", (anew, ALL)),
+    ]
+
+
+async def _by_worker(worker: Worker, calls: Sequence[Given]) -> list[Outcome]:
+    """What a worker process answers to calls, comparable."""
+    steps = []
+    for verb, args in calls:
+        changes = args[1] if verb == "commit" else None
+        steps.append(Step(verb, args[0], changes, ALL))  # type: ignore[arg-type] # no call of a stage is a list
+    answers = await worker.outcomes_of(Run(tuple(steps)))
+    return [
+        outcome(answer.receipt or answer.snapshot, None if answer.failure is None else answer.failure.error())
+        for answer in answers
+    ]
+
+
+class Life(Law):
+    """What may happen to a place, a handle and an answer, from a first opening to the end."""
+
+    def test_what_was_answered_does_not_change(self, harness: Harness) -> None:
+        """Snapshots, receipts and lists that a caller was given stay as they were, whatever is committed, truncated and
+        deleted afterwards through the same handle and another. Random programs are played; at their end every answer is
+        compared with what it was when it was given.
+        """
+
+        async def check(program: Program) -> None:
+            handles = await harness.reused(2)
+            player, model = Player(program.pool, harness.fresh()), Model()
+            given: list[tuple[object, object]] = []
+            for number, operation in enumerate(program.operations):
+                _, seen = await play(harness, handles, player, number, operation, model)
+                given.append((seen.result, harness.history.calls[-1].result))
+            for was, result in given:
+                harness.expect("an answer stays as it was given", was, plain(result))
+
+        harness.explore(programs(EVERYTHING, harness.profile.steps), check, share=0.5)
+
+    def test_calls_of_every_verb_that_run_while_the_store_closes_end_well(self, harness: Harness) -> None:
+        """A call of any verb that runs while its handle is closed ends, with its answer or an error of threadkeep, and
+        is done or not done. The handle is closed after each number of turns of the event loop; another handle then sees
+        in every view what the reference model shows, and every verb of the closed one is `StoreClosed`.
+        """
+
+        async def run() -> None:
+            watcher = await harness.open()
+            thread = await three(harness, watcher)
+            for number, what in enumerate(cases.CASES):
+                for turns in range(number % 2, harness.profile.moments, 2):
+                    harness.history.clear()
+                    handle = await harness.open()
+                    one = cases.case(harness, cases.CASES[what])
+                    await cases.prepare(handle, one)
+                    call = getattr(handle, one.call.verb)(*one.call.args)
+                    results = await asyncio.gather(call, _turns(turns, handle.close), return_exceptions=True)
+                    answer: object = results[0]
+                    closing: object = results[1]
+                    harness.require("closing while calls run raises nothing", closing is None, "no error", closing)
+                    error = answer if isinstance(answer, BaseException) else None
+                    own = error is None or isinstance(error, ThreadkeepError)
+                    promise = (
+                        f"{what} that runs while its store closes is answered, or ends with an error of threadkeep"
+                    )
+                    harness.require(promise, own, "an answer, or an error of threadkeep", error)
+                    if error is None:
+                        (expected,), _ = one.imagine(one.call)
+                        harness.expect(promise, expected, outcome(answer, None))
+                    ending = Ending(True, result=answer, error=error)
+                    await cases.look_afterwards(harness, watcher, watcher, f"{what} beside a closing", one, ending)
+                    await _closed(harness, "that was closed while a call ran", handle, thread)
+
+        harness.run(run)
+
+    def test_opening_and_closing_may_race(self, harness: Harness) -> None:
+        """Where a handle is opened, or used for the first time, and closed at the same time, each call ends, with its
+        answer or an error of threadkeep; afterwards the handle is closed, and others go on. The closing begins after
+        each number of turns of the event loop.
+        """
+
+        async def run() -> None:
+            watcher = await harness.open()
+            thread = await three(harness, watcher)
+            for turns in range(2 * harness.profile.moments):
+                harness.history.clear()
+                handle = harness.handle()
+                opening = handle.open() if turns % 2 else handle.load(thread, ALL)
+                results = await asyncio.gather(
+                    opening, count(handle, thread), _turns(turns // 2, handle.close), return_exceptions=True
+                )
+                for result in results:
+                    own = not isinstance(result, BaseException) or isinstance(result, ThreadkeepError)
+                    harness.require("opening and closing may race", own, "answers, or errors of threadkeep", result)
+                if not isinstance(results[1], BaseException):
+                    harness.expect("what is answered beside a closing is right", 3, results[1])
+                await _closed(harness, "that was closed while it was opened", handle, thread)
+                harness.expect("other handles go on", 3, await count(watcher, thread))
+
+        harness.run(run)
+
+    def test_a_handle_outlives_the_event_loops_that_use_it(self, harness: Harness) -> None:
+        """A handle serves on when an event loop that used it has ended, be it the one that opened it, and be it with
+        calls still running; it may be closed by another loop than the one that opened it, and is closed for all then.
+        """
+        watcher = harness.run(harness.open)
+        thread = harness.run(three, harness, watcher)
+        promise = "a handle outlives the event loops that use it"
+        for closes_elsewhere in (False, True):
+            harness.history.clear()
+            handle = harness.handle()
+            left: list[asyncio.Future[object]] = []
+
+            async def leave(handle: Recorded = handle, left: list[asyncio.Future[object]] = left) -> int:
+                found = await count(handle, thread)
+                # Not waited for: the loop ends, and cancels them.
+                left.extend(asyncio.ensure_future(handle.load(thread, ALL)) for _ in range(3))
+                await asyncio.sleep(0)
+                return found
+
+            for _ in range(3):
+                harness.expect(promise, [3], in_threads(harness, promise, [leave]))
+                harness.expect(promise, [3, 3], in_threads(harness, promise, [lambda: count(handle, thread)] * 2))  # noqa: B023 - called at once
+                harness.expect(promise, 3, harness.run(count, handle, thread))
+            if closes_elsewhere:
+                in_threads(harness, promise, [handle.close])
+            else:
+                harness.run(handle.close)
+            harness.run(_closed, harness, "that another loop closed", handle, thread)
+            harness.expect("other handles go on", 3, harness.run(count, watcher, thread))
+
+    def test_threads_that_share_a_handle_each_get_their_own_answers(self, harness: Harness) -> None:
+        """Operating system threads, each with an event loop of its own, use one handle at the same time, which some of
+        them open by their first call, beside handles of their own. Each works on conversations of its own, and every
+        answer is compared with the reference model's.
+        """
+        shared = harness.handle()
+
+        def work(number: int) -> Callable[[], Awaitable[None]]:
+            room = harness.fresh()
+
+            async def run() -> None:
+                model = Model()
+                own = harness.handle()
+                for turn in range(harness.profile.rounds):
+                    for place, call in enumerate(_stage(harness, Resource(room + "r"), turn)):
+                        handle = own if number % 2 and place % 2 else shared
+                        await agree(harness, handle, model, call.verb, *call.args)
+                await own.close()
+
+            return run
+
+        promise = "threads that share a handle each get their own answers"
+        in_threads(harness, promise, [work(number) for number in range(min(8, harness.profile.tasks))])
+
+    def test_counters_go_on_through_handles_and_processes(self, harness: Harness) -> None:
+        """Who opens a place anew, with a new handle or in a new process, finds all that was there and goes on.
+        Positions follow the largest ever given, though it was dropped, and versions that of a document that was
+        removed; a thread that was made again is in its new epoch. Stages follow one another through new handles, after
+        all others were closed where the store keeps what it has then, and through processes that end. Clauses
+        `processes`, `durability`.
+        """
+
+        async def run() -> None:
+            resource, model = Resource(harness.fresh() + "r"), Model()
+            stages = iter(range(100))
+            lasting, shared = harness.offers(Clause.DURABILITY), harness.offers(Clause.PROCESSES)
+            keeper = None if lasting else await harness.open()
+
+            async def here() -> None:
+                handle = await harness.open()
+                for call in _stage(harness, resource, next(stages)):
+                    await agree(harness, handle, model, call.verb, *call.args)
+                await handle.close()
+
+            async def elsewhere() -> None:
+                async with workers(harness.url, 1) as (worker,):
+                    calls = _stage(harness, resource, next(stages))
+                    for call, seen in zip(calls, await _by_worker(worker, calls), strict=True):
+                        expected = by_model(model, call)
+                        if expected != seen:
+                            promise = f"{call.verb} answers in a new process as if there were one"
+                            raise harness.broken(promise, source(expected), source(seen))
+
+            for _ in range(2):
+                await here()
+                await here()
+                if shared:
+                    await elsewhere()
+                    await elsewhere()
+            await here()
+            if keeper is not None:
+                await agree(harness, keeper, model, "load", Thread(resource.resource_id, "kept"), ALL)
+
+        harness.run(run, seconds=3 * harness.profile.seconds)
