@@ -87,6 +87,16 @@ def _verify(config: pytest.Config, suite: Any, items: list[pytest.Item]) -> None
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A check that has ended without an error counts only if it has seen enough of the store."""
+    result = yield
+    if getattr(pyfuncitem, _ATTRIBUTE, None) is not None:
+        harness: Any = pyfuncitem.funcargs["harness"]
+        harness.settle(pyfuncitem.obj)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -97,7 +107,7 @@ def pytest_runtest_makereport(
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped. Laws are final: nothing in the contract may be skipped."
-    elif call.excinfo is not None and call.excinfo.typename == "LawBroken":
+    elif call.excinfo is not None and call.excinfo.typename in ("LawBroken", "NotJudged"):
         # What was promised, seen and done says it all; a traceback through the suite would bury it.
         report.longrepr = str(call.excinfo.value)
     from threadkeep_contract.suite import LAW_OF
@@ -111,6 +121,7 @@ def pytest_runtest_makereport(
         "profile": item.config.getoption("contract_profile") or suite.profile,
         "checks": list(LAW_OF.values()).count(law),
         "declined": dict(harness.declined) if harness is not None else {},
+        "judged": call.excinfo is None or call.excinfo.typename != "NotJudged",
     }
     report.user_properties = [*report.user_properties, (_PROPERTY, note)]
     return report
@@ -134,10 +145,14 @@ def _write_law(terminalreporter: Any, number: int, found: list[tuple[Any, dict[s
     """The verdict on a law, from the reports of its checks and their notes."""
     note = found[0][1]
     run = {report.nodeid for report, _ in found}
-    broken = sorted({report.nodeid for report, _ in found if report.failed})
-    declining = {report.nodeid for report, note in found if note["declined"]} - set(broken)
+    failed = sorted({report.nodeid for report, _ in found if report.failed})
+    not_judged = sorted({report.nodeid for report, note in found if report.failed and not note["judged"]})
+    broken = [nodeid for nodeid in failed if nodeid not in not_judged]
+    declining = {report.nodeid for report, note in found if note["declined"]} - set(failed)
     if broken:
         verdict, colour = f"BROKEN by {len(broken)} of {len(run)} checks", "red"
+    elif not_judged:
+        verdict, colour = f"NOT JUDGED by {len(not_judged)} of {len(run)} checks", "red"
     elif run == declining:
         verdict, colour = "NOT OFFERED", "yellow"
     else:
@@ -145,8 +160,8 @@ def _write_law(terminalreporter: Any, number: int, found: list[tuple[Any, dict[s
         not_offered = f", {len(declining)} not offered" if declining else ""
         verdict, colour = f"kept ({checks}{not_offered})", "green"
     terminalreporter.write_line(f"law {number:2} {note['title']}: {verdict}", **{colour: True})
-    for nodeid in broken:
-        terminalreporter.write_line(f"       {nodeid}", red=True)
+    for nodeid in failed:
+        terminalreporter.write_line(f"       {nodeid}{' (not judged)' if nodeid in not_judged else ''}", red=True)
     declined = {what: reason for _, note in found for what, reason in note["declined"].items()}
     for what, reason in sorted(declined.items()):
         terminalreporter.write_line(f"       NOT OFFERED: {what} ({reason})", yellow=True, bold=True)

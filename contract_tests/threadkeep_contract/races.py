@@ -11,8 +11,8 @@ from typing import Final, Protocol
 from threadkeep.port import Changes, Clause, Thread
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.processes import Worker, soon, workers
-from threadkeep_contract.worker import Order, Outcome, Run, Step, obey
+from threadkeep_contract.processes import Worker, count, soon, workers
+from threadkeep_contract.worker import Open, Order, Outcome, Run, Step, obey
 
 HANDLES: Final = 3
 """Handles among which racing tasks are shared out."""
@@ -43,6 +43,7 @@ class Tasks:
         self.size = harness.profile.tasks
         self.rounds = harness.profile.rounds
         self.handles = handles
+        self._seen = harness.seen
         self._url = harness.url
         self._chance = random.Random(harness.seed)
 
@@ -56,7 +57,12 @@ class Tasks:
                     await asyncio.sleep(0)
             return outcomes
 
-        return await asyncio.gather(*(one(index, order) for index, order in enumerate(orders)))
+        told = await asyncio.gather(*(one(index, order) for index, order in enumerate(orders)))
+        for order, outcomes in zip(orders, told, strict=True):
+            for outcome in outcomes if isinstance(order, Open) else ():
+                count(self._seen, outcome)
+        self._seen.raced(_answered(told))
+        return told
 
 
 class Processes:
@@ -66,6 +72,7 @@ class Processes:
         self.size = len(team)
         self.rounds = harness.profile.process_rounds
         self.handles: Sequence[Recorded] = [handle]
+        self._seen = harness.seen
         self._team = team
 
     async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
@@ -73,7 +80,14 @@ class Processes:
         racing = self._team[: len(orders)]
         for worker, order in zip(racing, orders, strict=True):
             worker.give(replace(order, start=start))
-        return [await worker.rest() for worker in racing]
+        told = [await worker.rest() for worker in racing]
+        self._seen.raced(_answered(told))
+        return told
+
+
+def _answered(told: Sequence[Sequence[Outcome]]) -> int:
+    """How many contenders were answered at least once."""
+    return sum(any(not outcome.unavailable for outcome in outcomes) for outcomes in told)
 
 
 Race = Callable[[Harness, Recorded, Team], Awaitable[None]]
@@ -97,7 +111,7 @@ def by_processes(harness: Harness, *races: Race) -> None:
 
     async def run() -> None:
         handle = await harness.open()
-        async with workers(harness.url, harness.profile.processes) as team:
+        async with workers(harness.url, harness.profile.processes, harness.seen) as team:
             for race in races:
                 await race(harness, handle, Processes(harness, handle, team))
 

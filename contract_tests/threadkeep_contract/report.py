@@ -17,12 +17,15 @@ from rich.table import Table
 
 from threadkeep.errors import InvalidInput
 from threadkeep.port import open_store
-from threadkeep_contract.harness import Harness, Law, LawBroken
+from threadkeep_contract.harness import Harness, Law, LawBroken, NotJudged
 from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
 from threadkeep_contract.profiles import DEFAULT, PROFILES
 
-Status: TypeAlias = Literal["kept", "broken", "not offered"]
+Status: TypeAlias = Literal["kept", "broken", "not judged", "not offered"]
+
+FAILING: Final = ("broken", "not judged")
+"""With one of these, a store is not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,9 @@ class Finding:
     status: Status
     seconds: float
     promise: str = ""
-    """The promise that was broken, in words."""
+    """The promise that was broken, in words; of a check that is not judged, why it is not."""
     expected: str = ""
+    """Of a check that is not judged, the least that it must have seen."""
     seen: str = ""
     history: str = ""
     """The smallest failing history, as Python that runs."""
@@ -54,10 +58,12 @@ class Verdict:
 
     @property
     def status(self) -> Status:
-        """Broken if a check is; not offered if every check found that the store does not offer its clause."""
+        """Broken if a check is, or else not judged if one is; not offered if the store offers no check's clause."""
         states = {finding.status for finding in self.findings}
         if "broken" in states:
             return "broken"
+        if "not judged" in states:
+            return "not judged"
         return "not offered" if states == {"not offered"} else "kept"
 
     @property
@@ -69,6 +75,11 @@ class Verdict:
     def broken(self) -> list[Finding]:
         """The checks that found the law broken."""
         return [finding for finding in self.findings if finding.status == "broken"]
+
+    @property
+    def not_judged(self) -> list[Finding]:
+        """The checks that found nothing broken, and have not seen enough to say that the law is kept."""
+        return [finding for finding in self.findings if finding.status == "not judged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +94,8 @@ class Report:
 
     @property
     def kept(self) -> bool:
-        """Whether no law is broken."""
-        return all(verdict.status != "broken" for verdict in self.verdicts)
+        """Whether every law was judged and none is broken. What the store does not offer is no matter."""
+        return all(verdict.status not in FAILING for verdict in self.verdicts)
 
     def law(self, number: int) -> Verdict:
         """The verdict on one law, or KeyError where it was not judged."""
@@ -136,9 +147,19 @@ class Report:
                 yield f"  seen:     {escape(finding.seen)}"
                 if finding.history:
                     yield Syntax(finding.history, "python", background_color="default", word_wrap=True)
+        for verdict in self.verdicts:
+            for finding in verdict.not_judged:
+                yield f"\n[bold red]law {verdict.number} NOT JUDGED[/] {finding.check}: {escape(finding.promise)}"
+                yield f"  least: {escape(finding.expected)}"
+                yield f"  seen:  {escape(finding.seen)}"
 
 
-_STYLES: Final[dict[Status, str]] = {"kept": "green", "broken": "bold red", "not offered": "bold yellow"}
+_STYLES: Final[dict[Status, str]] = {
+    "kept": "green",
+    "broken": "bold red",
+    "not judged": "bold red",
+    "not offered": "bold yellow",
+}
 
 Progress: TypeAlias = Callable[[int, int, type[Law], str], None]
 """Told of each check before it begins: how many are done, how many there are, its law and its name."""
@@ -200,6 +221,7 @@ def _find(law: type[Law], check: str, harness: Harness) -> Finding:
     try:
         try:
             getattr(law(), check)(harness)
+            harness.settle(getattr(law, check))
         finally:
             harness.close()
     except Exception as error:  # noqa: BLE001 - whatever a check ends in is its finding
@@ -220,6 +242,9 @@ def _find(law: type[Law], check: str, harness: Harness) -> Finding:
             violation=True,
             not_offered=declined,
         )
+    if isinstance(failure, NotJudged):
+        why = f"{failure.why}. {failure.remedy}" if failure.remedy else failure.why
+        return Finding(check, "not judged", seconds, why, failure.least, failure.seen, not_offered=declined)
     return Finding(
         check,
         "broken",
@@ -233,9 +258,12 @@ def _find(law: type[Law], check: str, harness: Harness) -> Finding:
 
 
 def _count(verdict: Verdict) -> str:
-    declined = [finding for finding in verdict.findings if finding.status == "not offered"]
-    count = f"{len(verdict.findings)}"
-    return f"{count}, {len(declined)} not offered" if declined else count
+    parts = [f"{len(verdict.findings)}"]
+    for status in ("not judged", "not offered"):
+        count = sum(finding.status == status for finding in verdict.findings)
+        if count:
+            parts.append(f"{count} {status}")
+    return ", ".join(parts)
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
@@ -254,6 +282,8 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
             "seen": finding.seen,
             "history": finding.history,
         }
+    if finding.status == "not judged":
+        plain |= {"why": finding.promise, "least": finding.expected, "seen": finding.seen}
     return plain
 
 

@@ -48,8 +48,9 @@ def _numbers() -> click.IntRange:
 def command(ctx: click.Context, url: str, file: Path | None, profile: str, laws: tuple[int, ...], seed: int) -> None:
     """Judge the store at URL by the laws of the contract.
 
-    Says of each law whether it is kept, broken, with the smallest failing history as Python that runs, or not offered,
-    with the store's reason. The exit status is 1 where a law is broken. What the checks write into the store has
+    Says of each law whether it is kept, broken, with the smallest failing history as Python that runs, not judged,
+    where its checks saw too little of the store to say, or not offered, with the store's reason. The exit status is 1
+    where a law is broken or not judged. What the checks write into the store has
     resource ids of its own, and stays there: give a store for tests.
     """
     from rich.console import Console

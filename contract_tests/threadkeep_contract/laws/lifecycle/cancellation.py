@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from threadkeep.errors import StoreClosed, ThreadkeepError
 from threadkeep.port import Changes, Guard, Put, Resource, Thread
 from threadkeep_contract.cancelling import KINDS, Kind, Moment, at_each_moment, cancel_at, first
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.laws.lifecycle import cases
 from threadkeep_contract.laws.lifecycle.common import count, three, verbs
@@ -37,6 +38,7 @@ async def _cancel_each(harness: Harness, calls: Mapping[str, cases.Make]) -> Non
 class Cancellation(Law):
     """Calls that are cancelled."""
 
+    @least(outages=True)
     def test_a_cancelled_call_leaves_the_store_usable(self, harness: Harness) -> None:
         """A store is usable after calls were cancelled. Loads, commits, lists and deletions are cancelled after 0, 1, 2
         and more turns of the event loop. Every cancelled commit was done once or not at all; it may still be done after
@@ -78,6 +80,7 @@ class Cancellation(Law):
 
         harness.run(run)
 
+    @least(loads=1, outages=True)
     def test_many_cancelled_calls_at_once_leave_the_store_usable(self, harness: Harness) -> None:
         """Of many calls that run at once, all but one are cancelled: that one is answered, and the store is usable
         afterwards.

@@ -57,7 +57,7 @@ async def _by_worker(worker: Worker, calls: Sequence[Given]) -> list[Outcome]:
     steps = []
     for verb, args in calls:
         changes = args[1] if verb == "commit" else None
-        steps.append(Step(verb, args[0], changes, ALL))  # type: ignore[arg-type] # no call of a stage is a list
+        steps.append(Step(verb, args[0], changes, ALL))
     answers = await worker.outcomes_of(Run(tuple(steps)))
     return [
         outcome(answer.receipt or answer.snapshot, None if answer.failure is None else answer.failure.error())

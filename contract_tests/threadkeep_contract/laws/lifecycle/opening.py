@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from threadkeep.errors import StoreClosed
 from threadkeep.port import Changes, Guard, Snapshot
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.laws.lifecycle.common import count, in_threads, settled, three, verbs
@@ -53,6 +54,7 @@ class Opening(Law):
 
         harness.run(run)
 
+    @least(loads=4)
     def test_opening_may_be_repeated_and_raced(self, harness: Harness) -> None:
         """Opening may be repeated and raced, on one handle, by tasks whose first calls open it, and by new handles.
         What is stored stays, and everybody finds it.
@@ -78,6 +80,7 @@ class Opening(Law):
 
         harness.run(run)
 
+    @least(commits=1, outages=True)
     def test_calls_that_run_while_the_store_closes_end_well(self, harness: Harness) -> None:
         """Calls that run while their store is closed each give their result or an error of threadkeep. A load is whole
         and never an empty history, and what was acknowledged is there.
@@ -117,6 +120,7 @@ class Opening(Law):
 
         harness.run(run)
 
+    @least(commits=20, loads=20)
     def test_many_calls_at_once_are_all_served(self, harness: Harness) -> None:
         """Very many calls that run at once are all served."""
 
@@ -136,6 +140,7 @@ class Opening(Law):
 
         harness.run(run)
 
+    @least(commits=4, loads=4)
     def test_one_store_serves_several_event_loops(self, harness: Harness) -> None:
         """One handle serves several event loops, one after the other and several threads' at the same time, and may be
         opened by any of them.
