@@ -36,8 +36,9 @@ def size(harness: Harness, least: int) -> int:
 async def long_thread(harness: Harness, handle: Recorded, scope: Thread, count: int) -> list[Record]:
     """Fill a thread with so many small messages, m0, m1 and so on. The message m0 has position 1."""
     records = [record(f"m{number}", str(number)) for number in range(count)]
-    for start in range(0, count, BATCH):
-        await handle.commit(scope, appending(harness, START, *records[start : start + BATCH]))
+    batch = max(BATCH, min(1000, handle.limits.commit_messages))
+    for start in range(0, count, batch):
+        await handle.commit(scope, appending(harness, START, *records[start : start + batch]))
     return records
 
 

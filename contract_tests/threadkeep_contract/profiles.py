@@ -36,6 +36,8 @@ class Profile:
     """How long a failing example is made smaller."""
     records: int
     """Messages in the longest thread, at least; above every cap that a backend or an author may have had in mind."""
+    positions: int
+    """Messages that a thread is given, one after the other, at least; above what fits into two bytes."""
     scopes: int
     """Threads in the largest resource, and resources beside each other, at least."""
     mebibytes: int
@@ -62,6 +64,7 @@ BRIEF: Final = Profile(
     seconds=60,
     shrink_seconds=5,
     records=130,
+    positions=130,
     scopes=12,
     mebibytes=3,
     moments=2,
@@ -84,8 +87,9 @@ QUICK: Final = Profile(
     seconds=60,
     shrink_seconds=5,
     records=2600,
+    positions=2600,
     scopes=1100,
-    mebibytes=6,
+    mebibytes=18,
     moments=5,
     calls=20,
     share=3,
@@ -106,6 +110,7 @@ DEFAULT: Final = Profile(
     seconds=60,
     shrink_seconds=10,
     records=5200,
+    positions=66_000,
     scopes=2600,
     mebibytes=20,
     moments=12,
@@ -128,6 +133,7 @@ DEEP: Final = Profile(
     seconds=300,
     shrink_seconds=120,
     records=20000,
+    positions=140_000,
     scopes=11000,
     mebibytes=64,
     moments=40,

@@ -196,37 +196,6 @@ class Isolation(Law):
 
         harness.explore(drawn, check, share=0.3)
 
-    def test_slots_that_differ_anywhere_are_documents_of_their_own(self, harness: Harness) -> None:
-        """Documents of one thread or resource whose slots are alike but for one place, anywhere, are documents of their
-        own: each has its own versions, conditions and body, is removed alone, and is shown in a list where it is asked
-        for. Families of slots are drawn as those of ids are, and every answer is compared with the reference model's.
-        """
-
-        async def check(family: tuple[str, ...]) -> None:
-            one, two = await harness.reused(2)
-            scope, model = Thread(harness.fresh() + "r", "t"), Model()
-            resource = Resource(scope.resource_id)
-
-            async def put(puts: Sequence[Put]) -> None:
-                # A commit has some dozens of documents at most; see law 11.
-                for start in range(0, len(puts), 20):
-                    part = tuple(puts[start : start + 20])
-                    await agree(
-                        harness, one, model, "commit", scope, appending(harness, START, puts=part, resource_puts=part)
-                    )
-                await agree(harness, two, model, "load", scope, ALL)
-
-            await put([Put(slot, f"{number}", 0) for number, slot in enumerate(family)])
-            await put([Put(slot, f'"{number} again"', 1) for number, slot in enumerate(family[::2])])
-            await put([Put(slot, None) for slot in family[::3]])
-            for asked in (family[::2], family[1::2], family[:1], family):
-                await agree(harness, two, model, "threads", resource, None, 9, "created", asked)
-            refused = appending(harness, START, puts=tuple(Put(slot, "1", 3) for slot in family[:3]))
-            await agree(harness, one, model, "commit", scope, refused)
-            await agree(harness, two, model, "load", resource)
-
-        harness.explore(families(512), check, share=0.5)
-
     @least(commits=5, loads=5)
     def test_a_resource_observes_only_its_own_operations(self, harness: Harness) -> None:
         """A resource observes only its own operations. Random interleavings run over small pools of confusable scopes.

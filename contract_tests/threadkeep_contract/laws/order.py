@@ -12,11 +12,13 @@ import asyncio
 
 from threadkeep.port import Changes, Receipt, Stored, Thread, Window
 from threadkeep_contract import large
+from threadkeep_contract.beside import Given
 from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
+from threadkeep_contract.restarts import through_restarts
 
 
 def _increasing(harness: Harness, records: list[Stored]) -> None:
@@ -164,7 +166,7 @@ class Order(Law):
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
             scope, drawn = Thread(harness.fresh() + "r", "t"), large.chance(harness)
-            made = await large.long_thread(harness, one, scope, large.size(harness, harness.profile.records))
+            made = await large.long_thread(harness, one, scope, harness.profile.positions + drawn.randrange(1000))
             kept = drawn.randrange(1, len(made) // 20)
             again = drawn.sample(made[kept:], large.BATCH - 1)
             receipt = await two.commit(scope, appending(harness, START, *again, drop_after=kept))
@@ -184,6 +186,23 @@ class Order(Law):
             harness.expect("after everything was dropped", 1, len((await two.load(scope, ALL)).records))
 
         harness.run(check)
+
+    def test_positions_go_on_after_a_restart(self, harness: Harness) -> None:
+        """Who opens a place anew gives positions after the largest ever given, though the message that had it was
+        dropped: with a new handle after all others were closed, where the store keeps what it has then, and in a new
+        process. Clauses `processes`, `durability`.
+        """
+
+        def stage(scope: Thread, number: int) -> list[Given]:
+            append = appending(harness, START, record(f"a{number}"), record(f"b{number}"))
+            return [
+                Given("load", (scope, ALL)),
+                Given("commit", (scope, append)),
+                Given("commit", (scope, appending(harness, START, drop_after=number))),
+                Given("load", (scope, ALL)),
+            ]
+
+        through_restarts(harness, lambda resource, number: stage(Thread(resource.resource_id, "t"), number))
 
     @least(commits=20, loads=20)
     def test_a_reader_finds_nothing_new_below_what_it_saw(self, harness: Harness) -> None:

@@ -18,11 +18,16 @@ from hypothesis import strategies as st
 from threadkeep.errors import VersionMoved
 from threadkeep.handles import Memory, WorkingMemoryHandle
 from threadkeep.port import Changes, Doc, Put, Receipt, Resource, Scope, Thread
+from threadkeep_contract import large
+from threadkeep_contract.beside import Given, agree
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
+from threadkeep_contract.identity import families
 from threadkeep_contract.machine import START, compare
+from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Kinds, Program, programs
+from threadkeep_contract.restarts import through_restarts
 
 RFC_7396: Final[tuple[tuple[Any, Any, Any], ...]] = (
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
@@ -358,6 +363,77 @@ class WorkingMemory(Law):
         room = harness.fresh()
         harness.run(check, [memory.resource(room + "r").working_memory for memory in memories])
         harness.run(check, [memory.thread(room + "s", "t").working_memory for memory in memories])
+
+    def test_slots_that_differ_anywhere_are_documents_of_their_own(self, harness: Harness) -> None:
+        """Documents of one thread or resource whose slots are alike but for one place, anywhere, are documents of their
+        own: each has its own versions, conditions and body, is removed alone, and is shown in a list where it is asked
+        for. Families of slots are drawn as those of ids are, and every answer is compared with the reference model's.
+        """
+
+        async def check(family: tuple[str, ...]) -> None:
+            one, two = await harness.reused(2)
+            scope, model = Thread(harness.fresh() + "r", "t"), Model()
+            resource = Resource(scope.resource_id)
+
+            async def put(puts: Sequence[Put]) -> None:
+                # A commit has some dozens of documents at most; see law 11.
+                for start in range(0, len(puts), 20):
+                    part = tuple(puts[start : start + 20])
+                    await agree(
+                        harness, one, model, "commit", scope, appending(harness, START, puts=part, resource_puts=part)
+                    )
+                await agree(harness, two, model, "load", scope, ALL)
+
+            await put([Put(slot, f"{number}", 0) for number, slot in enumerate(family)])
+            await put([Put(slot, f'"{number} again"', 1) for number, slot in enumerate(family[::2])])
+            await put([Put(slot, None) for slot in family[::3]])
+            for asked in (family[::2], family[1::2], family[:1], family):
+                await agree(harness, two, model, "threads", resource, None, 9, "created", asked)
+            refused = appending(harness, START, puts=tuple(Put(slot, "1", 3) for slot in family[:3]))
+            await agree(harness, one, model, "commit", scope, refused)
+            await agree(harness, two, model, "load", resource)
+
+        harness.explore(families(512), check, share=0.5)
+
+    def test_very_many_documents_are_each_kept(self, harness: Harness) -> None:
+        """A thread and a resource with more documents than a backend's batch keep each of them: in a load, in a list
+        that asks for some and for all, in their versions, and when every second was removed. They are written in
+        commits of some dozens.
+        """
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            scope, model = Thread(harness.fresh() + "r", "t"), Model()
+            resource = Resource(scope.resource_id)
+            slots = [f"slot{number}" for number in range(large.size(harness, min(300, harness.profile.records)))]
+            for turn, chosen in enumerate((slots, slots[::2], slots[::3])):
+                for start in range(0, len(chosen), 20):
+                    body = None if turn == 1 else f"{start}"
+                    puts = tuple(Put(slot, body) for slot in chosen[start : start + 20])
+                    changes = appending(harness, START, puts=puts, resource_puts=puts)
+                    await agree(harness, one, model, "commit", scope, changes)
+                await agree(harness, two, model, "load", scope, ALL)
+                await agree(harness, two, model, "load", resource)
+                for asked in (slots, slots[1::2], slots[-3:]):
+                    await agree(harness, two, model, "threads", resource, None, 9, "active", tuple(asked))
+
+        harness.run(check)
+
+    def test_versions_go_on_after_a_restart(self, harness: Harness) -> None:
+        """Who opens a place anew goes on with the versions of its documents, also of those that were removed: with a
+        new handle after all others were closed, where the store keeps what it has then, and in a new process. Clauses
+        `processes`, `durability`.
+        """
+
+        def stage(scope: Thread, number: int) -> list[Given]:
+            puts = (Put("kept", f"{number}"), Put("removed", f"{number}", 2 * number))
+            changes = appending(harness, START, puts=puts, resource_puts=puts)
+            gone = (Put("removed", None),)
+            removal = appending(harness, START, puts=gone, resource_puts=gone)
+            look = Given("load", (scope, ALL))
+            return [look, Given("commit", (scope, changes)), Given("commit", (scope, removal)), look]
+
+        through_restarts(harness, lambda resource, number: stage(Thread(resource.resource_id, "t"), number))
 
     @least(commits=5, loads=5)
     def test_programs_of_puts_answer_as_the_model(self, harness: Harness) -> None:

@@ -16,13 +16,15 @@ Loops of compare-and-set are bounded: a sound store refuses one attempt only whe
 from __future__ import annotations
 
 from threadkeep_contract.evidence import least
-from threadkeep_contract.harness import Harness, Law
+from threadkeep_contract.harness import Harness
 from threadkeep_contract.laws.concurrency import contests, resources
+from threadkeep_contract.laws.concurrency.first_opening import FirstOpening
 from threadkeep_contract.linearizable import check_histories
 from threadkeep_contract.races import by_processes, by_tasks
+from threadkeep_contract.threads import by_threads
 
 
-class Concurrency(Law):
+class Concurrency(FirstOpening):
     """Operations on one thread are linearizable, from many tasks, many store instances, many processes."""
 
     number = 5
@@ -117,6 +119,17 @@ class Concurrency(Law):
         ended when which began. The order is found by the search of Wing and Gong (1993).
         """
         by_tasks(harness, check_histories)
+
+    def test_threads_race_as_tasks_do(self, harness: Harness) -> None:
+        """Operating system threads, each with an event loop of its own, race on two handles that they share, as tasks
+        do: for one tail, to create a thread, with the same message, at one version, and with appends. Their random
+        calls on one thread are linearizable.
+        """
+        by_threads(
+            harness,
+            *(contests.one_tail, contests.create, contests.get_or_create, contests.same_message),
+            *(contests.one_version, contests.appends, check_histories),
+        )
 
     def test_histories_of_tasks_on_resources_are_linearizable(self, harness: Harness) -> None:
         """Random calls of four tasks on the threads of two resources are answered in some order, as above: commits to

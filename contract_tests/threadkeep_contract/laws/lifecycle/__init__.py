@@ -7,8 +7,8 @@ newer version of the library is refused with a clear error and left untouched.
 
 What may happen, from the first opening to the end:
 
-- A *place* is opened for the first time, by one or by many at once, tasks, threads or processes; opened again; left by
-  all and found again, in this process and in another.
+- A *place* is opened for the first time, by one or by many at once, tasks, threads or processes (law 5 has these
+  checks); opened again; left by all and found again, in this process and in another.
 - A *handle* is opened by itself or by its first verb, once, again or in a race; serves tasks, event loops and threads,
   one after the other and at once; loses an event loop with calls still running; has calls cancelled at any moment, its
   opening and closing among them; is closed before it was opened, while it opens, while calls run, twice, by another
@@ -22,12 +22,11 @@ from __future__ import annotations
 
 from threadkeep_contract.laws.lifecycle.cancellation import Cancellation
 from threadkeep_contract.laws.lifecycle.errors import Errors
-from threadkeep_contract.laws.lifecycle.first_opening import FirstOpening
 from threadkeep_contract.laws.lifecycle.life import Life
 from threadkeep_contract.laws.lifecycle.opening import Opening
 
 
-class Lifecycle(Errors, Life, FirstOpening, Cancellation, Opening):
+class Lifecycle(Errors, Life, Cancellation, Opening):
     """Only the library's own errors leave a store, and it can be opened, closed, shared and interrupted at will."""
 
     number = 12

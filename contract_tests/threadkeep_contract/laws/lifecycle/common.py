@@ -1,15 +1,14 @@
-"""What several checks of law 12 use: every verb, a thread of three messages, event loops in threads of their own."""
+"""What several checks of law 12 use: every verb with good arguments, and a thread of three messages."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import Changes, Guard, Put, Resource, Thread
-from threadkeep_contract.harness import ALL, Harness, LawBroken, record
+from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
 
 Verb: TypeAlias = Callable[[Guard], Awaitable[object]]
@@ -47,31 +46,4 @@ async def settled(harness: Harness, promise: str, works: list[Awaitable[object]]
     for result in results:
         own = not isinstance(result, BaseException) or isinstance(result, ThreadkeepError)
         harness.require(promise, own, "results, or errors of threadkeep", result)
-    return results
-
-
-def in_threads(harness: Harness, promise: str, works: list[Callable[[], Awaitable[Any]]]) -> list[Any]:
-    """Run each work on an event loop of its own, in a thread of its own, all at once; the results."""
-    results: list[Any] = [None] * len(works)
-    errors: list[Exception] = []
-
-    def run(index: int) -> None:
-        async def await_it() -> Any:
-            return await works[index]()
-
-        try:
-            results[index] = asyncio.run(await_it())
-        except Exception as error:  # noqa: BLE001 - it is handed on to the thread that asked
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(len(works))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(harness.profile.seconds)
-        harness.require(promise, not thread.is_alive(), f"an end within {harness.profile.seconds:g} s", "none")
-    for error in errors:
-        if isinstance(error, LawBroken):
-            raise error
-        raise harness.broken(promise, "no error", error) from error
     return results

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from threadkeep.errors import StoreClosed, ThreadkeepError
-from threadkeep.port import Changes, Clause, Put, Resource, Thread
-from threadkeep_contract.beside import Given, agree, by_model
+from threadkeep.port import Changes, Put, Resource, Thread
+from threadkeep_contract.beside import Given, agree
 from threadkeep_contract.cancelling import Ending
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
-from threadkeep_contract.history import Recorded, source
+from threadkeep_contract.history import Recorded
 from threadkeep_contract.laws.lifecycle import cases
-from threadkeep_contract.laws.lifecycle.common import count, in_threads, three, verbs
-from threadkeep_contract.machine import START, Outcome, Player, outcome, plain, play
+from threadkeep_contract.laws.lifecycle.common import count, three, verbs
+from threadkeep_contract.machine import START, Player, outcome, plain, play
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import EVERYTHING, Program, programs
-from threadkeep_contract.processes import Worker, workers
-from threadkeep_contract.worker import Run, Step
+from threadkeep_contract.restarts import through_restarts
+from threadkeep_contract.threads import in_threads
 
 
 async def _turns(number: int, work: Callable[[], Awaitable[object]]) -> object:
@@ -49,19 +49,6 @@ def _stage(harness: Harness, resource: Resource, number: int) -> list[Given]:
         Given("commit", (resource, Changes(at=at, puts=(Put("work", None),)))),
         Given("load", (kept, ALL)),
         Given("load", (anew, ALL)),
-    ]
-
-
-async def _by_worker(worker: Worker, calls: Sequence[Given]) -> list[Outcome]:
-    """What a worker process answers to calls, comparable."""
-    steps = []
-    for verb, args in calls:
-        changes = args[1] if verb == "commit" else None
-        steps.append(Step(verb, args[0], changes, ALL))
-    answers = await worker.outcomes_of(Run(tuple(steps)))
-    return [
-        outcome(answer.receipt or answer.snapshot, None if answer.failure is None else answer.failure.error())
-        for answer in answers
     ]
 
 
@@ -209,35 +196,4 @@ class Life(Law):
         `processes`, `durability`.
         """
 
-        async def run() -> None:
-            resource, model = Resource(harness.fresh() + "r"), Model()
-            stages = iter(range(100))
-            lasting, shared = harness.offers(Clause.DURABILITY), harness.offers(Clause.PROCESSES)
-            keeper = None if lasting else await harness.open()
-
-            async def here() -> None:
-                handle = await harness.open()
-                for call in _stage(harness, resource, next(stages)):
-                    await agree(harness, handle, model, call.verb, *call.args)
-                await handle.close()
-
-            async def elsewhere() -> None:
-                async with workers(harness.url, 1) as (worker,):
-                    calls = _stage(harness, resource, next(stages))
-                    for call, seen in zip(calls, await _by_worker(worker, calls), strict=True):
-                        expected = by_model(model, call)
-                        if expected != seen:
-                            promise = f"{call.verb} answers in a new process as if there were one"
-                            raise harness.broken(promise, source(expected), source(seen))
-
-            for _ in range(2):
-                await here()
-                await here()
-                if shared:
-                    await elsewhere()
-                    await elsewhere()
-            await here()
-            if keeper is not None:
-                await agree(harness, keeper, model, "load", Thread(resource.resource_id, "kept"), ALL)
-
-        harness.run(run, seconds=3 * harness.profile.seconds)
+        through_restarts(harness, lambda resource, number: _stage(harness, resource, number))

@@ -10,7 +10,8 @@ from threadkeep.port import Changes, Guard, Snapshot
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.laws.lifecycle.common import count, in_threads, settled, three, verbs
+from threadkeep_contract.laws.lifecycle.common import count, settled, three, verbs
+from threadkeep_contract.threads import in_threads
 
 
 class Opening(Law):

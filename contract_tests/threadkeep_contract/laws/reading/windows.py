@@ -12,12 +12,15 @@ from threadkeep.errors import InvalidInput, MessageNotFound
 from threadkeep.handles import Memory, ThreadHandle
 from threadkeep.messages import Message
 from threadkeep.port import Changes, Resource, Stored, Thread, Window
+from threadkeep_contract.beside import agree
 from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.conversations import check_pairs, conversation
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, ids_of, record
 from threadkeep_contract.history import Recorded
+from threadkeep_contract.identity import families
 from threadkeep_contract.machine import START, compare
+from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Program, programs
 
 
@@ -157,6 +160,23 @@ class Windows(Law):
                 harness.expect(f"the window ({anchor!r}, {before}, {after})", expected, list(found.records))
 
         harness.run(check)
+
+    def test_an_id_that_is_not_there_selects_nothing(self, harness: Harness) -> None:
+        """A window at the id of a message that is not in the thread shows nothing, however near the id is to one that
+        is: the beginning of one, one that goes on, or one that differs in a single place. Families of ids are drawn of
+        which every second is there, and every answer is compared with the reference model's.
+        """
+
+        async def check(family: tuple[str, ...]) -> None:
+            one, two = await harness.reused(2)
+            scope, model = Thread(harness.fresh() + "r", "t"), Model()
+            changes = appending(harness, START, record("1"), record("m/one"), *map(record, family[::2]))
+            await agree(harness, one, model, "commit", scope, changes)
+            near = [family[0][:-1] or "m", f"{family[0]}x"[-500:], "m", "m/", "m/on", "m/one/", "2", "3", "%", "m%"]
+            for message_id in (*family, *near):
+                await agree(harness, two, model, "load", scope, Window(message_id, 2, 2))
+
+        harness.explore(families(512, 12), check, share=0.5)
 
     @least(commits=20, loads=20)
     def test_pages_joined_are_the_full_list_while_others_append(self, harness: Harness) -> None:

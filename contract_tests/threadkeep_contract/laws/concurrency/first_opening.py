@@ -1,4 +1,4 @@
-"""The checks of law 12 on places that nobody has opened yet. A plugin offers them by its hook `new_place`."""
+"""The checks of law 5 on places that nobody has opened yet. A plugin offers them by its hook `new_place`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from threadkeep_contract.beside import Given, agree
 from threadkeep_contract.cancelling import Moment, at_each_moment, cancel_at
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.laws.lifecycle.common import in_threads
 from threadkeep_contract.machine import START
 from threadkeep_contract.model import Model
 from threadkeep_contract.processes import soon, workers
+from threadkeep_contract.threads import in_threads
 from threadkeep_contract.worker import Run, Step
 
 THREADS = 4
