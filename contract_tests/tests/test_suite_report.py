@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -18,7 +19,8 @@ from threadkeep.errors import InvalidInput, StoreError, UnknownScheme
 from threadkeep.port import Scope, Snapshot, Store, Window, hookimpl, registry
 from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.laws import NUMBERS, checks, law
-from threadkeep_contract.report import judge, without_password
+from threadkeep_contract.report import Report, judge, text, without_password
+from threadkeep_contract.report.values import schema
 
 NO_LAW = len(NUMBERS) + 1
 
@@ -55,10 +57,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def rendered(report: object) -> str:
-    console = Console(width=200, file=io.StringIO())
+def shown(report: Report, width: int = 80, *, everything: bool = False) -> str:
+    console = Console(width=width, file=io.StringIO())
     with console.capture() as captured:
-        console.print(report)
+        text.show(report, console, everything=everything)
     return captured.get()
 
 
@@ -69,13 +71,19 @@ def test_a_sound_store_is_accepted() -> None:
     assert report.law(2).not_offered == {
         "durability": "memory is gone when the last store of its name is closed, or the process ends"
     }
-    assert "law 2 NOT OFFERED durability: memory is gone" in rendered(report)
+    assert "law 2 NOT OFFERED durability: memory is gone" in shown(report)
     with pytest.raises(KeyError):
         report.law(1)
 
 
-def test_a_broken_law_shows_its_smallest_history() -> None:
-    report = judge("oldest://x", laws=[8], profile="quick")
+@pytest.fixture(scope="module")
+def oldest() -> Report:
+    """Of a store that breaks law 8."""
+    return judge("oldest://x", laws=[8], profile="quick")
+
+
+def test_a_broken_law_shows_its_smallest_history(oldest: Report) -> None:
+    report = oldest
     assert not report.kept
     verdict = report.law(8)
     assert verdict.status == "broken"
@@ -83,14 +91,28 @@ def test_a_broken_law_shows_its_smallest_history() -> None:
     smallest = found["test_windows_answer_as_the_model"]
     assert smallest.violation
     assert smallest.history.count(".commit(") <= 2
-    text = rendered(report)
-    assert "law 8 BROKEN test_windows_answer_as_the_model" in text
-    assert "open_store('oldest://x')" in text
+    said = shown(report)
+    assert re.search(
+        "law  8 test_windows_answer_as_the_model .[0-9] calls.: load answers as the port says; expect", said
+    )
+    assert "URL = 'oldest://x'" in said
+    assert report.shortest is not None
+    assert report.shortest.text in said
+    assert said.count("\n") < 100
     exec(compile(smallest.history, "history", "exec"), {})
     plain = json.loads(json.dumps(report.to_json()))
     assert plain["kept"] is False
     assert plain["laws"][0]["status"] == "broken"
     assert any(check.get("history") == smallest.history for check in plain["laws"][0]["checks"])
+    jsonschema.validate(plain, schema())
+
+
+def test_everything_is_printed_where_it_is_asked_for(oldest: Report) -> None:
+    said = shown(oldest, everything=True)
+    for _, finding in oldest.faults:
+        assert finding.check in said
+        assert finding.program is not None
+        assert finding.program.text in said
 
 
 def test_until_broken_stops_at_the_first_broken_check() -> None:
@@ -101,6 +123,7 @@ def test_until_broken_stops_at_the_first_broken_check() -> None:
 
 def test_a_seed_and_a_profile_are_reported() -> None:
     plain = judge("memory://report", laws=[13], profile="quick", seed=7).to_json()
+    jsonschema.validate(plain, schema())
     assert (plain["profile"], plain["seed"], plain["url"]) == ("quick", 7, "memory://report")
 
 

@@ -12,6 +12,7 @@ import re
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from hashlib import sha256
@@ -24,7 +25,7 @@ from hypothesis.strategies import SearchStrategy
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import Changes, Clause, Record, Stored, Window, canonical_json, open_store, scheme_of
-from threadkeep_contract.history import History, Recorded, source
+from threadkeep_contract.history import Call, History, Recorded, source
 from threadkeep_contract.profiles import DEFAULT, Profile
 
 T = TypeVar("T")
@@ -34,12 +35,13 @@ E = TypeVar("E", bound=ThreadkeepError)
 class LawBroken(AssertionError):
     """A promise of the contract that was not kept: what was expected, what was seen, and the calls that show it."""
 
-    def __init__(self, promise: str, expected: str, seen: str, history: str = "") -> None:
+    def __init__(self, promise: str, expected: str, seen: str, history: str = "", calls: Sequence[Call] = ()) -> None:
         super().__init__(promise, expected, seen, history)
         self.promise = promise
         self.expected = expected
         self.seen = seen
         self.history = history
+        self.calls = tuple(calls)
 
     def __str__(self) -> str:
         text = f"{self.promise}\n  expected: {self.expected}\n  seen:     {self.seen}"
@@ -75,6 +77,8 @@ class Harness:
         self.history = History(url)
         self.declined: dict[str, str] = {}
         """What the store does not offer and this check asked for, with the reason."""
+        self.tried: Counter[str] = Counter()
+        """What has been tried so far, by kind: examples, races, kills. `tally` adds the calls."""
         self._check = check
         self._database = database
         self._handles: list[Recorded] = []
@@ -98,6 +102,10 @@ class Harness:
         """A fresh epoch."""
         self._count += 1
         return f"epoch{self.token}{self._count:06}"
+
+    def tally(self) -> dict[str, int]:
+        """How much has been tried: calls, and of examples, races and kills those there were."""
+        return {"calls": self.history.noted, **{kind: count for kind, count in self.tried.items() if count}}
 
     # Handles and time
 
@@ -170,6 +178,7 @@ class Harness:
             if time.monotonic() > end:
                 return
             self.history.clear()
+            self.tried["examples"] += 1
             try:
                 if inspect.iscoroutinefunction(check):
                     self.run(check, case)
@@ -232,7 +241,8 @@ class Harness:
         expected = expected if isinstance(expected, str) else source(expected)
         seen = seen if isinstance(seen, str) else source(seen)
         comment = f"{promise}\nexpected: {expected}\nseen:     {seen}"
-        return LawBroken(promise, expected, seen, self.history.source(comment) if self.history.calls else "")
+        calls = self.history.calls
+        return LawBroken(promise, expected, seen, self.history.source(comment) if calls else "", calls)
 
     def expect(self, promise: str, expected: object, seen: object) -> None:
         """LawBroken unless `seen` equals `expected`."""

@@ -154,6 +154,7 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
             else:
                 for kill in kills:
                     await kill
+        harness.tried["kills"] += len(victims)
         for user, steps, victim in zip(users, scripts, victims, strict=True):
             for outcome in victim.outcomes:
                 if outcome.failure is not None:

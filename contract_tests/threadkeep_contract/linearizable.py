@@ -81,7 +81,8 @@ def _answer(outcome: Outcome) -> object:
     return plain(outcome.receipt or outcome.snapshot or outcome.failure)
 
 
-def _state(model: Model) -> str:
+def state(model: Model) -> str:
+    """All that a model holds, as a key that equal states share."""
     return repr((model.by_scope, model.resource_docs))
 
 
@@ -92,7 +93,7 @@ def linearizable(events: Sequence[Event], model: Model) -> bool:
     def search(left: frozenset[int], model: Model) -> bool:
         if all(events[index].unknown for index in left):
             return True
-        key = (left, _state(model))
+        key = (left, state(model))
         if key in tried:
             return False
         tried.add(key)

@@ -36,14 +36,15 @@ class Tasks:
     def __init__(self, harness: Harness, handles: Sequence[Recorded]) -> None:
         self.size = harness.profile.tasks
         self.rounds = harness.profile.rounds
-        self._url = harness.url
+        self._harness = harness
         self._handles = handles
 
     async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
         async def one(index: int, order: Order) -> list[Outcome]:
             handle = self._handles[index % len(self._handles)]
-            return [outcome async for outcome in obey(handle, self._url, order)]
+            return [outcome async for outcome in obey(handle, self._harness.url, order)]
 
+        self._harness.tried["races"] += 1
         return await asyncio.gather(*(one(index, order) for index, order in enumerate(orders)))
 
 
@@ -53,9 +54,11 @@ class Processes:
     def __init__(self, harness: Harness, team: Sequence[Worker]) -> None:
         self.size = len(team)
         self.rounds = harness.profile.process_rounds
+        self._harness = harness
         self._team = team
 
     async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
+        self._harness.tried["races"] += 1
         start = soon()
         racing = self._team[: len(orders)]
         for worker, order in zip(racing, orders, strict=True):
