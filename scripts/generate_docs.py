@@ -27,6 +27,7 @@ from docs_of_options import with_options
 from threadkeep import cli, errors
 from threadkeep.port import canonical, hooks, limits
 from threadkeep_contract import laws, saboteurs
+from threadkeep_contract.evidence import least_of
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 WIDTH: Final = 110
@@ -154,13 +155,19 @@ def law_page(number: int) -> Iterator[str]:
     yield f"# {title.removesuffix('.')}"
     yield linked(prose, number)
     yield "## What is checked"
-    checks = [(name, getattr(law, name).__doc__) for name in laws.checks(law)]
+    checks = [(name, f"{getattr(law, name).__doc__} {counts_if(getattr(law, name))}") for name in laws.checks(law)]
     yield "\n".join(linked(bullet(name, text), number) for name, text in checks)
     yield "## How stores break it"
     yield "Each of these is a store that the suite has to reject by this law."
     yield "\n".join(
         bullet(kind.fault, f"{kind.__doc__} Seen in: {kind.seen_in}.") for kind in saboteurs.of_module(broken)
     )
+
+
+def counts_if(check: Callable[..., object]) -> str:
+    """What a check must have seen to count, as a sentence."""
+    stated = str(least_of(check))
+    return f"*Counts from: {stated}.*" if stated else "*Needs no call.*"
 
 
 def linked(text: str, own: int) -> str:

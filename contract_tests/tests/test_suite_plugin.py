@@ -166,3 +166,31 @@ def test_a_broken_law_fails_with_its_history(pytester: pytest.Pytester) -> None:
             "*::test_equal_contents_are_two_messages*",
         ]
     )
+
+
+REFUSING_STORE = BROKEN_STORE.replace(
+    """    async def load(self, scope, window):
+        found = await super().load(scope, window)
+        return type(found)(found.tail, found.created, found.active, found.records[:1], found.docs, found.resource_docs)
+""",
+    """    async def commit(self, scope, changes):
+        raise StoreUnavailable("read replica")
+""",
+).replace("import pytest\n", "import pytest\nfrom threadkeep.errors import StoreUnavailable\n")
+
+
+def test_a_check_that_has_not_seen_enough_fails(pytester: pytest.Pytester) -> None:
+    """Law 1: where every commit is refused, nothing can meet, and nothing is found."""
+    pytester.makepyfile(REFUSING_STORE)
+    result = pytester.runpytest("-p", "no:cacheprovider", "-k", "confusable_scopes_do_not_meet or no_default_resource")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "NOT JUDGED: the check found nothing broken, and has not seen enough of the store to count",
+            "  least: commits acknowledged: at least 40; *calls refused: none",
+            "  seen:  commits acknowledged: 0; *calls refused: * with StoreUnavailable",
+            "law  1 Isolation: NOT JUDGED by 1 of 2 checks*",
+            "*::test_confusable_scopes_do_not_meet (not judged)*",
+        ]
+    )

@@ -7,6 +7,8 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 
 import jsonschema
@@ -19,8 +21,11 @@ from threadkeep.errors import InvalidInput, StoreError, UnknownScheme
 from threadkeep.port import Scope, Snapshot, Store, Window, hookimpl, registry
 from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.laws import NUMBERS, checks, law
-from threadkeep_contract.report import Report, judge, text, without_password
+from threadkeep_contract.program import Program
+from threadkeep_contract.report import Finding, Report, Verdict, judge, text, without_password
+from threadkeep_contract.report.page import page
 from threadkeep_contract.report.values import schema
+from threadkeep_contract.source import visible
 
 NO_LAW = len(NUMBERS) + 1
 
@@ -115,6 +120,71 @@ def test_everything_is_printed_where_it_is_asked_for(oldest: Report) -> None:
         assert finding.program.text in said
 
 
+HOSTILE = "</code></pre><script>alert(1)</script><img src=x onerror='alert(2)'>\x1b]0;\u202e \"'"
+
+
+class _Tags(HTMLParser):
+    """Every tag of a page, with its attributes, and whether all that were opened were closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def tags_of(html: str) -> set[str]:
+    """The tags of a page that is whole, and refers to nothing outside itself."""
+    parser = _Tags()
+    parser.feed(html)
+    parser.close()
+    assert parser.open == []
+    for _, attributes in parser.found:
+        assert not {"src", "onclick", "onerror", "style"} & set(attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    assert "url(" not in html
+    assert "@import" not in html
+    return {tag for tag, _ in parser.found}
+
+
+def test_a_page_needs_nothing_else(oldest: Report) -> None:
+    html = page(oldest)
+    assert "script" not in tags_of(html)
+    assert oldest.shortest is not None
+    assert "".join(unescape(re.sub("<[^>]*>", "", html)).split()).count("".join(oldest.shortest.text.split())) == 2
+    for _, finding in oldest.faults:
+        assert html.count(finding.check) >= 2
+
+
+def test_what_a_store_gives_cannot_inject_anything_into_the_page(oldest: Report) -> None:
+    program = f"text = {HOSTILE!r}\n# {visible(HOSTILE)}\n"
+    finding = Finding(
+        "test_hostile",
+        "broken",
+        0.1,
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        not_offered={HOSTILE: HOSTILE},
+        program=Program("calls", 1, program, program),
+    )
+    unjudged = Finding("test_other", "not judged", 0.1, HOSTILE, HOSTILE, HOSTILE)
+    hostile = Report(HOSTILE, HOSTILE, 0, (Verdict(1, HOSTILE, (finding, unjudged)),))
+    html = page(hostile)
+    assert tags_of(html) == tags_of(page(oldest)) | {"p"}
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+    assert "\x1b" not in shown(hostile).replace("\x1b[", "")
+
+
 def test_until_broken_stops_at_the_first_broken_check() -> None:
     findings = judge("oldest://x", laws=[8], profile="quick", until_broken=True).law(8).findings
     assert [finding.status for finding in findings].count("broken") == 1
@@ -183,11 +253,14 @@ def test_the_command_accepts_and_writes_json(tmp_path: Path) -> None:
     assert [one["number"] for one in json.loads(file.read_text(encoding="utf-8"))["laws"]] == [2, 3]
 
 
-def test_the_command_rejects_with_status_1() -> None:
-    code, output = invoke(["contract", "oldest://x", "--law", "8", "--profile", "quick"])
+def test_the_command_rejects_with_status_1(tmp_path: Path) -> None:
+    program, html = tmp_path / "fault.py", tmp_path / "report.html"
+    files = ["--program", str(program), "--html", str(html)]
+    code, output = invoke(["contract", "oldest://x", "--law", "8", "--profile", "brief", *files])
     assert code == 1
     assert "BROKEN" in output
-    assert "asyncio.run(main())" in output
+    assert program.read_text(encoding="utf-8") in output
+    assert "Not kept" in html.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

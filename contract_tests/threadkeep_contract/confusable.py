@@ -44,6 +44,13 @@ class Pair(NamedTuple):
     first: Spot
     second: Spot
 
+    @property
+    def kind(self) -> str:
+        """What the pair is of: messages, resources, or threads of one resource. Each is kept apart in its own way."""
+        if self.first.message_ids != self.second.message_ids:
+            return "messages"
+        return "threads" if self.first.resource_id == self.second.resource_id else "resources"
+
 
 _LEADING: Final = " \t\n\r\u00a0\u200b\u200f\ufeff"
 

@@ -1,7 +1,8 @@
 """What every check is given: handles of the store under judgement, clean rooms, an event loop, and Hypothesis.
 
 A check is a method `test_...(self, harness)` of a `Law`. It reaches the store through `harness.open()` alone, takes
-resource ids that begin with `harness.fresh()`, and raises `LawBroken` where a promise is not kept.
+resource ids that begin with `harness.fresh()`, and raises `LawBroken` where a promise is not kept. Whether it has seen
+enough of the store to count is found out when it has ended: `NotJudged` where not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import re
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from hashlib import sha256
@@ -25,6 +25,7 @@ from hypothesis.strategies import SearchStrategy
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import Changes, Clause, Record, Stored, Window, canonical_json, open_store, scheme_of
+from threadkeep_contract.evidence import Seen, least_of
 from threadkeep_contract.history import Call, History, Recorded, source
 from threadkeep_contract.profiles import DEFAULT, Profile
 
@@ -46,6 +47,22 @@ class LawBroken(AssertionError):
     def __str__(self) -> str:
         text = f"{self.promise}\n  expected: {self.expected}\n  seen:     {self.seen}"
         return f"{text}\n\n{self.history}" if self.history else text
+
+
+class NotJudged(AssertionError):
+    """A check that found no promise broken, and has not seen enough of the store to say that one is kept."""
+
+    def __init__(self, why: str, least: str, seen: str, remedy: str = "") -> None:
+        """Why the check does not count, what it needs, what there was of it, and what to do, in words."""
+        super().__init__(why, least, seen, remedy)
+        self.why = why
+        self.least = least
+        self.seen = seen
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        text = f"NOT JUDGED: {self.why}\n  least: {self.least}\n  seen:  {self.seen}"
+        return f"{text}\n  {self.remedy}" if self.remedy else text
 
 
 class Law:
@@ -74,11 +91,11 @@ class Harness:
         self.url = url
         self.profile = profile
         self.seed = seed
-        self.history = History(url)
+        self.seen = Seen()
+        """What this check has seen, which decides whether it counts."""
+        self.history = History(url, self.seen)
         self.declined: dict[str, str] = {}
         """What the store does not offer and this check asked for, with the reason."""
-        self.tried: Counter[str] = Counter()
-        """What has been tried so far, by kind: examples, races, kills. `tally` adds the calls."""
         self._check = check
         self._database = database
         self._handles: list[Recorded] = []
@@ -102,10 +119,6 @@ class Harness:
         """A fresh epoch."""
         self._count += 1
         return f"epoch{self.token}{self._count:06}"
-
-    def tally(self) -> dict[str, int]:
-        """How much has been tried: calls, and of examples, races and kills those there were."""
-        return {"calls": self.history.noted, **{kind: count for kind, count in self.tried.items() if count}}
 
     # Handles and time
 
@@ -178,7 +191,7 @@ class Harness:
             if time.monotonic() > end:
                 return
             self.history.clear()
-            self.tried["examples"] += 1
+            self.seen.example()
             try:
                 if inspect.iscoroutinefunction(check):
                     self.run(check, case)
@@ -217,10 +230,27 @@ class Harness:
                 raise
             raise smallest from error
 
-    def some(self, catalogue: Sequence[T], share: float = 1.0) -> Sequence[T]:
-        """What of a catalogue this profile tries: one of `share * profile.share` entries; the seed says which."""
+    def some(
+        self, catalogue: Sequence[T], share: float = 1.0, kind: Callable[[T], object] = lambda _: None
+    ) -> Sequence[T]:
+        """What of a catalogue this profile tries: one of `share * profile.share` entries; the seed says which.
+
+        A share has entries of every `kind`, and follows no pattern in the catalogue's order. As many seeds as one entry
+        stands for try all of the catalogue between them.
+        """
         step = max(1, round(share * self.profile.share))
-        return catalogue[self.seed % step :: step]
+        kinds: dict[object, list[int]] = {}
+        for index, entry in enumerate(catalogue):
+            kinds.setdefault(kind(entry), []).append(index)
+        chosen: list[int] = []
+        first = self.seed
+        for members in kinds.values():
+            # By a hash: every other entry of a catalogue may well be of one sort.
+            members.sort(key=lambda index: sha256(source(catalogue[index]).encode()).digest())
+            chosen += members[first % step :: step] or [members[self.seed % len(members)]]
+            # The shares stay of one size: the next kind goes on where this one ended.
+            first -= len(members)
+        return [catalogue[index] for index in sorted(chosen)]
 
     # Verdicts
 
@@ -263,6 +293,19 @@ class Harness:
         except ThreadkeepError as error:
             raise self.broken(promise, kind.__name__, source(error)) from error
         raise self.broken(promise, kind.__name__, result)
+
+    def settle(self, check: Callable[..., object]) -> None:
+        """NotJudged where a check, which has just ended without an error, has seen less than the least it states.
+
+        A check that the store declined has nothing to show.
+        """
+        missing = [] if self.declined else self.seen.shortfalls(least_of(check))
+        if missing:
+            raise NotJudged(
+                "the check found nothing broken, and has not seen enough of the store to count",
+                "; ".join(shortfall.least for shortfall in missing),
+                "; ".join(shortfall.seen for shortfall in missing),
+            )
 
     def close(self) -> None:
         """Close the handles and end the event loop. Safe to repeat."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from threadkeep.port import After, Changes, Guard, Order, Receipt, Resource, Scope, Snapshot, Store, ThreadRow, Window
+from threadkeep_contract.evidence import Seen
 from threadkeep_contract.source import comments, laid_out
 from threadkeep_contract.source import source as source
 
@@ -38,11 +39,11 @@ class Call:
 class History:
     """The calls of one example, in the order in which they began, over all of its handles."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, seen: Seen | None = None) -> None:
+        """What `seen` counts is not forgotten when the calls are."""
         self.url = url
         self.calls: list[Call] = []
-        self.noted = 0
-        """Calls that were noted since the beginning, those that were forgotten too."""
+        self.seen = seen or Seen()
         self._tick = 0
 
     def clear(self) -> None:
@@ -63,7 +64,6 @@ class History:
         """Await `work`, and keep what was given and what came of it."""
         call = Call(handle, verb, args, self.tick())
         self.calls.append(call)
-        self.noted += 1
         try:
             result = await work()
         except BaseException as error:
@@ -100,24 +100,63 @@ class History:
 _IMPORTED: Final = frozenset({"After", "Changes", "Put", "Record", "Resource", "Tail", "Thread", "Window"})
 
 
-class Recorded(Guard):
-    """A guard whose verbs are noted in a history under a name."""
+class Counted(Guard):
+    """A guard that counts what its verbs came to: the evidence that a check has seen something."""
+
+    def __init__(self, store: Store, seen: Seen) -> None:
+        super().__init__(store)
+        self.seen = seen
+
+    async def load(self, scope: Scope, window: Window = Window()) -> Snapshot:  # noqa: B008 - an immutable value
+        return await self._counted("load", super().load(scope, window))
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        return await self._counted("commit", super().commit(scope, changes))
+
+    async def delete(self, scope: Scope) -> None:
+        return await self._counted("delete", super().delete(scope))
+
+    async def threads(
+        self,
+        resource: Resource,
+        after: After | None = None,
+        limit: int = 100,
+        order: Order = "created",
+        slots: Sequence[str] = (),
+    ) -> Sequence[ThreadRow]:
+        return await self._counted("threads", super().threads(resource, after, limit, order, slots))
+
+    async def resources(self, after: str | None = None, limit: int = 100) -> Sequence[str]:
+        return await self._counted("resources", super().resources(after, limit))
+
+    async def _counted(self, verb: str, work: Awaitable[T]) -> T:
+        try:
+            result = await work
+        except BaseException as error:
+            self.seen.failed(error)
+            raise
+        self.seen.answered(verb)
+        return result
+
+
+class Recorded(Counted):
+    """A guard whose verbs are noted in a history under a name. `Counted.load(handle, ...)` looks without a note."""
 
     def __init__(self, store: Store, history: History, name: str) -> None:
-        super().__init__(store)
+        super().__init__(store, history.seen)
         self.history = history
         self.name = name
 
     async def load(self, scope: Scope, window: Window = Window()) -> Snapshot:  # noqa: B008 - an immutable value
-        return await self.history.note(self.name, "load", (scope, window), lambda: Guard.load(self, scope, window))
+        return await self.history.note(self.name, "load", (scope, window), lambda: Counted.load(self, scope, window))
 
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
         return await self.history.note(
-            self.name, "commit", (scope, changes), lambda: Guard.commit(self, scope, changes)
+            self.name, "commit", (scope, changes), lambda: Counted.commit(self, scope, changes)
         )
 
     async def delete(self, scope: Scope) -> None:
-        return await self.history.note(self.name, "delete", (scope,), lambda: Guard.delete(self, scope))
+        return await self.history.note(self.name, "delete", (scope,), lambda: Counted.delete(self, scope))
 
     async def threads(
         self,
@@ -131,12 +170,12 @@ class Recorded(Guard):
             self.name,
             "threads",
             (resource, after, limit, order, tuple(slots)),
-            lambda: Guard.threads(self, resource, after, limit, order, slots),
+            lambda: Counted.threads(self, resource, after, limit, order, slots),
         )
 
     async def resources(self, after: str | None = None, limit: int = 100) -> Sequence[str]:
         return await self.history.note(
-            self.name, "resources", (after, limit), lambda: Guard.resources(self, after, limit)
+            self.name, "resources", (after, limit), lambda: Counted.resources(self, after, limit)
         )
 
 

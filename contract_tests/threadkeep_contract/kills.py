@@ -17,9 +17,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread
+from threadkeep.port import Changes, Put, Record, Resource, Thread
 from threadkeep_contract.harness import ALL, Harness, record
-from threadkeep_contract.history import source
+from threadkeep_contract.history import Counted, source
 from threadkeep_contract.linearizable import apply, plain
 from threadkeep_contract.model import Model
 from threadkeep_contract.processes import Worker, workers
@@ -30,6 +30,9 @@ STEPS: Final = 150
 
 FEW: Final = 40
 """More steps than those victims have that are killed when they have done all."""
+
+MORE: Final = 3
+"""Teams of victims that are killed besides those of the profile, where no kill has hit a process at work."""
 
 LONGEST: Final = 0.15
 """Seconds that a victim is left to live, at most, after its first acknowledged step."""
@@ -92,11 +95,11 @@ class Survivor:
     """How it looks, in words."""
 
 
-async def look(handle: Guard, user: str) -> object:
+async def look(handle: Counted, user: str) -> object:
     """All that can be seen of a resource, as one value, without a note in the history."""
-    rows = await Guard.threads(handle, Resource(user), None, 1000, "created", ())
-    threads = [(row.thread_id, plain(await Guard.load(handle, Thread(user, row.thread_id), ALL))) for row in rows]
-    return (plain(await Guard.load(handle, Resource(user))), threads)
+    rows = await Counted.threads(handle, Resource(user), None, 1000, "created", ())
+    threads = [(row.thread_id, plain(await Counted.load(handle, Thread(user, row.thread_id), ALL))) for row in rows]
+    return (plain(await Counted.load(handle, Resource(user))), threads)
 
 
 def look_at_model(model: Model, user: str) -> object:
@@ -124,12 +127,18 @@ def _steps_done(steps: Sequence[Step], user: str, seen: object, acknowledged: in
 
 
 async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]:
-    """Kill as many processes as the profile says, each at a random moment of its work."""
+    """Kill as many processes as the profile says, each at a random moment of its work.
+
+    A few more are killed where each of them had done all by then: a kill counts that hits one at work.
+    """
     chance = random.Random(harness.seed)
     handle = await harness.open()
     team = harness.profile.processes
-    for first in range(0, harness.profile.kills, team):
-        numbers = range(first, min(first + team, harness.profile.kills))
+    last = harness.profile.kills
+    for first in range(0, last + MORE * team, team):
+        if first >= last and harness.seen["kills"]:
+            break
+        numbers = range(first, min(first + team, last)) if first < last else range(team)
         users = [harness.fresh() + "user" for _ in numbers]
         scripts = []
         for number, user in zip(numbers, users, strict=True):
@@ -138,7 +147,7 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
             if script is mixed and number % 3 == 2:
                 steps = steps[: chance.randrange(1, FEW)]
             scripts.append(steps)
-        async with workers(harness.url, len(numbers)) as victims:
+        async with workers(harness.url, len(numbers), harness.seen) as victims:
             kills = []
             for number, user, victim, steps in zip(numbers, users, victims, scripts, strict=True):
                 seconds = LONGEST * chance.random()
@@ -154,12 +163,13 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
             else:
                 for kill in kills:
                     await kill
-        harness.tried["kills"] += len(victims)
         for user, steps, victim in zip(users, scripts, victims, strict=True):
             for outcome in victim.outcomes:
                 if outcome.failure is not None:
                     raise harness.broken("a process meets no error", "none", outcome.failure.error())
             told = len(victim.outcomes)
+            if 0 < told < len(steps):
+                harness.seen.killed()
             seen = await look(handle, user)
             done = _steps_done(steps, user, seen, told)
             yield Survivor(user, steps, told, done, f"after {told} acknowledged steps: {source(seen)[:2000]}")
@@ -182,10 +192,10 @@ async def _all_acknowledged(victim: Worker) -> None:
     await victim.rest()
 
 
-async def _seen(victim: Worker, handle: Guard, thread: Thread) -> None:
+async def _seen(victim: Worker, handle: Counted, thread: Thread) -> None:
     """When the thread has just been seen to grow, after the victim's first acknowledged step."""
     await victim.outcome()
-    before = now = (await Guard.load(handle, thread)).tail
+    before = now = (await Counted.load(handle, thread)).tail
     last = time.monotonic() + 1
     while now == before and time.monotonic() < last:
-        now = (await Guard.load(handle, thread)).tail
+        now = (await Counted.load(handle, thread)).tail

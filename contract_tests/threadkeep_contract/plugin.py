@@ -87,6 +87,16 @@ def _verify(config: pytest.Config, suite: Any, items: list[pytest.Item]) -> None
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A check that has ended without an error counts only if it has seen enough of the store."""
+    result = yield
+    if getattr(pyfuncitem, _ATTRIBUTE, None) is not None:
+        harness: Any = pyfuncitem.funcargs["harness"]
+        harness.settle(pyfuncitem.obj)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -100,6 +110,8 @@ def pytest_runtest_makereport(
     elif call.excinfo is not None and call.excinfo.typename == "LawBroken":
         # What was promised and seen, and a program that shows it, say it all; a traceback would bury them.
         report.longrepr = _told(item, call.excinfo.value)
+    elif call.excinfo is not None and call.excinfo.typename == "NotJudged":
+        report.longrepr = str(call.excinfo.value)
     from threadkeep_contract.suite import LAW_OF
 
     law = LAW_OF[getattr(item, "originalname", item.name)]
@@ -111,7 +123,8 @@ def pytest_runtest_makereport(
         "profile": item.config.getoption("contract_profile") or suite.profile,
         "checks": list(LAW_OF.values()).count(law),
         "declined": dict(harness.declined) if harness is not None else {},
-        "tried": harness.tally() if harness is not None else {},
+        "tried": harness.seen.tally() if harness is not None else {},
+        "judged": call.excinfo is None or call.excinfo.typename != "NotJudged",
     }
     report.user_properties = [*report.user_properties, (_PROPERTY, note)]
     return report
@@ -145,10 +158,14 @@ def _write_law(terminalreporter: Any, number: int, found: list[tuple[Any, dict[s
     """The verdict on a law, from the reports of its checks and their notes."""
     note = found[0][1]
     run = {report.nodeid for report, _ in found}
-    broken = sorted({report.nodeid for report, _ in found if report.failed})
-    declining = {report.nodeid for report, note in found if note["declined"]} - set(broken)
+    failed = sorted({report.nodeid for report, _ in found if report.failed})
+    not_judged = sorted({report.nodeid for report, note in found if report.failed and not note["judged"]})
+    broken = [nodeid for nodeid in failed if nodeid not in not_judged]
+    declining = {report.nodeid for report, note in found if note["declined"]} - set(failed)
     if broken:
         verdict, colour = f"BROKEN by {len(broken)} of {len(run)} checks", "red"
+    elif not_judged:
+        verdict, colour = f"NOT JUDGED by {len(not_judged)} of {len(run)} checks", "red"
     elif run == declining:
         verdict, colour = "NOT OFFERED", "yellow"
     else:
@@ -158,8 +175,8 @@ def _write_law(terminalreporter: Any, number: int, found: list[tuple[Any, dict[s
     counts = _tried(found)
     verdict = f"{verdict}, tried {counts}" if counts else verdict
     terminalreporter.write_line(f"law {number:2} {note['title']}: {verdict}", **{colour: True})
-    for nodeid in broken:
-        terminalreporter.write_line(f"       {nodeid}", red=True)
+    for nodeid in failed:
+        terminalreporter.write_line(f"       {nodeid}{' (not judged)' if nodeid in not_judged else ''}", red=True)
     declined = {what: reason for _, note in found for what, reason in note["declined"].items()}
     for what, reason in sorted(declined.items()):
         terminalreporter.write_line(f"       NOT OFFERED: {what} ({reason})", yellow=True, bold=True)
@@ -167,8 +184,9 @@ def _write_law(terminalreporter: Any, number: int, found: list[tuple[Any, dict[s
 
 def _tried(found: list[tuple[Any, dict[str, Any]]]) -> str:
     """How much the checks of a law tried, in words."""
-    from threadkeep_contract.report.text import KINDS, tried
+    from threadkeep_contract.evidence import TRIED
+    from threadkeep_contract.report.text import tried
 
     # A test has a report of its setting up, one of its call and one of its end; the last counts for all.
     last = {report.nodeid: note["tried"] for report, note in found}
-    return tried({kind: sum(counts.get(kind, 0) for counts in last.values()) for kind in KINDS})
+    return tried({kind: sum(counts.get(kind, 0) for counts in last.values()) for kind in TRIED})

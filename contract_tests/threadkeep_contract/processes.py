@@ -20,6 +20,7 @@ from typing import IO, Final
 
 from threadkeep.port import scheme_of
 from threadkeep_contract import forkserver
+from threadkeep_contract.evidence import Seen
 from threadkeep_contract.harness import LawBroken
 from threadkeep_contract.worker import DONE, ORDER, OUTCOME, READY, Order, Outcome
 
@@ -30,11 +31,24 @@ LEAD: Final = 20_000_000
 """Nanoseconds between the giving of an order to several workers and the moment at which they begin."""
 
 
+def count(seen: Seen, outcome: Outcome) -> None:
+    """Count what a step came to whose call was made on a handle that does not count."""
+    if outcome.failure is not None:
+        seen.failed(outcome.failure.error())
+    elif outcome.receipt is not None:
+        seen.answered("commit")
+    elif outcome.snapshot is not None:
+        seen.answered("load")
+    else:
+        seen.answered("delete")
+
+
 class Worker:
     """One process at work. `outcomes` is all that it has acknowledged so far."""
 
-    def __init__(self, url: str, number: int) -> None:
-        """`number` counts the workers of a team."""
+    def __init__(self, url: str, number: int, seen: Seen | None = None) -> None:
+        """`number` counts the workers of a team; what this one tells of is counted in `seen`."""
+        self._seen = seen or Seen()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - reap() closes it
         self._process = forkserver.fork(scheme_of(url), number, self._errors) or subprocess.Popen(
             [sys.executable, "-m", "threadkeep_contract.worker"],
@@ -102,8 +116,12 @@ class Worker:
             raise self._broken(f"a worker process ended early, with status {self._process.wait()}")
         if json.loads(line) == DONE:
             return None
+        return self._told(line)
+
+    def _told(self, line: bytes) -> Outcome:
         outcome = OUTCOME.validate_json(line)
         self.outcomes.append(outcome)
+        count(self._seen, outcome)
         return outcome
 
     async def outcomes_of(self, order: Order) -> list[Outcome]:
@@ -124,7 +142,7 @@ class Worker:
         self._process.kill()
         while line := await self._line():
             if json.loads(line) != DONE:
-                self.outcomes.append(OUTCOME.validate_json(line))
+                self._told(line)
         self._process.wait()
 
     def reap(self, *, well: bool) -> None:
@@ -153,12 +171,15 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def workers(url: str, count: int) -> AsyncIterator[list[Worker]]:
-    """`count` processes that have started and wait for orders, reaped at the end, also after a failure."""
+async def workers(url: str, size: int, seen: Seen | None = None) -> AsyncIterator[list[Worker]]:
+    """`size` processes that have started and wait for orders, reaped at the end, also after a failure.
+
+    What they tell of is counted in `seen`.
+    """
     started: list[Worker] = []
     try:
-        for number in range(count):
-            started.append(Worker(url, number))
+        for number in range(size):
+            started.append(Worker(url, number, seen))
         for worker in started:
             await worker.ready()
         yield started

@@ -10,8 +10,8 @@ from typing import Final, Protocol
 from threadkeep.port import Changes, Clause, Thread
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.processes import Worker, soon, workers
-from threadkeep_contract.worker import Order, Outcome, Run, Step, obey
+from threadkeep_contract.processes import Worker, count, soon, workers
+from threadkeep_contract.worker import Open, Order, Outcome, Run, Step, obey
 
 HANDLES: Final = 3
 """Handles among which racing tasks are shared out."""
@@ -36,16 +36,21 @@ class Tasks:
     def __init__(self, harness: Harness, handles: Sequence[Recorded]) -> None:
         self.size = harness.profile.tasks
         self.rounds = harness.profile.rounds
-        self._harness = harness
+        self._seen = harness.seen
+        self._url = harness.url
         self._handles = handles
 
     async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
         async def one(index: int, order: Order) -> list[Outcome]:
             handle = self._handles[index % len(self._handles)]
-            return [outcome async for outcome in obey(handle, self._harness.url, order)]
+            return [outcome async for outcome in obey(handle, self._url, order)]
 
-        self._harness.tried["races"] += 1
-        return await asyncio.gather(*(one(index, order) for index, order in enumerate(orders)))
+        told = await asyncio.gather(*(one(index, order) for index, order in enumerate(orders)))
+        for order, outcomes in zip(orders, told, strict=True):
+            for outcome in outcomes if isinstance(order, Open) else ():
+                count(self._seen, outcome)
+        self._seen.raced(_answered(told))
+        return told
 
 
 class Processes:
@@ -54,16 +59,22 @@ class Processes:
     def __init__(self, harness: Harness, team: Sequence[Worker]) -> None:
         self.size = len(team)
         self.rounds = harness.profile.process_rounds
-        self._harness = harness
+        self._seen = harness.seen
         self._team = team
 
     async def together(self, orders: Sequence[Order]) -> list[list[Outcome]]:
-        self._harness.tried["races"] += 1
         start = soon()
         racing = self._team[: len(orders)]
         for worker, order in zip(racing, orders, strict=True):
             worker.give(replace(order, start=start))
-        return [await worker.rest() for worker in racing]
+        told = [await worker.rest() for worker in racing]
+        self._seen.raced(_answered(told))
+        return told
+
+
+def _answered(told: Sequence[Sequence[Outcome]]) -> int:
+    """How many contenders were answered at least once."""
+    return sum(any(not outcome.unavailable for outcome in outcomes) for outcomes in told)
 
 
 Race = Callable[[Harness, Recorded, Team], Awaitable[None]]
@@ -87,7 +98,7 @@ def by_processes(harness: Harness, *races: Race) -> None:
 
     async def run() -> None:
         handle = await harness.open()
-        async with workers(harness.url, harness.profile.processes) as team:
+        async with workers(harness.url, harness.profile.processes, harness.seen) as team:
             for race in races:
                 await race(harness, handle, Processes(harness, team))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,19 +23,20 @@ from threadkeep.port import (
     MISSING,
     Changes,
     Clause,
-    Guard,
     Put,
     Receipt,
     Record,
     Resource,
+    Scope,
     Snapshot,
     Tail,
     Thread,
     ThreadRow,
     Window,
 )
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
-from threadkeep_contract.history import Recorded, source
+from threadkeep_contract.history import Counted, Recorded, source
 from threadkeep_contract.kills import mixed, survivors
 from threadkeep_contract.processes import workers
 from threadkeep_contract.worker import Run, Step
@@ -50,13 +51,13 @@ class Everything:
     listed: tuple[ThreadRow, ...]
 
 
-async def everything(handle: Guard, thread: Thread) -> Everything:
+async def everything(handle: Counted, thread: Thread) -> Everything:
     """Look at a thread and around it, without a note in the history."""
     resource = Resource(thread.resource_id)
     return Everything(
-        await Guard.load(handle, thread, ALL),
-        await Guard.load(handle, resource, Window()),
-        tuple(await Guard.threads(handle, resource, None, 100, "created", ("work", "other"))),
+        await Counted.load(handle, thread, ALL),
+        await Counted.load(handle, resource, Window()),
+        tuple(await Counted.threads(handle, resource, None, 100, "created", ("work", "other"))),
     )
 
 
@@ -96,6 +97,15 @@ def _torn(snapshot: Snapshot, size: int, drops: bool = False) -> str | None:
 Writing = Callable[[Recorded, Thread], Awaitable[list[Receipt]]]
 
 
+async def _in_turn(handle: Recorded, scope: Scope, commits: Iterable[Changes]) -> list[Receipt]:
+    """Commit one after the other, and let readers look between them."""
+    receipts = []
+    for changes in commits:
+        await asyncio.sleep(0)
+        receipts.append(await handle.commit(scope, changes))
+    return receipts
+
+
 async def _watched(harness: Harness, writing: Writing, size: int, drops: bool = False) -> None:
     """Let a writer work on a new thread while readers on two handles look at it all the time."""
     writer, *readers = [await harness.open() for _ in range(3)]
@@ -105,10 +115,13 @@ async def _watched(harness: Harness, writing: Writing, size: int, drops: bool = 
     listed: set[tuple[Tail, int]] = set()
 
     async def read(handle: Recorded) -> None:
-        while not done.is_set():
-            torn = _torn(await Guard.load(handle, thread, ALL), size, drops)
+        ended = False
+        while not ended:
+            # Each looks once more when all is written: a store that never waits would not be looked at otherwise.
+            ended = done.is_set()
+            torn = _torn(await Counted.load(handle, thread, ALL), size, drops)
             harness.require("a commit appears whole or not at all", torn is None, "a whole number of commits", torn)
-            for row in await Guard.threads(handle, resource, None, 10, "created", ("work",)):
+            for row in await Counted.threads(handle, resource, None, 10, "created", ("work",)):
                 listed.add((row.tail, row.docs["work"].version if "work" in row.docs else 0))
             await asyncio.sleep(0)
 
@@ -143,22 +156,24 @@ class Atomicity(Law):
     number = 4
     title = "Atomicity"
 
+    @least(commits=2, loads=2)
     def test_readers_see_a_commit_whole_or_not_at_all(self, harness: Harness) -> None:
         """Readers see each commit to a growing thread whole or not at all, in loads and in lists."""
 
         async def write(handle: Recorded, thread: Thread) -> list[Receipt]:
             numbers = range(1, harness.profile.rounds + 1)
-            return [await handle.commit(thread, _marked(harness, number, number, 3)) for number in numbers]
+            return await _in_turn(handle, thread, [_marked(harness, number, number, 3) for number in numbers])
 
         harness.run(_watched, harness, write, 3)
 
+    @least(commits=2, loads=2)
     def test_readers_see_a_commit_of_another_process_whole_or_not_at_all(self, harness: Harness) -> None:
         """Readers see each commit of a writer in another process whole or not at all. Clause `processes`."""
         if not harness.offers(Clause.PROCESSES):
             return
 
         async def run() -> None:
-            async with workers(harness.url, 1) as (worker,):
+            async with workers(harness.url, 1, harness.seen) as (worker,):
 
                 async def write(_: Recorded, thread: Thread) -> list[Receipt]:
                     commits = [_marked(harness, n, n, 20) for n in range(1, 2 * harness.profile.process_rounds + 1)]
@@ -173,11 +188,12 @@ class Atomicity(Law):
 
         harness.run(run)
 
+    @least(commits=2, loads=2, deletions=1)
     def test_readers_see_the_birth_of_a_thread_whole_or_not_at_all(self, harness: Harness) -> None:
         """Readers see the first commit to a thread, which creates it, whole or not at all."""
 
         async def write(handle: Recorded, thread: Thread) -> list[Receipt]:
-            return [await handle.commit(thread, _marked(harness, 1, 1, 2))]
+            return await _in_turn(handle, thread, [_marked(harness, 1, 1, 2)])
 
         async def births() -> None:
             for _ in range(harness.profile.rounds):
@@ -185,6 +201,7 @@ class Atomicity(Law):
 
         harness.run(births)
 
+    @least(commits=2, loads=2)
     def test_readers_see_messages_dropped_and_appended_at_once(self, harness: Harness) -> None:
         """Readers see a commit that drops messages and appends others whole or not at all: never the thread cut off,
         and never the old messages beside the new ones.
@@ -192,10 +209,11 @@ class Atomicity(Law):
 
         async def write(handle: Recorded, thread: Thread) -> list[Receipt]:
             commits = [_marked(harness, number, number, 2) for number in range(1, harness.profile.rounds + 1)]
-            return [await handle.commit(thread, replace(commit, drop_after=0)) for commit in commits]
+            return await _in_turn(handle, thread, [replace(commit, drop_after=0) for commit in commits])
 
         harness.run(_watched, harness, write, 2, True)
 
+    @least(commits=2, loads=2)
     def test_readers_see_the_largest_commit_whole_or_not_at_all(self, harness: Harness) -> None:
         """Readers see the largest commits that the store declares, of the most messages and of the most bytes, whole or
         not at all.
@@ -203,7 +221,7 @@ class Atomicity(Law):
 
         async def largest(size: int, text: str = "") -> None:
             async def write(handle: Recorded, thread: Thread) -> list[Receipt]:
-                return [await handle.commit(thread, _marked(harness, n, n, size, text)) for n in (1, 2, 3)]
+                return await _in_turn(handle, thread, [_marked(harness, n, n, size, text) for n in (1, 2, 3)])
 
             await _watched(harness, write, size)
 
@@ -217,6 +235,7 @@ class Atomicity(Law):
         # Its readers read the largest commits again and again, which is more than other checks ask of a store.
         harness.run(run, seconds=3 * harness.profile.seconds)
 
+    @least(commits=2, loads=2)
     def test_readers_see_the_documents_of_a_resource_change_together(self, harness: Harness) -> None:
         """A reader sees several documents of a resource that are put in one commit change together."""
 
@@ -228,15 +247,17 @@ class Atomicity(Law):
 
             async def write() -> None:
                 try:
-                    for number in range(harness.profile.rounds):
-                        puts = tuple(Put(slot, json.dumps(number)) for slot in slots)
-                        await writer.commit(resource, Changes(number, puts=puts))
+                    bodies = [json.dumps(number) for number in range(harness.profile.rounds)]
+                    puts = [tuple(Put(slot, body) for slot in slots) for body in bodies]
+                    await _in_turn(writer, resource, [Changes(at, puts=each) for at, each in enumerate(puts)])
                 finally:
                     done.set()
 
             async def read() -> None:
-                while not done.is_set():
-                    docs = (await Guard.load(reader, resource)).resource_docs
+                ended = False
+                while not ended:
+                    ended = done.is_set()
+                    docs = (await Counted.load(reader, resource)).resource_docs
                     one = len(set(docs.values())) <= 1 and len(docs) in (0, len(slots))
                     harness.require("documents put in one commit appear together", one, "all, of one commit", docs)
                     await asyncio.sleep(0)
@@ -245,6 +266,7 @@ class Atomicity(Law):
 
         harness.run(run)
 
+    @least(loads=10)
     def test_a_refused_commit_writes_nothing(self, harness: Harness) -> None:
         """A commit that is refused leaves everything that can be seen as it was, `created` and `active` too, and its
         messages can be committed later. It is refused for each condition in turn: the tail, the tail's epoch,
@@ -314,6 +336,7 @@ class Atomicity(Law):
 
         harness.run(run)
 
+    @least(loads=2)
     def test_a_cancelled_commit_is_done_or_not_done(self, harness: Harness) -> None:
         """A commit that is cancelled after 0, 1, 2 and more turns of the event loop is done or not done."""
 
@@ -333,6 +356,7 @@ class Atomicity(Law):
 
         harness.run(run)
 
+    @least(kills=1)
     def test_a_killed_commit_is_done_or_not_done(self, harness: Harness) -> None:
         """A commit whose process is killed is done or not done. Processes that work through a script of commits and
         deletions are killed with SIGKILL at random moments. What they leave behind has to be what the reference model

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from threadkeep.port import After, Changes, Guard, Order, Put, Resource, Thread, Window
+from threadkeep.port import After, Changes, Order, Put, Resource, Thread, Window
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import Harness, Law, record
-from threadkeep_contract.history import Recorded
+from threadkeep_contract.history import Counted, Recorded
 
 SHORT: Final = 10
 """Messages in a short thread."""
@@ -41,7 +42,7 @@ class Spent:
     rows: int
 
 
-async def _spent(handle: Guard, verb: Callable[..., Awaitable[object]], *args: Any) -> Spent:
+async def _spent(handle: Counted, verb: Callable[..., Awaitable[object]], *args: Any) -> Spent:
     trips, rows = handle.meter.trips, handle.meter.rows
     await verb(*args)
     return Spent(handle.meter.trips - trips, handle.meter.rows - rows)
@@ -68,7 +69,7 @@ async def _crowd(harness: Harness, handle: Recorded, user: str) -> None:
     for number in range(harness.profile.bystanders):
         for other in (Thread(user, f"other{number:04}"), Thread(f"{user}{number}", "thread")):
             changes = Changes(10 + number, harness.epoch(), (record("m0"), record("m1")), (Put("work", "1"),))
-            await Guard.commit(handle, other, changes)
+            await Counted.commit(handle, other, changes)
 
 
 def _commits(harness: Harness, most: int) -> dict[str, Changes]:
@@ -87,7 +88,7 @@ def _commits(harness: Harness, most: int) -> dict[str, Changes]:
 
 async def _commit(handle: Recorded, scope: Thread, changes: Changes) -> Spent:
     """The cost of a commit by a caller that has just seen the thread."""
-    seen = (await Guard.load(handle, scope)).tail
+    seen = (await Counted.load(handle, scope)).tail
     return await _spent(handle, handle.commit, scope, replace(changes, seen=seen))
 
 
@@ -105,6 +106,7 @@ class Cost(Law):
     number = 13
     title = "Cost"
 
+    @least(commits=2, loads=10)
     def test_a_load_takes_the_round_trips_declared(self, harness: Harness) -> None:
         """A load takes exactly the round trips declared, in a thread of 1, of 10 and of as many messages as the profile
         says, for every kind of window, with and without working memory. A load of a resource or of a missing thread
@@ -133,6 +135,7 @@ class Cost(Law):
 
         harness.run(run)
 
+    @least(commits=20)
     def test_a_commit_takes_the_round_trips_declared(self, harness: Harness) -> None:
         """A commit by a caller that has just seen the thread takes exactly the round trips declared: for one message,
         for 50, for the most that the store declares, for documents of the thread and of the resource, and for an empty
@@ -159,6 +162,7 @@ class Cost(Law):
 
         harness.run(run)
 
+    @least(commits=4, loads=0)
     def test_a_repeated_commit_costs_the_same_for_few_messages_and_for_many(self, harness: Harness) -> None:
         """A commit that is repeated takes as many round trips for 50 messages as for one."""
 
@@ -175,6 +179,7 @@ class Cost(Law):
 
         harness.run(run)
 
+    @least(commits=2, loads=2)
     def test_the_newest_messages_cost_the_same_in_a_long_thread(self, harness: Harness) -> None:
         """A load of the newest five messages, with working memory, takes the same round trips and moves the same rows
         in a long thread as in a short one.
@@ -195,6 +200,7 @@ class Cost(Law):
 
         harness.run(run)
 
+    @least(commits=2, loads=2)
     def test_a_window_costs_the_same_anywhere_in_a_long_thread(self, harness: Harness) -> None:
         """A window anywhere in a long thread, by position and by id, moves no more than what is in it."""
 
@@ -211,6 +217,7 @@ class Cost(Law):
 
         harness.run(run)
 
+    @least(commits=4)
     def test_a_commit_costs_the_same_in_a_long_thread(self, harness: Harness) -> None:
         """A commit costs the same in a long thread as in a short one, also by a caller that has not seen the thread."""
 
@@ -231,6 +238,7 @@ class Cost(Law):
 
         harness.run(run)
 
+    @least(commits=2, loads=4)
     def test_other_threads_and_resources_cost_nothing(self, harness: Harness) -> None:
         """A load, a commit, a commit that creates a thread, and a deletion cost the same alone and beside many other
         threads of the same and of other resources.
@@ -263,6 +271,7 @@ class Cost(Law):
 
         harness.run(run)
 
+    @least(commits=4, loads=0, lists=4)
     def test_a_page_of_a_list_costs_what_is_on_it(self, harness: Harness) -> None:
         """A page of a list moves what is on it, wherever in the list it is, in as many round trips as a list of one
         page takes, and costs the same beside many threads of others.

@@ -10,6 +10,7 @@ commit like any other; the ids dropped are free again.
 from __future__ import annotations
 
 import secrets
+from operator import itemgetter
 from typing import Final
 
 from threadkeep.errors import InvalidCursor, TailMoved
@@ -31,26 +32,44 @@ from threadkeep.port import (
     scan_backend,
 )
 from threadkeep_contract.confusable import PAIRS, Spot
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import EVERYTHING, Program, programs
 
 NEIGHBOURS: Final = (
-    *(("foo", "foobar"), ("foobar", "foo"), ("foo", "fo"), ("a", "a:b"), ("a", "a/b"), ("a%", "abc"), ("a_c", "abc")),
-    *(
-        ("a*", "abc"),
-        ("*", "abc"),
-        ("%", "abc"),
-        ("[a]", "a"),
-        ("a.c", "abc"),
-        (".*", "abc"),
-        ("Ann", "ann"),
-        ("a", " a"),
-    ),
-    *(("a", "a\x00"), ("a", "a\x00b"), ("1", "10"), ("x", "x:messages"), ("é", "e\u0301"), ("a", "a\uffff")),
+    *[
+        ("ids begin alike", *pair)
+        for pair in [
+            ("foo", "foobar"),
+            ("foobar", "foo"),
+            ("foo", "fo"),
+            ("a", "a:b"),
+            ("a", "a/b"),
+            ("a", "a\x00"),
+            ("a", "a\x00b"),
+            ("1", "10"),
+            ("x", "x:messages"),
+            ("a", "a\uffff"),
+        ]
+    ],
+    *[
+        ("ids are patterns", *pair)
+        for pair in [
+            ("a%", "abc"),
+            ("a_c", "abc"),
+            ("a*", "abc"),
+            ("*", "abc"),
+            ("%", "abc"),
+            ("[a]", "a"),
+            ("a.c", "abc"),
+            (".*", "abc"),
+        ]
+    ],
+    *[("ids are changed", *pair) for pair in [("Ann", "ann"), ("a", " a"), ("é", "e\u0301")]],
 )
-"""Deleting the first must not touch the second."""
+"""What a careless deletion takes for alike, and two ids: deleting the first must not touch the second."""
 
 
 async def _everything(handle: Recorded, scope: Thread) -> tuple[Snapshot, list[ThreadRow]]:
@@ -79,6 +98,7 @@ class Deletion(Law):
     number = 10
     title = "Deletion"
 
+    @least(commits=2, deletions=2, lists=4)
     def test_a_deleted_thread_is_missing(self, harness: Harness) -> None:
         """A deleted thread looks like one that never was, through every handle, in windows by id and in lists of both
         orders. Its resource's documents stay, and a resource that has nothing left is not listed.
@@ -106,6 +126,7 @@ class Deletion(Law):
 
         harness.run(check)
 
+    @least(commits=8, loads=10, deletions=2, lists=8)
     def test_deleting_a_thread_leaves_all_others(self, harness: Harness) -> None:
         """Deleting a thread leaves its neighbours whole: threads whose ids begin alike, match as patterns, or differ in
         case or normal form, in the same resource, and the same id in others.
@@ -125,10 +146,11 @@ class Deletion(Law):
             gone = await handle.load(scope, ALL)
             harness.expect("the deleted thread is gone", ("", 0), tuple(gone.tail))
 
-        for mine, other in harness.some(NEIGHBOURS, 1 / 3):
+        for _, mine, other in harness.some(NEIGHBOURS, 1 / 3, kind=itemgetter(0)):
             harness.history.clear()
             harness.run(check, mine, other)
 
+    @least(commits=12, loads=20, deletions=2, lists=10)
     def test_erasing_a_resource_leaves_all_others(self, harness: Harness) -> None:
         """Erasing a resource removes its threads, its documents and its place in the list of resources, and leaves
         resources whole whose ids begin alike, match as patterns, or differ in case or normal form.
@@ -153,10 +175,11 @@ class Deletion(Law):
             listed = [found for found in await handle.resources(room[:-1], 1000) if found == room + mine]
             harness.expect("it is not among the resources", [], listed)
 
-        for mine, other in harness.some(NEIGHBOURS, 1 / 3):
+        for _, mine, other in harness.some(NEIGHBOURS, 1 / 3, kind=itemgetter(0)):
             harness.history.clear()
             harness.run(check, mine, other)
 
+    @least(commits=8, loads=10, deletions=4)
     def test_deleting_confusable_scopes(self, harness: Harness) -> None:
         """Of two scopes that a careless store takes for one, deleting or erasing one leaves the other. Half of the
         catalogue of law 1 is tried.
@@ -176,10 +199,11 @@ class Deletion(Law):
             harness.expect("deleting one of a pair leaves the other", before, await _everything(handle, kept))
             harness.expect("and removes it", ("", 0), tuple((await handle.load(scope, ALL)).tail))
 
-        for pair in harness.some(PAIRS, 2):
+        for pair in harness.some(PAIRS, 2, kind=lambda pair: pair.kind):
             harness.history.clear()
             harness.run(check, pair.second, pair.first)
 
+    @least(commits=20, loads=3, deletions=2, lists=1)
     def test_large_scopes_are_deleted_whole(self, harness: Harness) -> None:
         """Threads, and resources, that are larger than a batch of a backend are deleted whole, and so is what a
         truncation drops. Every id is free afterwards.
@@ -217,6 +241,7 @@ class Deletion(Law):
 
         harness.run(check)
 
+    @least(deletions=2)
     def test_deleting_is_idempotent(self, harness: Harness) -> None:
         """Deleting what is not there, again and again, is no error and creates nothing."""
 
@@ -237,6 +262,7 @@ class Deletion(Law):
 
         harness.run(check)
 
+    @least(commits=2, loads=2, deletions=1)
     def test_a_thread_created_again_starts_empty(self, harness: Harness) -> None:
         """A thread that is created again, after a deletion and after an erasure, starts in a new epoch, with times of
         its own, at position 1 and at version 1, and with every old id free.
@@ -269,6 +295,7 @@ class Deletion(Law):
 
         harness.run(check)
 
+    @least(commits=2, loads=2, deletions=1)
     def test_a_late_writer_cannot_write_into_the_new_thread(self, harness: Harness) -> None:
         """A late writer, with the tail or the epoch of a deleted thread, gets `TailMoved` with the tail that is, also
         where the new thread has as many messages. A cursor of the old thread is `InvalidCursor` in the new one.
@@ -307,6 +334,7 @@ class Deletion(Law):
 
         harness.run(check)
 
+    @least(commits=4, loads=2)
     def test_truncating_is_a_commit_like_any_other(self, harness: Harness) -> None:
         """A truncation moves the tail, frees the ids, keeps what is below, counts as activity and obeys `if_tail`. It
         may stand beside an append in one commit, and drops nothing where there is nothing above.
@@ -351,6 +379,7 @@ class Deletion(Law):
 
         harness.run(check)
 
+    @least(commits=10, loads=0, deletions=2)
     def test_no_trace_is_left(self, harness: Harness) -> None:
         """A raw scan of the backend finds no trace of what was deleted. It is made through the plugin's hook
         `scan_backend`, and has to find ids and contents before the deletion, or else it is blind. Where there is no
@@ -385,6 +414,7 @@ class Deletion(Law):
         harness.run(check, False)
         harness.run(check, True)
 
+    @least(commits=3, loads=5, deletions=1)
     def test_programs_with_deletions_answer_as_the_model(self, harness: Harness) -> None:
         """Random deletions, erasures and truncations between everything else are answered as by the reference model."""
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 
 from threadkeep.errors import OutcomeUnknown, TailMoved, VersionMoved
-from threadkeep.port import Changes, Clause, Guard, Put, Receipt, Resource, Snapshot, Tail, Thread
+from threadkeep.port import Changes, Clause, Put, Receipt, Resource, Snapshot, Tail, Thread
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, ids_of, record
-from threadkeep_contract.history import Recorded
+from threadkeep_contract.history import Counted, Recorded
 from threadkeep_contract.kills import Script, appending, look, look_at_model, mixed, model_after, survivors
 from threadkeep_contract.linearizable import apply, plain
 from threadkeep_contract.processes import workers
@@ -76,6 +77,7 @@ class Durability(Law):
     number = 6
     title = "Durability and unknown outcomes"
 
+    @least(commits=40, loads=6, deletions=8)
     def test_what_was_acknowledged_is_there_when_the_store_is_opened_again(self, harness: Harness) -> None:
         """What was acknowledged is there when the store is opened again. A script of commits, truncations and deletions
         is done in parts, with the store closed and opened between them; everything is as the reference model has it.
@@ -100,6 +102,7 @@ class Durability(Law):
 
         harness.run(run)
 
+    @least(commits=4, loads=0)
     def test_positions_and_versions_go_on_when_the_store_is_opened_again(self, harness: Harness) -> None:
         """After the store was closed and opened again, no position is given a second time, versions go on, and messages
         are known. Clause `durability`.
@@ -130,6 +133,7 @@ class Durability(Law):
 
         harness.run(run)
 
+    @least(commits=20, deletions=4)
     def test_what_processes_left_is_there(self, harness: Harness) -> None:
         """What several processes were told, each working through a script of its own, is seen by others at once, and is
         there after their end. Clauses `processes` and `durability`.
@@ -139,7 +143,7 @@ class Durability(Law):
 
         async def run() -> None:
             handle = await harness.open()
-            async with workers(harness.url, harness.profile.processes) as team:
+            async with workers(harness.url, harness.profile.processes, harness.seen) as team:
                 scripts = {harness.fresh() + "user": worker for worker in team}
                 for user, worker in scripts.items():
                     worker.give(Run(mixed(user)[:30]))
@@ -157,6 +161,7 @@ class Durability(Law):
 
         harness.run(run)
 
+    @least(kills=1)
     def test_what_a_killed_process_was_told_is_there(self, harness: Harness) -> None:
         """What a process was told survives its death. Processes work through a script of commits and deletions and are
         killed with SIGKILL, some at a random moment and some as soon as they have acknowledged all of it; some work
@@ -167,6 +172,7 @@ class Durability(Law):
         if _both(harness):
             harness.run(_survive, harness, mixed, seconds=5 * harness.profile.seconds)
 
+    @least(kills=1)
     def test_what_a_killed_process_was_doing_may_be_repeated(self, harness: Harness) -> None:
         """A commit that was under way when its process was killed may be repeated, and doubles nothing. Processes
         append to one thread and are killed, most of them just when others see what they have not acknowledged yet; the
@@ -175,6 +181,7 @@ class Durability(Law):
         if _both(harness):
             harness.run(_survive, harness, appending, seconds=5 * harness.profile.seconds)
 
+    @least(commits=10, loads=4)
     def test_a_repeated_commit_doubles_nothing_and_answers_the_same(self, harness: Harness) -> None:
         """A commit of messages that is repeated at once, from another handle, and after others have appended, with and
         without `if_tail`, gives the first positions and leaves the thread unchanged.
@@ -210,6 +217,7 @@ class Durability(Law):
 
         harness.run(run)
 
+    @least(commits=2)
     def test_a_repeated_conditional_put_is_written_once(self, harness: Harness) -> None:
         """A put with `if_version` that is repeated is refused with `VersionMoved`, and is written once, in the thread
         and in the resource.
@@ -233,6 +241,7 @@ class Durability(Law):
 
         harness.run(run)
 
+    @least(commits=2, loads=2, deletions=2)
     def test_a_repeated_deletion_or_truncation_is_safe(self, harness: Harness) -> None:
         """A truncation that is repeated drops no more, and a deletion that is repeated is no error."""
 
@@ -253,6 +262,7 @@ class Durability(Law):
 
         harness.run(run)
 
+    @least(commits=2, loads=2, outages=True)
     def test_a_commit_that_was_interrupted_may_be_repeated(self, harness: Harness) -> None:
         """A commit that was cancelled after 0, 1, 2 and more turns of the event loop, so that its outcome is unknown,
         may be repeated, from the same handle and from another. It is done once, and its receipt is true.
@@ -279,6 +289,7 @@ class Durability(Law):
 
         harness.run(run)
 
+    @least(commits=1, lists=2, outages=True)
     def test_an_interrupted_creation_happened_or_not(self, harness: Harness) -> None:
         """A commit with `if_epoch=""` that was cancelled may be repeated: it creates the thread, or finds it in its own
         epoch. There is one thread, with one message.
@@ -295,7 +306,7 @@ class Durability(Law):
                     await other.commit(thread, changes)
                 except TailMoved as moved:
                     harness.expect(f"{promise}, of this epoch", changes.epoch, moved.epoch)
-                after = await Guard.load(handle, thread, ALL)
+                after = await Counted.load(handle, thread, ALL)
                 harness.expect(promise, (changes.epoch, ["new"]), (after.tail.epoch, ids_of(after.records)))
                 rows = await handle.threads(Resource(thread.resource_id))
                 harness.expect(promise, ["thread"], [row.thread_id for row in rows])

@@ -26,6 +26,7 @@ from threadkeep.errors import (
     VersionMoved,
 )
 from threadkeep.port import MISSING, After, Changes, Guard, Order, Put, Resource, Snapshot, Tail, Thread, Window
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Recorded, source
 
@@ -186,6 +187,7 @@ class Lifecycle(Law):
 
         harness.run(run)
 
+    @least(loads=4)
     def test_opening_may_be_repeated_and_raced(self, harness: Harness) -> None:
         """Opening may be repeated and raced, on one handle, by tasks whose first calls open it, and by new handles.
         What is stored stays, and everybody finds it.
@@ -211,6 +213,7 @@ class Lifecycle(Law):
 
         harness.run(run)
 
+    @least(commits=1, outages=True)
     def test_calls_that_run_while_the_store_closes_end_well(self, harness: Harness) -> None:
         """Calls that run while their store is closed each give their result or an error of threadkeep. A load is whole
         and never an empty history, and what was acknowledged is there.
@@ -250,6 +253,7 @@ class Lifecycle(Law):
 
         harness.run(run)
 
+    @least(outages=True)
     def test_a_cancelled_call_leaves_the_store_usable(self, harness: Harness) -> None:
         """A store is usable after calls were cancelled. Loads, commits, lists and deletions are cancelled after 0, 1, 2
         and more turns of the event loop. Every cancelled commit was done once or not at all; it may still be done after
@@ -291,6 +295,7 @@ class Lifecycle(Law):
 
         harness.run(run)
 
+    @least(loads=1, outages=True)
     def test_many_cancelled_calls_at_once_leave_the_store_usable(self, harness: Harness) -> None:
         """Of many calls that run at once, all but one are cancelled: that one is answered, and the store is usable
         afterwards.
@@ -313,6 +318,7 @@ class Lifecycle(Law):
 
         harness.run(run)
 
+    @least(commits=20, loads=20)
     def test_many_calls_at_once_are_all_served(self, harness: Harness) -> None:
         """Very many calls that run at once are all served."""
 
@@ -332,6 +338,7 @@ class Lifecycle(Law):
 
         harness.run(run)
 
+    @least(commits=4, loads=4)
     def test_one_store_serves_several_event_loops(self, harness: Harness) -> None:
         """One handle serves several event loops, one after the other and several threads' at the same time, and may be
         opened by any of them.
@@ -358,6 +365,7 @@ class Lifecycle(Law):
         opened_elsewhere = _in_threads(harness, promise, [lambda: _count(born, thread)])
         harness.expect(promise, ([19], 19), (opened_elsewhere, harness.run(_count, born, thread)))
 
+    @least(loads=0)
     def test_each_refusal_says_what_to_do(self, harness: Harness) -> None:
         """Each refusal says by its `action` what to do next, and that a mere repetition is of no use."""
 
@@ -378,6 +386,7 @@ class Lifecycle(Law):
 
         harness.run(run)
 
+    @least(loads=4, lists=4)
     def test_numbers_too_large_for_a_database_are_numbers(self, harness: Harness) -> None:
         """Numbers that are too large for a database (2^63 and up, and below its negative) are numbers like any other in
         windows, conditions and places in a list, or are refused with `InvalidInput`.
@@ -437,6 +446,7 @@ class Lifecycle(Law):
 
         harness.run(run)
 
+    @least(commits=10, loads=10, deletions=4, lists=8)
     def test_nothing_but_errors_of_threadkeep_leaves_a_store(self, harness: Harness) -> None:
         """Nothing but errors of threadkeep leaves a store. Every verb is called with ids that somebody takes for
         something else: NUL, quotes, wildcards, operators, the longest ids.
@@ -445,7 +455,8 @@ class Lifecycle(Law):
         async def run() -> None:
             handle = await harness.open()
             longest = ("x" * handle.limits.id_bytes, "\U0001f9f5" * (handle.limits.id_bytes // 4))
-            for odd in (*harness.some(ODD, 1 / 3), *longest):
+            tried = harness.some(ODD, 1 / 3, kind=lambda odd: (odd.isascii(), odd.isprintable()))
+            for odd in (*tried, *longest):
                 user = harness.fresh() + odd[: handle.limits.id_bytes // 8]
                 for thread in (Thread(user, odd), Thread(user, "thread")):
                     verbs = _verbs(harness, thread) | _verbs_with_ids(harness, thread, odd)

@@ -17,6 +17,7 @@ from threadkeep.handles import Memory
 from threadkeep.messages import Message
 from threadkeep.port import Changes, Put, Record, Resource, Stored, Thread, Window
 from threadkeep.port import Limits as Declared
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START
@@ -52,6 +53,7 @@ class Limits(Law):
     number = 11
     title = "Limits"
 
+    @least(commits=0, loads=0)
     def test_the_declared_limits_are_no_less_than_the_least(self, harness: Harness) -> None:
         """Every limit is declared, and is no less than the least that any store may declare."""
 
@@ -59,12 +61,13 @@ class Limits(Law):
             limits = (await harness.open()).limits
             harness.expect("the limits are a Limits", Declared.__name__, type(limits).__name__)
             harness.expect("every limit has its least", sorted(LEAST), sorted(field.name for field in fields(Declared)))
-            for name, least in LEAST.items():
+            for name, lowest in LEAST.items():
                 declared = getattr(limits, name)
-                harness.require(f"{name} is at least {least}", declared >= least, f"at least {least}", declared)
+                harness.require(f"{name} is at least {lowest}", declared >= lowest, f"at least {lowest}", declared)
 
         harness.run(check)
 
+    @least(commits=6, loads=6, deletions=2, lists=2)
     def test_ids_work_at_the_limit(self, harness: Harness) -> None:
         """Resource, thread and message ids of the most bytes together work, of one to four bytes a character, with NUL
         and with `%`. They are written, found, listed, deleted, and told apart though they differ in one character.
@@ -94,6 +97,7 @@ class Limits(Law):
 
         harness.run(check)
 
+    @least(commits=4, loads=4)
     def test_sizes_work_at_the_limit(self, harness: Harness) -> None:
         """The largest message and the largest document, in several encodings, a commit of the most messages, and the
         largest commits of few and of many messages come back whole.
@@ -154,6 +158,7 @@ class Limits(Law):
                 f"{len(entry.body)} characters, or others",
             )
 
+    @least(loads=4)
     def test_above_the_limit_nothing_is_written(self, harness: Harness) -> None:
         """One byte, or one message, above each limit, the error names the limit, the allowed and the given size, and
         the thread is as before or still missing.
@@ -218,6 +223,7 @@ class Limits(Law):
 
         harness.run(check)
 
+    @least(commits=4, loads=4)
     def test_limits_through_the_handles(self, harness: Harness) -> None:
         """Title, metadata, working memory and messages are kept at their limit through the handles and refused one byte
         above it, measured in bytes of UTF-8.

@@ -12,6 +12,7 @@ import asyncio
 
 from threadkeep.port import Changes, Receipt, Stored, Thread, Window
 from threadkeep_contract.confusable import one_thread
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.operations import Program, programs
@@ -33,6 +34,7 @@ class Order(Law):
     number = 3
     title = "Order"
 
+    @least(commits=10, loads=5)
     def test_order_never_comes_from_a_clock(self, harness: Harness) -> None:
         """Commits whose times are equal, go back or jump keep the order in which they were made, with ids that sort
         otherwise. The whole thread, its newest three messages and its tail are looked at.
@@ -60,6 +62,7 @@ class Order(Law):
 
         harness.run(check)
 
+    @least(commits=4)
     def test_one_append_is_adjacent_and_in_order(self, harness: Harness) -> None:
         """The messages of one append lie together, in the order given. Tasks on two handles append batches at the same
         time; each batch is adjacent, whatever its ids are, and at the positions that its receipt gives.
@@ -91,6 +94,7 @@ class Order(Law):
 
         harness.run(check)
 
+    @least(commits=3)
     def test_positions_are_never_given_twice(self, harness: Harness) -> None:
         """Every position is larger than all that were given before in its epoch. This is tried after truncations of
         one, some and all messages, alone and in the same commit as an append.
@@ -132,6 +136,7 @@ class Order(Law):
 
         harness.run(check)
 
+    @least(commits=3)
     def test_what_stays_keeps_its_position(self, harness: Harness) -> None:
         """What stays in a thread keeps its position, time and body when messages are appended or dropped behind it."""
 
@@ -149,6 +154,7 @@ class Order(Law):
 
         harness.run(check)
 
+    @least(commits=20, loads=20)
     def test_a_reader_finds_nothing_new_below_what_it_saw(self, harness: Harness) -> None:
         """A reader that follows a thread by position misses nothing. Two readers follow while tasks write, with clocks
         that go back; at the end each has exactly what is there, in order.
@@ -187,6 +193,7 @@ class Order(Law):
             harness.history.clear()
             harness.run(check)
 
+    @least(commits=5, loads=5)
     def test_programs_of_appends_and_drops_answer_as_the_model(self, harness: Harness) -> None:
         """Random appends and truncations with wild clocks, through two handles, are answered as by the reference
         model.

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from threadkeep.errors import VersionMoved
 from threadkeep.handles import Memory, WorkingMemoryHandle
 from threadkeep.port import Changes, Doc, Put, Receipt, Resource, Scope, Thread
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
@@ -57,6 +58,7 @@ class WorkingMemory(Law):
     number = 9
     title = "Working memory"
 
+    @least(commits=5, loads=5)
     def test_every_write_gives_a_new_version(self, harness: Harness) -> None:
         """Every write gives a document its next version, from 1 up and slot by slot: also a write of an equal body, a
         removal, and a put after a removal, in both scopes.
@@ -78,6 +80,7 @@ class WorkingMemory(Law):
 
         harness.run(check)
 
+    @least(commits=4, loads=20)
     def test_if_version_is_compare_and_set(self, harness: Harness) -> None:
         """A put with `if_version` is written at that version alone, 0 standing for no document. At every other version
         it is a `VersionMoved` that names the slot and its version, and nothing is written. A removed document is not
@@ -111,6 +114,7 @@ class WorkingMemory(Law):
 
         harness.run(check)
 
+    @least(loads=4)
     def test_a_refused_put_takes_its_commit_along(self, harness: Harness) -> None:
         """A commit of several parts of which one condition fails writes none of them: no message, no document of either
         scope, no thread, no time.
@@ -139,6 +143,7 @@ class WorkingMemory(Law):
 
         harness.run(check)
 
+    @least(commits=4, loads=4)
     def test_of_many_writers_at_one_version_one_wins(self, harness: Harness) -> None:
         """Of many tasks on two handles that put with one `if_version` exactly one wins, and the others get the new
         version, in both scopes.
@@ -171,6 +176,7 @@ class WorkingMemory(Law):
             harness.run(check, Thread(room + "r", "t"))
             harness.run(check, Resource(room + "s"))
 
+    @least(commits=8)
     def test_unconditional_puts_are_all_counted(self, harness: Harness) -> None:
         """N writers that put M times each without a condition leave version N*M, and each version was given once, in
         both scopes.
@@ -199,6 +205,7 @@ class WorkingMemory(Law):
         harness.run(check, Thread(room + "r", "t"))
         harness.run(check, Resource(room + "s"))
 
+    @least(commits=8)
     def test_writers_of_two_documents_do_not_undo_each_other(self, harness: Harness) -> None:
         """Tasks that put two documents of one scope at the same time do not undo each other: each document has the
         versions of its own writers, in both scopes.
@@ -224,6 +231,7 @@ class WorkingMemory(Law):
             harness.run(check, Thread(room + "r", "t"))
             harness.run(check, Resource(room + "s"))
 
+    @least(commits=3, loads=3, deletions=1)
     def test_scopes_do_not_share_documents(self, harness: Harness) -> None:
         """A thread's document is not its resource's, not its neighbour's and not its info. Documents outlive the
         messages, and those of a resource outlive its threads. A missing thread shows its resource's documents.
@@ -265,6 +273,7 @@ class WorkingMemory(Law):
 
         harness.run(check)
 
+    @least(commits=2, loads=2)
     def test_working_memory_is_not_metadata(self, harness: Harness) -> None:
         """Working memory, title and metadata do not show in each other, and writing one does not move the version of
         another. This is tried through the handles.
@@ -290,6 +299,7 @@ class WorkingMemory(Law):
 
         harness.run(check)
 
+    @least(commits=20, loads=20)
     def test_a_merge_patch_does_what_the_rfc_says(self, harness: Harness) -> None:
         """A merge patch does what RFC 7396 says. The RFC's own cases are tried in both scopes, and random patches are
         compared with the pseudocode of the RFC.
@@ -323,6 +333,7 @@ class WorkingMemory(Law):
 
         harness.explore(st.tuples(documents, st.lists(patches, min_size=1, max_size=3)), check, share=0.5)
 
+    @least(commits=8)
     def test_disjoint_patches_are_all_there(self, harness: Harness) -> None:
         """Many tasks on two handles patch a key each, several times: at the end all keys are there, and every patch
         gave a version, in both scopes.
@@ -348,6 +359,7 @@ class WorkingMemory(Law):
         harness.run(check, [memory.resource(room + "r").working_memory for memory in memories])
         harness.run(check, [memory.thread(room + "s", "t").working_memory for memory in memories])
 
+    @least(commits=5, loads=5)
     def test_programs_of_puts_answer_as_the_model(self, harness: Harness) -> None:
         """Random puts with and without conditions, in threads and resources, beside appends and deletions, are answered
         as by the reference model.

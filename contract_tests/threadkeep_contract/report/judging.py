@@ -11,13 +11,13 @@ from typing import Final, TypeAlias
 
 from threadkeep.errors import InvalidInput
 from threadkeep.port import open_store
-from threadkeep_contract.harness import Harness, Law, LawBroken
+from threadkeep_contract.harness import Harness, Law, LawBroken, NotJudged
 from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
 from threadkeep_contract.profiles import DEFAULT, PROFILES
 from threadkeep_contract.program import Case, Program, program_of, without_password
 from threadkeep_contract.replay import absent, present
-from threadkeep_contract.report.verdicts import Finding, Report, Status, Verdict
+from threadkeep_contract.report.verdicts import FAILING, Finding, Report, Status, Verdict
 from threadkeep_contract.source import shortened
 
 FAILURE_SECONDS: Final = 3.0
@@ -84,7 +84,7 @@ def _programs(cases: Mapping[str, Case], seconds: float) -> dict[str, Program]:
 def check_again(url: str, law: int, check: str, *, profile: str, seed: int) -> None:
     """Run one check; end the program with status 1 and the promise where it is broken, else say that it is not."""
     finding, _ = find(law_of(law), check, Harness(url, PROFILES[profile], seed, check=check))
-    if finding.status == "broken":
+    if finding.status in FAILING:
         present(finding.promise, f"expected: {finding.expected}", f"seen:     {finding.seen}")
     else:
         absent(f"{check} is {finding.status}")
@@ -121,16 +121,23 @@ def find(law: type[Law], check: str, harness: Harness) -> tuple[Finding, Case | 
     try:
         try:
             getattr(law(), check)(harness)
+            harness.settle(getattr(law, check))
         finally:
             harness.close()
     except Exception as error:  # noqa: BLE001 - whatever a check ends in is its finding
         failure = error
     seconds = time.perf_counter() - began
     declined = dict(harness.declined)
-    tried = harness.tally()
+    tried = harness.seen.tally()
     if failure is None:
         status: Status = "not offered" if declined else "kept"
         return Finding(check, status, seconds, not_offered=declined, tried=tried), None
+    if isinstance(failure, NotJudged):
+        why = f"{failure.why}. {failure.remedy}" if failure.remedy else failure.why
+        finding = Finding(
+            check, "not judged", seconds, why, failure.least, failure.seen, not_offered=declined, tried=tried
+        )
+        return finding, None
     broken = failure if isinstance(failure, LawBroken) else no_verdict(failure, harness)
     finding = Finding(
         check,

@@ -12,17 +12,20 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from threadkeep_contract.evidence import TRIED
 from threadkeep_contract.program import Program
 from threadkeep_contract.report.verdicts import Finding, Report, Status, Verdict
 from threadkeep_contract.source import shortened, visible
 
-STYLES: Final[dict[Status, str]] = {"kept": "green", "broken": "bold red", "not offered": "bold yellow"}
+STYLES: Final[dict[Status, str]] = {
+    "kept": "green",
+    "broken": "bold red",
+    "not judged": "bold red",
+    "not offered": "bold yellow",
+}
 
-KINDS: Final = ("examples", "calls", "races", "kills")
-"""What is counted of what was tried, in the order in which it is told."""
-
-LISTED: Final = 30
-"""Broken checks that the short report has a line for."""
+LISTED: Final = 20
+"""Broken checks that the short report has a line for, and checks that are not judged."""
 
 HEAD: Final = 12
 """Lines of the short report beside those that stand for a law, a check or the program's own."""
@@ -40,6 +43,13 @@ def show(report: Report, console: Console, *, everything: bool = False) -> None:
     for verdict in report.verdicts:
         for what, reason in sorted(verdict.not_offered.items()):
             _line(console, f"law {verdict.number} NOT OFFERED ", "bold yellow", f"{what}: {reason}")
+    unjudged = [(verdict, finding) for verdict in report.verdicts for finding in verdict.not_judged]
+    for verdict, finding in unjudged if everything else unjudged[:LISTED]:
+        least, seen = shortened(finding.expected, 60), shortened(finding.seen, 60)
+        why = f"{finding.check}: least {least}, seen {seen}. {finding.promise}"
+        _line(console, f"law {verdict.number:2} NOT JUDGED ", "bold red", why if everything else shortened(why, 250))
+    if len(unjudged) > LISTED and not everything:
+        _line(console, "", "", f"and {len(unjudged) - LISTED} more that are not judged")
     faults = report.faults
     if not faults:
         return
@@ -55,7 +65,9 @@ def show(report: Report, console: Console, *, everything: bool = False) -> None:
     if len(faults) > LISTED:
         _line(console, "", "", f"and {len(faults) - LISTED} more")
     declined = sum(len(verdict.not_offered) for verdict in report.verdicts)
-    program = _fitting(faults, LINES - HEAD - len(report.verdicts) - declined - min(len(faults), LISTED))
+    program = _fitting(
+        faults, LINES - HEAD - len(report.verdicts) - declined - min(len(faults), LISTED) - min(len(unjudged), LISTED)
+    )
     _line(console, f"\n{told(program)}\n", "bold", "")
     _show_code(console, program)
 
@@ -100,13 +112,13 @@ def line_of(finding: Finding) -> str:
 
 def tried(counts: Mapping[str, int]) -> str:
     """Counts in words, as in "80 examples, 912 calls"."""
-    return ", ".join(f"{counts[kind]:,} {kind}" for kind in KINDS if counts.get(kind))
+    return ", ".join(f"{counts[kind]:,} {kind}" for kind in TRIED if counts.get(kind))
 
 
 def _table(report: Report) -> Table:
     title = f"The contract: {_safe(report.url)} (profile {report.profile}, seed {report.seed})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("law", "title", "verdict", "checks", *KINDS, "seconds"):
+    for column in ("law", "title", "verdict", "checks", *TRIED, "seconds"):
         table.add_column(column, justify="left" if column in ("title", "verdict") else "right")
     for verdict in report.verdicts:
         table.add_row(
@@ -114,7 +126,7 @@ def _table(report: Report) -> Table:
             verdict.title,
             f"[{STYLES[verdict.status]}]{verdict.status}[/]",
             count(verdict),
-            *(f"{verdict.tried[kind]:,}" if verdict.tried.get(kind) else "" for kind in KINDS),
+            *(f"{verdict.tried[kind]:,}" if verdict.tried.get(kind) else "" for kind in TRIED),
             f"{verdict.seconds:.1f}",
         )
     return table

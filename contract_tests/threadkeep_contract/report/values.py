@@ -61,6 +61,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
             "seen": finding.seen,
             "history": finding.history,
         }
+    if finding.status == "not judged":
+        values |= {"why": finding.promise, "least": finding.expected, "seen": finding.seen}
     if finding.program is not None:
         program = finding.program
         values["program"] = {"kind": program.kind, "calls": program.calls, "source": program.text}

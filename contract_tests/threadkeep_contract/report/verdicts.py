@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from threadkeep_contract.program import Program
 
-Status: TypeAlias = Literal["kept", "broken", "not offered"]
+Status: TypeAlias = Literal["kept", "broken", "not judged", "not offered"]
+
+FAILING: Final = ("broken", "not judged")
+"""With one of these, a store is not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,9 @@ class Finding:
     status: Status
     seconds: float
     promise: str = ""
-    """The promise that was broken, in words."""
+    """The promise that was broken, in words; of a check that is not judged, why it is not."""
     expected: str = ""
+    """Of a check that is not judged, the least that it must have seen."""
     seen: str = ""
     history: str = ""
     """The calls of the smallest failing example as they were made, as Python."""
@@ -44,10 +48,12 @@ class Verdict:
 
     @property
     def status(self) -> Status:
-        """Broken if a check is; not offered if every check found that the store does not offer its clause."""
+        """Broken if a check is, or else not judged if one is; not offered if the store offers no check's clause."""
         states = {finding.status for finding in self.findings}
         if "broken" in states:
             return "broken"
+        if "not judged" in states:
+            return "not judged"
         return "not offered" if states == {"not offered"} else "kept"
 
     @property
@@ -59,6 +65,11 @@ class Verdict:
     def broken(self) -> list[Finding]:
         """The checks that found the law broken."""
         return [finding for finding in self.findings if finding.status == "broken"]
+
+    @property
+    def not_judged(self) -> list[Finding]:
+        """The checks that found nothing broken, and have not seen enough to say that the law is kept."""
+        return [finding for finding in self.findings if finding.status == "not judged"]
 
     @property
     def tried(self) -> dict[str, int]:
@@ -83,8 +94,13 @@ class Report:
 
     @property
     def kept(self) -> bool:
-        """Whether no law is broken."""
-        return all(verdict.status != "broken" for verdict in self.verdicts)
+        """Whether every law was judged and none is broken. What the store does not offer is no matter."""
+        return all(verdict.status not in FAILING for verdict in self.verdicts)
+
+    @property
+    def tried(self) -> dict[str, int]:
+        """How much was tried in all, by kind."""
+        return dict(sum((Counter(verdict.tried) for verdict in self.verdicts), Counter()))
 
     def law(self, number: int) -> Verdict:
         """The verdict on one law, or KeyError where it was not judged."""

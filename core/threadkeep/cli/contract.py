@@ -36,6 +36,11 @@ def _numbers() -> click.IntRange:
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file too."
 )
 @click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the report to this file too, as a page that needs no other file.",
+)
+@click.option(
     "--program",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the program that shows the first fault to this file, where a law is broken.",
@@ -55,6 +60,7 @@ def command(
     ctx: click.Context,
     url: str,
     file: Path | None,
+    html: Path | None,
     program: Path | None,
     everything: bool,
     profile: str,
@@ -63,10 +69,11 @@ def command(
 ) -> None:
     """Judge the store at URL by the laws of the contract.
 
-    Says of each law whether it is kept, broken or not offered, with the store's reason, and what was tried. Of each
-    broken check there is a line; the shortest program that shows a fault is printed whole. It fails while the fault is
-    there. The exit status is 1 where a law is broken. What the checks write into the store has resource ids of its own,
-    and stays there: give a store for tests.
+    Says of each law whether it is kept, broken, not judged, where its checks saw too little of the store to say, or not
+    offered, with the store's reason, and what was tried. Of each broken check there is a line; the shortest program
+    that shows a fault is printed whole, and fails while the fault is there. The exit status is 1 where a law is broken
+    or not judged. What the checks write into the store has resource ids of its own, and stays there: give a store for
+    tests.
     """
     from rich.console import Console
 
@@ -74,11 +81,14 @@ def command(
         report = _judged(url, laws, profile, seed)
     except (InvalidInput, PluginError, StoreError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
+    from threadkeep_contract.report.page import page
     from threadkeep_contract.report.text import show
 
     show(report, Console(), everything=everything)
     if file is not None:
         _write(file, json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n")
+    if html is not None:
+        _write(html, page(report))
     if program is not None and report.shortest is not None:
         _write(program, report.shortest.text)
     if not report.kept:

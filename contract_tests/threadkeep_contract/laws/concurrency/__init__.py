@@ -15,6 +15,7 @@ Loops of compare-and-set are bounded: a sound store refuses one attempt only whe
 
 from __future__ import annotations
 
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import Harness, Law
 from threadkeep_contract.laws.concurrency import contests
 from threadkeep_contract.linearizable import check_histories
@@ -27,6 +28,7 @@ class Concurrency(Law):
     number = 5
     title = "Concurrency"
 
+    @least(commits=10, loads=10, deletions=2)
     def test_a_tail_that_was_is_refused(self, harness: Harness) -> None:
         """A tail that a thread once had, and has no more, is refused with the tail that is, and nothing is written.
         Every tail and every epoch of a thread that is appended to, truncated, deleted and made again is tried at every
@@ -34,6 +36,7 @@ class Concurrency(Law):
         """
         harness.run(contests.stale, harness)
 
+    @least(commits=2, races=2, outages=True)
     def test_of_tasks_with_one_tail_exactly_one_wins(self, harness: Harness) -> None:
         """Of many tasks that commit with one `if_tail` exactly one gets a receipt. All others get `TailMoved` with the
         winner's tail, and the messages and documents are the winner's alone. The thread is missing, filled, emptied, or
@@ -41,62 +44,73 @@ class Concurrency(Law):
         """
         by_tasks(harness, contests.one_tail)
 
+    @least(commits=2, races=2, outages=True)
     def test_a_truncation_moves_the_tail_for_tasks(self, harness: Harness) -> None:
         """Of many tasks that append or truncate with one `if_tail` exactly one wins, and the thread is what that one
         made of it.
         """
         by_tasks(harness, contests.tail_against_truncation)
 
+    @least(commits=2, races=2, outages=True)
     def test_of_tasks_that_create_a_thread_exactly_one_does(self, harness: Harness) -> None:
         """Of many tasks that commit with `if_epoch=""` exactly one creates the thread, in its epoch and at its time.
         All others get `TailMoved` with the winner's tail.
         """
         by_tasks(harness, contests.create)
 
+    @least(commits=4, races=1, outages=True)
     def test_tasks_may_all_be_first_in_a_thread(self, harness: Harness) -> None:
         """Tasks that all make the first commit to a thread, without a condition, all succeed. The thread is there once,
         in the epoch and with the `created` of one of them, and with the messages of all.
         """
         by_tasks(harness, contests.get_or_create)
 
+    @least(commits=4, races=1, outages=True)
     def test_appends_of_many_tasks_are_all_there(self, harness: Harness) -> None:
         """N tasks that make M commits of three messages each leave exactly N*M batches. Each batch is adjacent and at
         the positions of its receipt, each writer's batches are in its order, and positions rise.
         """
         by_tasks(harness, contests.appends)
 
+    @least(commits=4, races=1, outages=True)
     def test_one_message_from_many_tasks_is_stored_once(self, harness: Harness) -> None:
         """A message that many tasks append at the same time is stored once, and all learn its place. Of many bodies
         under one id one is stored, and the others are a `MessageConflict` that writes nothing.
         """
         by_tasks(harness, contests.same_message)
 
+    @least(commits=2, races=2, outages=True)
     def test_of_tasks_with_one_version_exactly_one_wins(self, harness: Harness) -> None:
         """Of many tasks that put a document with one `if_version` exactly one wins. All others get `VersionMoved` with
         the new version, and nothing of their commits is written. Documents of the thread and of the resource are tried.
         """
         by_tasks(harness, contests.one_version)
 
+    @least(commits=4, races=1, outages=True)
     def test_documents_keep_the_changes_of_many_tasks(self, harness: Harness) -> None:
         """Tasks that each load a document, add to it and put it with `if_version`, until that succeeds, lose no change,
         in the thread and in the resource.
         """
         by_tasks(harness, contests.counters)
 
+    @least(commits=4, races=1, outages=True)
     def test_tasks_append_on_the_tail_they_loaded(self, harness: Harness) -> None:
         """Tasks that each load the tail and append on it with `if_tail`, until that succeeds, get every message in
         once, each writer's in its own order.
         """
         by_tasks(harness, contests.chains)
 
+    @least(commits=4, races=1, outages=True)
     def test_messages_and_documents_do_not_undo_each_other_in_tasks(self, harness: Harness) -> None:
         """Tasks of which some append, and others put a document each, undo nothing of what another does."""
         by_tasks(harness, contests.messages_beside_documents)
 
+    @least(commits=2, loads=0, races=1, outages=True)
     def test_tasks_may_open_the_store_at_once(self, harness: Harness) -> None:
         """Tasks that open the store on new handles and use it, all at the same time, are all served."""
         by_tasks(harness, contests.first_use)
 
+    @least(commits=10, loads=4, deletions=1, races=4, outages=True)
     def test_histories_of_tasks_are_linearizable(self, harness: Harness) -> None:
         """Random calls of four tasks on one thread (loads, commits with all kinds of conditions, truncations,
         deletions) are answered as the reference model answers them in some order of the calls that respects which had
@@ -104,6 +118,7 @@ class Concurrency(Law):
         """
         by_tasks(harness, check_histories)
 
+    @least(commits=8, races=4, outages=True)
     def test_processes_race_for_a_tail_and_for_a_thread(self, harness: Harness) -> None:
         """Processes race as the tasks do for one tail, with appends and with truncations, and to create a thread, with
         `if_epoch=""` and without it. Clause `processes`.
@@ -112,6 +127,7 @@ class Concurrency(Law):
             harness, contests.one_tail, contests.tail_against_truncation, contests.create, contests.get_or_create
         )
 
+    @least(commits=8, races=4, outages=True)
     def test_processes_append_and_lose_nothing(self, harness: Harness) -> None:
         """Processes append as the tasks do, without a condition, the same messages, on the tail just loaded, and beside
         others that put documents: nothing is lost, doubled or undone. Clause `processes`.
@@ -120,12 +136,14 @@ class Concurrency(Law):
             harness, contests.appends, contests.same_message, contests.chains, contests.messages_beside_documents
         )
 
+    @least(commits=4, races=2, outages=True)
     def test_processes_race_for_versions_and_lose_nothing(self, harness: Harness) -> None:
         """Processes put documents as the tasks do, at one version and in loops of compare-and-set, and lose no change.
         Clause `processes`.
         """
         by_processes(harness, contests.one_version, contests.counters)
 
+    @least(commits=10, races=4, outages=True)
     def test_processes_open_the_store_at_once_and_are_linearizable(self, harness: Harness) -> None:
         """Processes open the store as the tasks do, all at the same time, and their random calls on one thread are
         linearizable. Clause `processes`.

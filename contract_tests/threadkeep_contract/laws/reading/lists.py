@@ -10,6 +10,7 @@ from threadkeep.errors import InvalidCursor
 from threadkeep.handles import Memory, ResourceHandle
 from threadkeep.messages import Message
 from threadkeep.port import MAX_PAGE, After, Changes, Order, Put, Resource, Thread, ThreadRow
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import Clock, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, compare
@@ -48,6 +49,7 @@ async def _create(harness: Harness, handle: Recorded, resource: Resource, times:
 class Lists(Law):
     """Lists of threads and of resources."""
 
+    @least(commits=20, loads=0, lists=10)
     def test_threads_by_creation_come_once_whatever_happens(self, harness: Harness) -> None:
         """A list by creation shows every thread exactly once, whatever happens meanwhile. It is walked in pages of
         every size, with several threads of one instant, while threads are touched, created and deleted between the
@@ -83,6 +85,7 @@ class Lists(Law):
             harness.history.clear()
             harness.run(check, limit)
 
+    @least(commits=20, loads=0, lists=10)
     def test_threads_by_activity_come_once_if_untouched(self, harness: Harness) -> None:
         """A list by last activity shows every thread that nobody touched meanwhile exactly once, newest first and ties
         by falling id, and none twice. It is walked in pages of every size while threads are touched between the pages,
@@ -123,6 +126,7 @@ class Lists(Law):
             harness.history.clear()
             harness.run(check, limit)
 
+    @least(commits=6, loads=0, lists=3)
     def test_any_commit_is_activity(self, harness: Harness) -> None:
         """Any commit makes a thread the one touched last: an append, a repeated append, a document of the thread or of
         its resource, a truncation, an empty commit.
@@ -150,6 +154,7 @@ class Lists(Law):
 
         harness.run(check)
 
+    @least(commits=10, loads=0, lists=4)
     def test_a_long_list_is_listed_whole(self, harness: Harness) -> None:
         """A list of more threads than a backend's page is whole, in one page of the port and in many, in both orders,
         with exactly the documents asked for.
@@ -179,6 +184,7 @@ class Lists(Law):
 
         harness.run(check)
 
+    @least(commits=6, loads=0, lists=10)
     def test_resources_are_listed_by_code_point(self, harness: Harness) -> None:
         """The list of resources shows every resource with a thread or a document exactly once, by code point, and none
         that has neither. Its cursor is refused elsewhere.
@@ -215,6 +221,7 @@ class Lists(Law):
 
         harness.run(check)
 
+    @least(commits=5, lists=10)
     def test_lists_answer_as_the_model(self, harness: Harness) -> None:
         """Random creations, touches, deletions and pages are answered as by the reference model."""
 
@@ -223,6 +230,7 @@ class Lists(Law):
 
         harness.explore(programs(("append", "puts", "delete", "list"), harness.profile.steps), check, share=0.6)
 
+    @least(commits=10, loads=0, lists=40)
     def test_filters_change_what_is_shown_not_the_walk(self, harness: Harness) -> None:
         """Filters by archived and by metadata change what is shown, and not the order, in any page size. Metadata is
         compared as JSON: 1, 1.0, "1" and true are four values, and the order of keys plays no part.
@@ -269,6 +277,7 @@ class Lists(Law):
 
         harness.run(check)
 
+    @least(commits=16, loads=0, lists=4)
     def test_lists_and_pages_while_tasks_write(self, harness: Harness) -> None:
         """Walks in both orders that race with writers on other handles show every thread that nobody touched exactly
         once.
