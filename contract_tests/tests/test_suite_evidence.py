@@ -229,7 +229,7 @@ def test_a_store_that_is_not_judged_is_not_accepted() -> None:
 
 
 def test_the_report_says_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadkeep_contract.report.law_of", lambda _: _Idle)
+    monkeypatch.setattr("threadkeep_contract.report.judging.law_of", lambda _: _Idle)
     report = judge("memory://report", laws=[1], profile="brief")
     assert report.law(1).status == "not judged"
     assert not report.kept

@@ -88,9 +88,9 @@ def test_pyargs_judges_the_store_of_the_option(pytester: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(
         [
             "*the contract: TestStoreURL*",
-            "law  2 No duplication: kept (3 of * checks run, 1 not offered)",
+            "law  2 No duplication: kept (3 of * checks run, 1 not offered), tried * calls",
             "*NOT OFFERED: durability (*",
-            "law  3 Order: kept (1 of * checks run)",
+            "law  3 Order: kept (1 of * checks run), tried * calls*",
         ]
     )
 
@@ -158,7 +158,10 @@ def test_a_broken_law_fails_with_its_history(pytester: pytest.Pytester) -> None:
             "equal contents, all kept",
             "  expected: [[]'twin0', 'twin1', 'yes0', 'yes1', 'twin2', 'yes2'[]]",
             "  seen:     [[]'twin0'[]]",
-            "    handle1 = open_store('forgetful://x')",
+            "# The store of forgetful:// was registered by hand*",
+            "URL = 'forgetful://x'",
+            "    handle1 = open_store(URL)",
+            "    verdict(PROMISE, expected, seen)",
             "law  2 No duplication: BROKEN by 1 of 2 checks*",
             "*::test_equal_contents_are_two_messages*",
         ]

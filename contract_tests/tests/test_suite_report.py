@@ -7,8 +7,11 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -18,7 +21,11 @@ from threadkeep.errors import InvalidInput, StoreError, UnknownScheme
 from threadkeep.port import Scope, Snapshot, Store, Window, hookimpl, registry
 from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.laws import NUMBERS, checks, law
-from threadkeep_contract.report import judge, without_password
+from threadkeep_contract.program import Program
+from threadkeep_contract.report import Finding, Report, Verdict, judge, text, without_password
+from threadkeep_contract.report.page import page
+from threadkeep_contract.report.values import schema
+from threadkeep_contract.source import visible
 
 NO_LAW = len(NUMBERS) + 1
 
@@ -55,10 +62,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def rendered(report: object) -> str:
-    console = Console(width=200, file=io.StringIO())
+def shown(report: Report, width: int = 80, *, everything: bool = False) -> str:
+    console = Console(width=width, file=io.StringIO())
     with console.capture() as captured:
-        console.print(report)
+        text.show(report, console, everything=everything)
     return captured.get()
 
 
@@ -69,13 +76,19 @@ def test_a_sound_store_is_accepted() -> None:
     assert report.law(2).not_offered == {
         "durability": "memory is gone when the last store of its name is closed, or the process ends"
     }
-    assert "law 2 NOT OFFERED durability: memory is gone" in rendered(report)
+    assert "law 2 NOT OFFERED durability: memory is gone" in shown(report)
     with pytest.raises(KeyError):
         report.law(1)
 
 
-def test_a_broken_law_shows_its_smallest_history() -> None:
-    report = judge("oldest://x", laws=[8], profile="quick")
+@pytest.fixture(scope="module")
+def oldest() -> Report:
+    """Of a store that breaks law 8."""
+    return judge("oldest://x", laws=[8], profile="quick")
+
+
+def test_a_broken_law_shows_its_smallest_history(oldest: Report) -> None:
+    report = oldest
     assert not report.kept
     verdict = report.law(8)
     assert verdict.status == "broken"
@@ -83,14 +96,93 @@ def test_a_broken_law_shows_its_smallest_history() -> None:
     smallest = found["test_windows_answer_as_the_model"]
     assert smallest.violation
     assert smallest.history.count(".commit(") <= 2
-    text = rendered(report)
-    assert "law 8 BROKEN test_windows_answer_as_the_model" in text
-    assert "open_store('oldest://x')" in text
+    said = shown(report)
+    assert re.search(
+        "law  8 test_windows_answer_as_the_model .[0-9] calls.: load answers as the port says; expect", said
+    )
+    assert "URL = 'oldest://x'" in said
+    assert report.shortest is not None
+    assert report.shortest.text in said
+    assert said.count("\n") < 100
     exec(compile(smallest.history, "history", "exec"), {})
     plain = json.loads(json.dumps(report.to_json()))
     assert plain["kept"] is False
     assert plain["laws"][0]["status"] == "broken"
     assert any(check.get("history") == smallest.history for check in plain["laws"][0]["checks"])
+    jsonschema.validate(plain, schema())
+
+
+def test_everything_is_printed_where_it_is_asked_for(oldest: Report) -> None:
+    said = shown(oldest, everything=True)
+    for _, finding in oldest.faults:
+        assert finding.check in said
+        assert finding.program is not None
+        assert finding.program.text in said
+
+
+HOSTILE = "</code></pre><script>alert(1)</script><img src=x onerror='alert(2)'>\x1b]0;\u202e \"'"
+
+
+class _Tags(HTMLParser):
+    """Every tag of a page, with its attributes, and whether all that were opened were closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def tags_of(html: str) -> set[str]:
+    """The tags of a page that is whole, and refers to nothing outside itself."""
+    parser = _Tags()
+    parser.feed(html)
+    parser.close()
+    assert parser.open == []
+    for _, attributes in parser.found:
+        assert not {"src", "onclick", "onerror", "style"} & set(attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    assert "url(" not in html
+    assert "@import" not in html
+    return {tag for tag, _ in parser.found}
+
+
+def test_a_page_needs_nothing_else(oldest: Report) -> None:
+    html = page(oldest)
+    assert "script" not in tags_of(html)
+    assert oldest.shortest is not None
+    assert "".join(unescape(re.sub("<[^>]*>", "", html)).split()).count("".join(oldest.shortest.text.split())) == 2
+    for _, finding in oldest.faults:
+        assert html.count(finding.check) >= 2
+
+
+def test_what_a_store_gives_cannot_inject_anything_into_the_page(oldest: Report) -> None:
+    program = f"text = {HOSTILE!r}\n# {visible(HOSTILE)}\n"
+    finding = Finding(
+        "test_hostile",
+        "broken",
+        0.1,
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        not_offered={HOSTILE: HOSTILE},
+        program=Program("calls", 1, program, program),
+    )
+    unjudged = Finding("test_other", "not judged", 0.1, HOSTILE, HOSTILE, HOSTILE)
+    hostile = Report(HOSTILE, HOSTILE, 0, (Verdict(1, HOSTILE, (finding, unjudged)),))
+    html = page(hostile)
+    assert tags_of(html) == tags_of(page(oldest)) | {"p"}
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+    assert "\x1b" not in shown(hostile).replace("\x1b[", "")
 
 
 def test_until_broken_stops_at_the_first_broken_check() -> None:
@@ -101,6 +193,7 @@ def test_until_broken_stops_at_the_first_broken_check() -> None:
 
 def test_a_seed_and_a_profile_are_reported() -> None:
     plain = judge("memory://report", laws=[13], profile="quick", seed=7).to_json()
+    jsonschema.validate(plain, schema())
     assert (plain["profile"], plain["seed"], plain["url"]) == ("quick", 7, "memory://report")
 
 
@@ -160,11 +253,14 @@ def test_the_command_accepts_and_writes_json(tmp_path: Path) -> None:
     assert [one["number"] for one in json.loads(file.read_text(encoding="utf-8"))["laws"]] == [2, 3]
 
 
-def test_the_command_rejects_with_status_1() -> None:
-    code, output = invoke(["contract", "oldest://x", "--law", "8", "--profile", "quick"])
+def test_the_command_rejects_with_status_1(tmp_path: Path) -> None:
+    program, html = tmp_path / "fault.py", tmp_path / "report.html"
+    files = ["--program", str(program), "--html", str(html)]
+    code, output = invoke(["contract", "oldest://x", "--law", "8", "--profile", "brief", *files])
     assert code == 1
     assert "BROKEN" in output
-    assert "asyncio.run(main())" in output
+    assert program.read_text(encoding="utf-8") in output
+    assert "Not kept" in html.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,22 @@ class Seen:
 
     def answered(self, verb: str) -> None:
         """A call of a verb was answered."""
+        self._count["calls"] += 1
         self._count[_OF_VERB[verb]] += 1
 
     def failed(self, error: BaseException) -> None:
         """A call raised an error. One that says that the store could not do it is no answer at all."""
+        self._count["calls"] += 1
         if isinstance(error, StoreError) and not isinstance(error, StoreClosed):
             self._outages[type(error).__name__] += 1
+
+    def example(self) -> None:
+        """An example of an exploration begins."""
+        self._count["examples"] += 1
+
+    def tally(self) -> dict[str, int]:
+        """How much was tried, by kind, for the report: of examples, calls, races and kills those there were."""
+        return {kind: self._count[kind] for kind in TRIED if self._count[kind]}
 
     def raced(self, answered: int) -> None:
         """A round of a race has ended, in which so many contenders were answered."""
@@ -97,6 +107,9 @@ class Seen:
             found.append(Shortfall("outages", "calls refused: none", f"calls refused: {told}"))
         return found
 
+
+TRIED: Final = ("examples", "calls", "races", "kills")
+"""What the report counts of what was tried, in the order in which it is told."""
 
 _OF_VERB: Final = {
     "commit": "commits",

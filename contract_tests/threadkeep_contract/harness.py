@@ -26,7 +26,7 @@ from hypothesis.strategies import SearchStrategy
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import Changes, Clause, Record, Stored, Window, canonical_json, open_store, scheme_of
 from threadkeep_contract.evidence import Seen, least_of
-from threadkeep_contract.history import History, Recorded, source
+from threadkeep_contract.history import Call, History, Recorded, source
 from threadkeep_contract.profiles import DEFAULT, Profile
 
 T = TypeVar("T")
@@ -36,12 +36,13 @@ E = TypeVar("E", bound=ThreadkeepError)
 class LawBroken(AssertionError):
     """A promise of the contract that was not kept: what was expected, what was seen, and the calls that show it."""
 
-    def __init__(self, promise: str, expected: str, seen: str, history: str = "") -> None:
+    def __init__(self, promise: str, expected: str, seen: str, history: str = "", calls: Sequence[Call] = ()) -> None:
         super().__init__(promise, expected, seen, history)
         self.promise = promise
         self.expected = expected
         self.seen = seen
         self.history = history
+        self.calls = tuple(calls)
 
     def __str__(self) -> str:
         text = f"{self.promise}\n  expected: {self.expected}\n  seen:     {self.seen}"
@@ -103,6 +104,13 @@ class Harness:
         self._count = 0
         self._explored = 0
         self._loop: _LoopThread | None = None
+
+    def beside(self, url: str) -> Harness:
+        """A harness of another place, to be closed as this one. What it sees counts for this check."""
+        made = Harness(url, self.profile, self.seed)
+        made.seen = self.seen
+        made.history = History(url, self.seen)
+        return made
 
     # Names that are used once
 
@@ -190,6 +198,7 @@ class Harness:
             if time.monotonic() > end:
                 return
             self.history.clear()
+            self.seen.example()
             try:
                 if inspect.iscoroutinefunction(check):
                     self.run(check, case)
@@ -269,7 +278,8 @@ class Harness:
         expected = expected if isinstance(expected, str) else source(expected)
         seen = seen if isinstance(seen, str) else source(seen)
         comment = f"{promise}\nexpected: {expected}\nseen:     {seen}"
-        return LawBroken(promise, expected, seen, self.history.source(comment) if self.history.calls else "")
+        calls = self.history.calls
+        return LawBroken(promise, expected, seen, self.history.source(comment) if calls else "", calls)
 
     def expect(self, promise: str, expected: object, seen: object) -> None:
         """LawBroken unless `seen` equals `expected`."""

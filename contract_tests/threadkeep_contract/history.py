@@ -8,20 +8,19 @@ are printed as one `asyncio.gather`.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from threadkeep.port import After, Changes, Guard, Order, Receipt, Resource, Scope, Snapshot, Store, ThreadRow, Window
 from threadkeep_contract.evidence import Seen
+from threadkeep_contract.source import comments, laid_out
+from threadkeep_contract.source import source as source
 
 T = TypeVar("T")
 
 MAX_CALLS: Final = 200
 """Calls that a printed history shows; of longer ones the newest."""
-
-_RUN: Final = re.compile(r"(.)\1{79,}", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -83,9 +82,9 @@ class History:
         body = [f"{name} = open_store({source(self.url)})" for name in names]
         if len(shown) < len(self.calls):
             body.append(f"# {len(self.calls) - len(shown)} earlier calls are not shown")
-        for group in _overlapping(shown):
+        for group in overlapping(shown):
             body += _statement(group)
-        body += [f"# {line}" for line in broken.splitlines()]
+        body += comments(broken) if broken else []
         body += [f"await {name}.close()" for name in names]
         text = "\n".join(f"    {line}" for line in body)
         code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
@@ -180,59 +179,7 @@ class Recorded(Counted):
         )
 
 
-def source(value: object) -> str:
-    """A value as Python source, fields at their defaults left out, long runs of one character as a product."""
-    match value:
-        case str():
-            return _text(value)
-        case BaseException():
-            return f"{type(value).__name__}({', '.join(source(arg) for arg in value.args)})"
-        case tuple() if hasattr(value, "_fields"):
-            defaults: Mapping[str, object] = type(value)._field_defaults  # type: ignore[attr-defined] # a NamedTuple
-            return _construction(value, value._fields, defaults)
-        case tuple():
-            return f"({', '.join(source(item) for item in value)}{',' if len(value) == 1 else ''})"
-        case list():
-            return f"[{', '.join(source(item) for item in value)}]"
-        case dict():
-            return "{" + ", ".join(f"{source(key)}: {source(item)}" for key, item in value.items()) + "}"
-    if is_dataclass(value) and not isinstance(value, type):
-        given = {
-            field.name: field.default_factory() if field.default_factory is not NO_DEFAULT else field.default
-            for field in fields(value)
-            if field.default is not NO_DEFAULT or field.default_factory is not NO_DEFAULT
-        }
-        return _construction(value, [field.name for field in fields(value)], given)
-    return repr(value)
-
-
-def _construction(value: Any, names: Sequence[str], defaults: Mapping[str, object]) -> str:
-    parts = []
-    for name in names:
-        item = getattr(value, name)
-        if name not in defaults:
-            parts.append(f"{name}={source(item)}" if isinstance(value, Changes) else source(item))
-        elif item != defaults[name]:
-            parts.append(f"{name}={source(item)}")
-    return f"{type(value).__name__}({', '.join(parts)})"
-
-
-def _text(value: str) -> str:
-    pieces: list[str] = []
-    start = 0
-    for run in _RUN.finditer(value):
-        if run.start() > start:
-            pieces.append(repr(value[start : run.start()]))
-        pieces.append(f"{run.group(1)!r} * {run.end() - run.start()}")
-        start = run.end()
-    if not pieces:
-        return repr(value)
-    if start < len(value):
-        pieces.append(repr(value[start:]))
-    return f"({' + '.join(pieces)})"
-
-
-def _overlapping(calls: Sequence[Call]) -> list[list[Call]]:
+def overlapping(calls: Sequence[Call]) -> list[list[Call]]:
     """The calls in groups that overlapped in time."""
     groups: list[list[Call]] = []
     end: float = -1
@@ -250,25 +197,22 @@ def _expression(call: Call) -> str:
     return f"{call.handle}.{call.verb}({', '.join(source(arg) for arg in call.args)})"
 
 
-def _outcome(call: Call) -> str:
+def _outcome(call: Call) -> list[str]:
     if call.ended is None:
-        return "# never ended"
-    return f"# {source(call.error)}" if call.error is not None else f"# {source(call.result)}"
+        return ["# never ended"]
+    return comments(source(call.result if call.error is None else call.error))
 
 
 def _statement(group: Sequence[Call]) -> list[str]:
     if len(group) > 1:
         lines = ["await asyncio.gather("]
         for call in group:
-            lines += [f"    {_expression(call)},", f"    {_outcome(call)}"]
+            *code, last = laid_out(_expression(call))
+            lines += [f"    {line}" for line in [*code, f"{last},", *_outcome(call)]]
         return [*lines, "    return_exceptions=True,", ")"]
     (call,) = group
+    code = laid_out(f"await {_expression(call)}")
     if call.error is not None and type(call.error).__module__ == "threadkeep.errors":
-        return [
-            "try:",
-            f"    await {_expression(call)}",
-            f"except {type(call.error).__name__}:",
-            "    pass",
-            _outcome(call),
-        ]
-    return [f"await {_expression(call)}", _outcome(call)]
+        caught = f"except {type(call.error).__name__}:"
+        return ["try:", *[f"    {line}" for line in code], caught, "    pass", *_outcome(call)]
+    return [*code, *_outcome(call)]

@@ -98,7 +98,12 @@ def plain(answer: Receipt | Snapshot | Failure | None) -> object:
     return None
 
 
-def _state(model: Model) -> str:
+def _answer(outcome: Outcome) -> object:
+    return plain(outcome.receipt or outcome.snapshot or outcome.failure)
+
+
+def state(model: Model) -> str:
+    """All that a model holds, as a key that equal states share."""
     return repr((model.by_scope, model.resource_docs))
 
 
@@ -198,7 +203,7 @@ def linearizable(events: Sequence[Event], model: Model) -> bool:
             left -= taken
         if all(every[index].unknown for index in left):
             return True
-        key = (left, _state(model))
+        key = (left, state(model))
         if key in tried:
             return False
         tried.add(key)

@@ -107,8 +107,10 @@ def pytest_runtest_makereport(
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped. Laws are final: nothing in the contract may be skipped."
-    elif call.excinfo is not None and call.excinfo.typename in ("LawBroken", "NotJudged"):
-        # What was promised, seen and done says it all; a traceback through the suite would bury it.
+    elif call.excinfo is not None and call.excinfo.typename == "LawBroken":
+        # What was promised and seen, and a program that shows it, say it all; a traceback would bury them.
+        report.longrepr = _told(item, call.excinfo.value)
+    elif call.excinfo is not None and call.excinfo.typename == "NotJudged":
         report.longrepr = str(call.excinfo.value)
     from threadkeep_contract.suite import LAW_OF
 
@@ -121,10 +123,21 @@ def pytest_runtest_makereport(
         "profile": item.config.getoption("contract_profile") or suite.profile,
         "checks": list(LAW_OF.values()).count(law),
         "declined": dict(harness.declined) if harness is not None else {},
+        "tried": harness.seen.tally() if harness is not None else {},
         "judged": call.excinfo is None or call.excinfo.typename != "NotJudged",
     }
     report.user_properties = [*report.user_properties, (_PROPERTY, note)]
     return report
+
+
+def _told(item: pytest.Item, broken: Any) -> str:
+    """A broken law in words, with the program that shows the fault."""
+    from threadkeep_contract.report import failure
+    from threadkeep_contract.suite import LAW_OF
+
+    check = getattr(item, "originalname", item.name)
+    harness = getattr(item, "funcargs", {}).get("harness")
+    return str(broken) if harness is None else failure(LAW_OF[check], check, harness, broken)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -159,9 +172,21 @@ def _write_law(terminalreporter: Any, number: int, found: list[tuple[Any, dict[s
         checks = f"{len(run)} checks" if len(run) == note["checks"] else f"{len(run)} of {note['checks']} checks run"
         not_offered = f", {len(declining)} not offered" if declining else ""
         verdict, colour = f"kept ({checks}{not_offered})", "green"
+    counts = _tried(found)
+    verdict = f"{verdict}, tried {counts}" if counts else verdict
     terminalreporter.write_line(f"law {number:2} {note['title']}: {verdict}", **{colour: True})
     for nodeid in failed:
         terminalreporter.write_line(f"       {nodeid}{' (not judged)' if nodeid in not_judged else ''}", red=True)
     declined = {what: reason for _, note in found for what, reason in note["declined"].items()}
     for what, reason in sorted(declined.items()):
         terminalreporter.write_line(f"       NOT OFFERED: {what} ({reason})", yellow=True, bold=True)
+
+
+def _tried(found: list[tuple[Any, dict[str, Any]]]) -> str:
+    """How much the checks of a law tried, in words."""
+    from threadkeep_contract.evidence import TRIED
+    from threadkeep_contract.report.text import tried
+
+    # A test has a report of its setting up, one of its call and one of its end; the last counts for all.
+    last = {report.nodeid: note["tried"] for report, note in found}
+    return tried({kind: sum(counts.get(kind, 0) for counts in last.values()) for kind in TRIED})

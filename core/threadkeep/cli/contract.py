@@ -36,6 +36,17 @@ def _numbers() -> click.IntRange:
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file too."
 )
 @click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the report to this file too, as a page that needs no other file.",
+)
+@click.option(
+    "--program",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the program that shows the first fault to this file, where a law is broken.",
+)
+@click.option("--all", "everything", is_flag=True, help="Print each broken check whole, with its own program.")
+@click.option(
     "--profile",
     type=click.Choice(_profiles()),
     default="default",
@@ -45,13 +56,24 @@ def _numbers() -> click.IntRange:
 @click.option("--law", "laws", type=_numbers(), multiple=True, help="Only this law; may be repeated.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of the random examples.")
 @click.pass_context
-def command(ctx: click.Context, url: str, file: Path | None, profile: str, laws: tuple[int, ...], seed: int) -> None:
+def command(
+    ctx: click.Context,
+    url: str,
+    file: Path | None,
+    html: Path | None,
+    program: Path | None,
+    everything: bool,
+    profile: str,
+    laws: tuple[int, ...],
+    seed: int,
+) -> None:
     """Judge the store at URL by the laws of the contract.
 
-    Says of each law whether it is kept, broken, with the smallest failing history as Python that runs, not judged,
-    where its checks saw too little of the store to say, or not offered, with the store's reason. The exit status is 1
-    where a law is broken or not judged. What the checks write into the store has
-    resource ids of its own, and stays there: give a store for tests.
+    Says of each law whether it is kept, broken, not judged, where its checks saw too little of the store to say, or not
+    offered, with the store's reason, and what was tried. Of each broken check there is a line; the shortest program
+    that shows a fault is printed whole, and fails while the fault is there. The exit status is 1 where a law is broken
+    or not judged. What the checks write into the store has resource ids of its own, and stays there: give a store for
+    tests.
     """
     from rich.console import Console
 
@@ -59,12 +81,24 @@ def command(ctx: click.Context, url: str, file: Path | None, profile: str, laws:
         report = _judged(url, laws, profile, seed)
     except (InvalidInput, PluginError, StoreError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
-    Console().print(report)
+    from threadkeep_contract.report.page import page
+    from threadkeep_contract.report.text import show
+
+    show(report, Console(), everything=everything)
     if file is not None:
-        file.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        notice(f"wrote {file}")
+        _write(file, json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n")
+    if html is not None:
+        _write(html, page(report))
+    if program is not None and report.shortest is not None:
+        _write(program, report.shortest.text)
     if not report.kept:
         ctx.exit(1)
+
+
+def _write(file: Path, text: str) -> None:
+    # What a store gave may hold what UTF-8 cannot encode.
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
+    notice(f"wrote {file}")
 
 
 def _judged(url: str, laws: tuple[int, ...], profile: str, seed: int) -> Report:

@@ -34,7 +34,7 @@ def _unopened(harness: Harness) -> Iterator[Harness]:
     """A harness of a place that nobody has opened yet."""
     url = new_place(harness.url)
     assert url is not None
-    place = Harness(url, harness.profile, harness.seed)
+    place = harness.beside(url)
     try:
         yield place
     finally:
@@ -144,7 +144,7 @@ class FirstOpening(Law):
         async def attempt(moment: Moment) -> bool:
             url = new_place(harness.url)
             assert url is not None
-            place = Harness(url, harness.profile, harness.seed)
+            place = harness.beside(url)
             first, second = place.handle(), place.handle()
             ending = await cancel_at(first.open, moment)
             await asyncio.gather(*(_go(place, handle, Model(), n) for n, handle in enumerate((first, second))))

@@ -131,6 +131,7 @@ class Lists(Law):
             harness.history.clear()
             harness.run(check, limit)
 
+    @least(commits=10, loads=0, lists=20)
     def test_ties_are_broken_by_id_from_anywhere(self, harness: Harness) -> None:
         """Threads of one instant stand in the order of their ids, code point by code point, in both orders. Ids are
         drawn that differ in one place, and times that are few. A page may begin after any place in the list, after one
