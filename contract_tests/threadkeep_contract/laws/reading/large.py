@@ -46,7 +46,7 @@ class Large(Law):
 
         harness.run(check)
 
-    @least(commits=100, loads=0, lists=4)
+    @least(commits=12, loads=0, lists=4)
     def test_very_many_threads_are_listed_from_anywhere(self, harness: Harness) -> None:
         """A resource of far more threads than a page holds, several of one instant, is listed whole in both orders, in
         the largest pages and in pages of a size that is drawn, with the documents asked for. A page that begins after
@@ -88,7 +88,7 @@ class Large(Law):
 
         harness.run(check)
 
-    @least(commits=100, loads=0, lists=2)
+    @least(commits=12, loads=0, lists=2)
     def test_very_many_resources_are_listed(self, harness: Harness) -> None:
         """Of very many resources, each with a thread or a document, every one is listed once, by code point, in the
         largest pages and in pages of a size that is drawn.

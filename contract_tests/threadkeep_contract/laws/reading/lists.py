@@ -162,6 +162,7 @@ class Lists(Law):
 
         harness.explore(drawn, check, share=0.6)
 
+    @least(commits=3, loads=0, lists=3)
     def test_lists_show_the_slots_that_are_asked_for(self, harness: Harness) -> None:
         """A list shows of each thread the documents in the slots that are asked for and no others, whatever the slots
         are called and however many: families of some forty slots that are alike but for one place are drawn, with
