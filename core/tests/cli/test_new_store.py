@@ -131,11 +131,12 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "folder" / "pyproject.toml").is_file()
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     told = run("acme", "--folder", "file/inside")
     assert told.exit_code == 1
-    assert told.output.startswith(f"Error: {Path('file/inside')} cannot be made: ")
+    assert told.output.startswith(f"Error: {Path('file/inside')} cannot be written: ")
+    assert told.output.count("\n") == 1
 
 
 def test_the_draft_says_which_verbs_are_not_written(written: Callable[..., str]) -> None:

@@ -32,15 +32,15 @@ def command(name: str, folder: Path | None, example: str | None) -> None:
     files = files_of(names, example or DRAFT)
     try:
         folder.mkdir(parents=True)
+        for path, text in files.items():
+            place = folder / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, encoding="utf-8")
+            click.echo(f"wrote {place}")
     except FileExistsError as error:
         raise click.ClickException(f"{folder} is there already; name another with --folder") from error
     except OSError as error:
-        raise click.ClickException(f"{folder} cannot be made: {error.strerror}") from error
-    for path, text in files.items():
-        place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8")
-        click.echo(f"wrote {place}")
+        raise click.ClickException(f"{error.filename or folder} cannot be written: {error.strerror}") from error
     click.echo(
         f"\nNext:\n"
         f"  cd {folder}\n"
