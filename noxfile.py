@@ -167,6 +167,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Mutants of a store, judged by the contract. After `--`: the target, then options (docs/mutants.md)."""
+    session.install("-e", STORES, *_group("servers"))
+    session.run("python", "mutants/mutate.py", *session.posargs)
+
+
+@nox.session(default=False)
 def constraints(session: nox.Session) -> None:
     """Write the newest versions of everything into constraints.txt, from which every other session installs."""
     session.env["UV_CONSTRAINT"] = None
