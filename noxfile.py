@@ -6,6 +6,7 @@ With CI set in the environment nothing may be skipped: a test that skips, or a t
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,9 +146,16 @@ def everything(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The documentation: headings, links, examples run; the example store judged; the changelog's fragments."""
     session.install(".[all]", *_group("test"), *_group("docs"))
-    session.install("--no-deps", "./docs/examples/acme-threads")
     session.run("pytest", *NO_SKIPS, DOCS)
-    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, "--contract-profile=quick", "docs/examples/acme-threads")
+    folder = Path(session.create_tmp())
+    example, installed = folder / "acme-store", folder / "installed"
+    for old in (example, installed):
+        shutil.rmtree(old, ignore_errors=True)
+    session.run("threadkeep", "new-store", "acme", "--example", "sqlite", "--folder", str(example))
+    # Beside the environment, which the next run uses again: there, acme:// would be taken.
+    session.install("--no-deps", "--target", str(installed), str(example))
+    judged = ("pytest", *IN_PARALLEL, *NO_SKIPS, "--contract-profile=quick", str(example))
+    session.run(*judged, env={"PYTHONPATH": str(installed)})
     session.run("towncrier", "build", "--draft", "--version", PROJECT["project"]["version"])
 
 
@@ -156,6 +164,13 @@ def bench(session: nox.Session) -> None:
     """The benchmarks of all stores whose servers are there. After `--`: names of some, then options of the scripts."""
     session.install(".[all]", *_group("bench"), *_group("test"))
     session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Mutants of a store, judged by the contract. After `--`: the target, then options (docs/mutants.md)."""
+    session.install("-e", STORES, *_group("servers"))
+    session.run("python", "mutants/mutate.py", *session.posargs)
 
 
 @nox.session(default=False)

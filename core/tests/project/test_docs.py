@@ -16,6 +16,7 @@ import pytest
 from threadkeep import cli, errors
 from threadkeep.agent import MemoryOptions
 from threadkeep.agent import hooks as agent_hooks
+from threadkeep.cli.new_store.package import Names, files_of
 from threadkeep.port import hooks, installed_schemes, limits, store
 from threadkeep_contract.laws import NUMBERS
 from threadkeep_contract.profiles import PROFILES
@@ -24,6 +25,9 @@ from threadkeep_contract.suite import LAWS
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
+
+EXAMPLE = files_of(Names.of("acme"), "sqlite")
+"""The files of the example store, by their paths."""
 
 FENCE = re.compile(r"^```(\S*)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -200,7 +204,9 @@ def test_python_examples_run_and_print_what_they_say(page: Path, tmp_path: Path)
 def test_excerpts_are_in_the_file_that_they_name(page: Path) -> None:
     for _, source, text in FENCE.findall(page.read_text(encoding="utf-8")):
         if source:
-            assert text in (DOCS / "examples" / source).read_text(encoding="utf-8"), f"not in {source}:\n{text}"
+            folder, _, path = source.partition("/")
+            assert folder == "acme-store", f"{source} is not of the example that `threadkeep new-store` writes"
+            assert text in EXAMPLE[path], f"not in {source}:\n{text}"
 
 
 def test_the_readmes_example_is_ten_lines() -> None:

@@ -160,6 +160,35 @@ def test_without_the_extra_the_contract_says_how_to_get_it(bare: tuple[Path, Pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+def test_a_new_store_is_begun_and_judged_from_an_empty_environment(
+    builder: Path, bare: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The lines of docs/write-a-store.md, as a new author types them. What they get is the wheel, and no source."""
+    wheel, _ = bare
+    run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
+    programs = tmp_path / "env" / "bin"
+    pip = (programs / "python", "-m", "pip", "install", "--quiet", "--no-compile")
+    run(*pip, f"{wheel}[contract]", cwd=tmp_path)
+    contract = (programs / "threadkeep", "contract", "acme://judged.acme", "--profile", "brief")
+
+    run(programs / "threadkeep", "new-store", "acme", cwd=tmp_path)
+    folder = tmp_path / "acme-store"
+    run(*pip, "-e", ".[test]", cwd=folder)
+    draft = subprocess.run([*map(str, contract)], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert draft.returncode == 1
+    assert len(re.findall(r"^law +\d+ .*: waits for \w+$", draft.stdout, re.MULTILINE)) == 13
+    assert len(draft.stdout.splitlines()) == 15
+    assert "Traceback" not in draft.stdout + draft.stderr
+
+    run(*pip[:3], "uninstall", "--quiet", "--yes", "acme-store", cwd=folder)
+    run(programs / "threadkeep", "new-store", "acme", "--example", "sqlite", "--folder", "whole", cwd=tmp_path)
+    run(*pip, "-e", ".[test]", cwd=tmp_path / "whole")
+    assert "broken" not in run(*contract, cwd=tmp_path / "whole")
+    some = ("-k", "positions or cursors", "--contract-profile=brief")
+    assert " passed" in run(programs / "pytest", "-x", *some, cwd=tmp_path / "whole")
+
+
 def test_every_extra_that_is_declared_brings_something() -> None:
     extras = metadata("threadkeep").get_all("Provides-Extra") or []
     assert sorted(extras) == ["all", "contract", "dynamodb", "models", "mongo", "postgres", "redis", "telemetry"]

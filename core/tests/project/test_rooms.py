@@ -19,7 +19,7 @@ OTHERS: Final = {
 }
 """The packages that stand on core."""
 
-USERS: Final = [*OTHERS.values(), CORE / "cli", ROOT / "benchmarks", ROOT / "docs" / "examples"]
+USERS: Final = [*OTHERS.values(), CORE / "cli", ROOT / "benchmarks", ROOT / "mutants"]
 """What uses core as anybody can: by the names at its doors."""
 
 FLOORS: Final = (

@@ -21,8 +21,12 @@ COMMANDS: Final = {
     "erase": "Remove a thread, or everything of a resource.",
     "replay": "Send recorded conversations through an agent into a store.",
     "contract": "Judge a store by the laws of the contract.",
+    "new-store": "Begin a store of your own: a package to fill in, with its test.",
 }
-"""Each command and its line in the list of commands, in that order; `cli/NAME.py` holds it as `command`."""
+"""Each command and its line in the list of commands, in that order.
+
+`cli/NAME.py` holds it as `command`, with `_` in the module's name for `-`.
+"""
 
 _EXTRAS: Final = {"hypothesis": "contract", "pytest": "contract", "pytest_timeout": "contract"}
 """Module that may be missing -> the extra that brings it."""
@@ -37,7 +41,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"threadkeep.cli.{cmd_name}").command
+        command: click.Command = import_module(f"threadkeep.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

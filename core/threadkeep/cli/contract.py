@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,17 +75,17 @@ def command(
     that shows a fault is printed whole, and fails while the fault is there. The exit status is 1 where a law is broken
     or not judged. What the checks write into the store has resource ids of its own, and stays there: give a store for
     tests.
-    """
-    from rich.console import Console
 
+    Of a store with verbs that are not written yet, which raise NotImplementedError, it says which laws wait for them.
+    """
     try:
-        report = _judged(url, laws, profile, seed)
+        unwritten = _unwritten(url)
+        report = _judged(url, laws, profile, seed, until_broken=bool(unwritten))
     except (InvalidInput, PluginError, StoreError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
     from threadkeep_contract.report.page import page
-    from threadkeep_contract.report.text import show
 
-    show(report, Console(), everything=everything)
+    _show(report, unwritten, everything=everything)
     if file is not None:
         _write(file, json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n")
     if html is not None:
@@ -101,7 +102,35 @@ def _write(file: Path, text: str) -> None:
     notice(f"wrote {file}")
 
 
-def _judged(url: str, laws: tuple[int, ...], profile: str, seed: int) -> Report:
+def _unwritten(url: str) -> dict[str, str]:
+    from threadkeep_contract.unwritten import unwritten
+
+    return unwritten(url)
+
+
+def _show(report: Report, unwritten: dict[str, str], *, everything: bool) -> None:
+    """Print the report: one line for each law that waits for verbs, and all there is to say of the others."""
+    from rich.console import Console
+
+    from threadkeep_contract.report.text import show
+
+    others = []
+    for verdict in report.verdicts:
+        seen = " ".join(finding.seen for finding in verdict.broken)
+        verbs = [verb for verb, said in unwritten.items() if said in seen]
+        if verbs:
+            click.echo(f"law {verdict.number:>2} {verdict.title}: waits for {', '.join(verbs)}")
+        else:
+            others.append(verdict)
+    if others:
+        show(replace(report, verdicts=tuple(others)), Console(), everything=everything)
+    if unwritten:
+        click.echo(
+            f"\nVerbs that are not written yet: {', '.join(unwritten)}. A law is left at the first check that fails."
+        )
+
+
+def _judged(url: str, laws: tuple[int, ...], profile: str, seed: int, *, until_broken: bool) -> Report:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -116,6 +145,7 @@ def _judged(url: str, laws: tuple[int, ...], profile: str, seed: int) -> Report:
             profile,
             seed,
             database=True,
+            until_broken=until_broken,
             progress=lambda done, total, law, check: bar.update(
                 task, completed=done, total=total, description=f"law {law.number} {law.title}: {check}"
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -44,8 +45,8 @@ from threadkeep.port import (
 T = TypeVar("T")
 
 VERSION = 1
-OURS = 0x61636D65
-"""SQLite's application_id of our files: "acme" in ASCII."""
+OURS = zlib.crc32(b"acme") >> 1
+"""SQLite's application_id of our files. It has 31 bits."""
 
 MOST = 2**63 - 1
 """The largest integer that SQLite takes. Positions and counts that core lets through have no upper bound."""

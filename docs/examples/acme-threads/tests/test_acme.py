@@ -1,7 +1,0 @@
-import tempfile
-
-from threadkeep_contract import ContractSuite
-
-
-class TestAcme(ContractSuite):
-    url = f"acme://{tempfile.mkdtemp()}/threads.acme"
