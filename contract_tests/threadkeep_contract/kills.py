@@ -21,6 +21,7 @@ from threadkeep.port import Changes, Put, Record, Resource, Thread
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Counted, source
 from threadkeep_contract.linearizable import apply, plain
+from threadkeep_contract.looks import look_everywhere
 from threadkeep_contract.model import Model
 from threadkeep_contract.processes import Worker, workers
 from threadkeep_contract.worker import Run, Step
@@ -172,7 +173,18 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
                 harness.seen.killed()
             seen = await look(handle, user)
             done = _steps_done(steps, user, seen, told)
+            if done is not None:
+                # What is written behind a commit may be missing in what `look` does not read.
+                await look_everywhere(
+                    harness, [handle], {step.scope for step in steps}, _ids(steps), model_after(steps[:done])
+                )
             yield Survivor(user, steps, told, done, f"after {told} acknowledged steps: {source(seen)[:2000]}")
+
+
+def _ids(steps: Sequence[Step]) -> set[str]:
+    """The ids of the first and the last message of every commit."""
+    appended = [step.changes.append for step in steps if step.changes is not None and step.changes.append]
+    return {each.id for records in appended for each in (records[0], records[-1])}
 
 
 async def _kill(victim: Worker, steps: tuple[Step, ...], moment: Awaitable[None]) -> None:

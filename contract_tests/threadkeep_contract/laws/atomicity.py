@@ -7,7 +7,8 @@ commit within the declared limits is atomic, whatever a backend's own batch size
 To see a torn commit, one writer commits messages, a document of the thread and a document of the resource that all
 carry the same number, while readers on two other handles load the thread all the time. Every snapshot has to show a
 whole number of commits. So has every list of threads: the tail and the document that it shows have to be a pair that
-some receipt gave.
+some receipt gave. When the writer is done, and after every kill, all views are compared with each other: loads, the
+windows around ids and positions, both lists, documents and `resources()`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Counted, Recorded, source
 from threadkeep_contract.kills import mixed, survivors
+from threadkeep_contract.looks import look_everywhere
 from threadkeep_contract.processes import workers
 from threadkeep_contract.worker import Run, Step
 
@@ -146,6 +148,7 @@ async def _watched(harness: Harness, writing: Writing, size: int, drops: bool = 
         f"of tails and the versions of a document that is listed with them, only {sorted(made)}",
         f"{sorted(listed - made)}",
     )
+    await look_everywhere(harness, [writer, *readers], [thread])
     # It may be most of what the store holds, and whoever looks at all of that later would read it.
     await writer.delete(resource)
 

@@ -4,6 +4,9 @@ What was acknowledged survives the death of the client and a restart of the serv
 adapter's page names). Where the store cannot know whether a write happened, it says so (`OutcomeUnknown`); repeating
 the same call is then always safe (law 2), and the library's own retries rely on nothing else.
 
+After every kill, and after every call that was interrupted, all views of what was worked on are compared with each
+other: loads, the windows around ids and positions, both lists, documents and `resources()`.
+
 A restart of a server is the adapter's own test, since a URL cannot ask for one.
 """
 
@@ -18,6 +21,7 @@ from threadkeep_contract.harness import ALL, Harness, Law, ids_of, record
 from threadkeep_contract.history import Counted, Recorded
 from threadkeep_contract.kills import Script, appending, look, look_at_model, mixed, model_after, survivors
 from threadkeep_contract.linearizable import apply, plain
+from threadkeep_contract.looks import look_everywhere
 from threadkeep_contract.processes import workers
 from threadkeep_contract.worker import Run, perform
 
@@ -69,6 +73,7 @@ async def _survive(harness: Harness, script: Script) -> None:
         promise = "a call that was under way when the client died may be repeated, and doubles nothing"
         harness.expect(promise, plain(answer), plain(outcome.receipt or outcome.failure))
         harness.expect(promise, look_at_model(model, survivor.user), await look(handle, survivor.user))
+        await look_everywhere(harness, [handle], {step.scope}, model=model)
 
 
 class Durability(Law):
@@ -99,6 +104,7 @@ class Durability(Law):
             handle = await harness.open()
             expected = look_at_model(model_after(steps), user)
             harness.expect("what was acknowledged is there after a reopening", expected, await look(handle, user))
+            await look_everywhere(harness, [handle], {step.scope for step in steps}, model=model_after(steps))
 
         harness.run(run)
 
@@ -158,6 +164,8 @@ class Durability(Law):
             for user in scripts:
                 promise = "what processes were told is there after their end"
                 harness.expect(promise, expected[user], await look(handle, user))
+                steps = mixed(user)[:30]
+                await look_everywhere(harness, [handle], {step.scope for step in steps}, model=model_after(steps))
 
         harness.run(run)
 
@@ -283,6 +291,7 @@ class Durability(Law):
                 await _interrupted(handle, thread, changes, turns // 2)
                 receipt = await _insist(other if turns % 3 else handle, thread, changes)
                 after = await other.load(thread, ALL)
+                await look_everywhere(harness, [handle, other], [thread], ["old", "new0"])
                 harness.expect(promise, [*old, "new0", "new1", "new2"], ids_of(after.records))
                 places = [stored.position for stored in after.records][-3:]
                 harness.expect(promise, (after.tail, places), (receipt.tail, list(receipt.positions)))
@@ -310,5 +319,6 @@ class Durability(Law):
                 harness.expect(promise, (changes.epoch, ["new"]), (after.tail.epoch, ids_of(after.records)))
                 rows = await handle.threads(Resource(thread.resource_id))
                 harness.expect(promise, ["thread"], [row.thread_id for row in rows])
+                await look_everywhere(harness, [handle, other], [thread])
 
         harness.run(run)

@@ -9,8 +9,10 @@ two writers creating the same thread, or the schema itself, both succeed.
 
 Each race runs twice: with many tasks on three handles, and with three or more processes, which need the clause
 `processes`, and of which not all have the same seed of `hash()`. The contenders of a race all begin at one moment.
-Loops of compare-and-set are bounded: a sound store refuses one attempt only where another writer's succeeded.
-`StoreUnavailable`, which says that nothing was written, is answered by the same call again for ten seconds.
+After each race all views of what was raced for are compared with each other, through every handle: loads, the windows
+around ids and positions, both lists, documents and `resources()`. Loops of compare-and-set are bounded: a sound store
+refuses one attempt only where another writer's succeeded. `StoreUnavailable`, which says that nothing was written, is
+answered by the same call again for ten seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.laws.concurrency import contests, resources
 from threadkeep_contract.laws.concurrency.first_opening import FirstOpening
+from threadkeep_contract.laws.concurrency.pairs import check_pairs
 from threadkeep_contract.linearizable import check_histories
 from threadkeep_contract.races import by_processes, by_tasks
 from threadkeep_contract.threads import by_threads
@@ -139,6 +142,15 @@ class Concurrency(FirstOpening):
         and have a thread once. Afterwards all views agree with each other.
         """
         by_tasks(harness, resources.check_histories)
+
+    def test_two_calls_on_a_resource_are_linearizable(self, harness: Harness) -> None:
+        """Any two calls on one resource, of which the second begins 0 to 4 turns of the event loop after the first, are
+        answered as in one order or the other, and afterwards all views agree. Each write meets each write and each
+        read: commits to one thread, to its resource's documents too, to another thread, truncations, puts, deletions,
+        erasures; loads and both kinds of lists; on a thread that is there and on one that is not. Half of the
+        combinations are tried; the seed says which.
+        """
+        harness.run(check_pairs, harness)
 
     def test_tasks_walk_through_lists_that_change(self, harness: Harness) -> None:
         """Walks through the threads of a resource, in both orders and page by page, find every thread that nobody

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from threadkeep.errors import Conflict, MessageConflict, TailMoved, VersionMoved
 from threadkeep.port import MISSING, Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
+from threadkeep_contract.looks import look_everywhere
 from threadkeep_contract.races import Team, committing, told
 from threadkeep_contract.worker import Chain, Open, Outcome, Patch, Run, Step
+
+IDS: Final = ("old0", "old3", "same", "0-a", "1-b", "0/0/0")
+"""Ids of some messages that contenders append, or fail to."""
 
 
 def _thread(harness: Harness) -> Thread:
@@ -82,6 +86,7 @@ async def one_tail(harness: Harness, handle: Recorded, team: Team) -> None:
         work = after.docs.get("work")
         common = after.resource_docs.get("work")
         harness.expect(promise, ((1, json.dumps(winner)),) * 2, (work, common))
+        await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 def _lost(harness: Harness, promise: str, outcome: Outcome, error: Conflict) -> None:
@@ -117,6 +122,7 @@ async def tail_against_truncation(harness: Harness, handle: Recorded, team: Team
         old = ["old0", "old1", "old2", "old3"]
         expected = old[:2] if (winner + turn) % 2 else [*old, f"{winner}-a", f"{winner}-b"]
         harness.expect(promise, expected, [stored.id for stored in (await handle.load(thread, ALL)).records])
+        await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def create(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -134,6 +140,7 @@ async def create(harness: Harness, handle: Recorded, team: Team) -> None:
         after = await handle.load(thread, ALL)
         harness.expect(promise, [f"{winner}-a", f"{winner}-b"], [stored.id for stored in after.records])
         harness.expect(promise, (changes[winner].epoch, 5 + winner), (after.tail.epoch, after.created))
+        await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def get_or_create(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -156,6 +163,7 @@ async def get_or_create(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, len(ids), len(after.records))
         rows = await handle.threads(Resource(thread.resource_id))
         harness.expect(f"{promise}, and it is listed once", ["thread"], [row.thread_id for row in rows])
+        await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def appends(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -189,6 +197,7 @@ async def appends(harness: Harness, handle: Recorded, team: Team) -> None:
             harness.expect(promise, names, found[first : first + size])
             batches.append(first)
         harness.expect(promise, sorted(batches), batches)
+    await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def same_message(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -222,6 +231,7 @@ async def same_message(harness: Harness, handle: Recorded, team: Team) -> None:
         with_it = record(f"with{winner}")
         harness.expect(promise, [(with_it.id, with_it.body), ("other", bodies[winner].body)], written)
         harness.expect(promise, len(after.records) + 2, len((await handle.load(thread, ALL)).records))
+        await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def one_version(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -252,6 +262,7 @@ async def one_version(harness: Harness, handle: Recorded, team: Team) -> None:
         harness.expect(promise, (version + 1, json.dumps(winner)), doc)
         written = [stored.id for stored in after.records if stored.id.startswith(f"{turn}-")]
         harness.expect(promise, [] if turn % 3 == 2 else [f"{turn}-{winner}"], written)
+    await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def counters(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -271,6 +282,7 @@ async def counters(harness: Harness, handle: Recorded, team: Team) -> None:
         keys = {f"{writer}-{index}" for writer in range(team.size) for index in range(times)}
         body = json.loads(doc.body) if doc and doc.body else {}
         harness.expect(promise, (len(keys), sorted(keys)), (doc.version if doc else 0, sorted(body)))
+    await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def chains(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -289,6 +301,7 @@ async def chains(harness: Harness, handle: Recorded, team: Team) -> None:
     for writer in range(team.size):
         own = [name for name in found if name.startswith(f"{writer}-")]
         harness.expect(promise, [f"{writer}-{index}" for index in range(times)], own)
+    await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def messages_beside_documents(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -321,6 +334,7 @@ async def messages_beside_documents(harness: Harness, handle: Recorded, team: Te
     ids = {f"{w}-{number}" for w in range(team.size) if w % 3 != 1 for number in range(times)}
     harness.expect(promise, ids, {stored.id for stored in after.records})
     harness.expect(promise, times - 1, after.active)
+    await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def first_use(harness: Harness, handle: Recorded, team: Team) -> None:
@@ -337,6 +351,7 @@ async def first_use(harness: Harness, handle: Recorded, team: Team) -> None:
                 _receipt(harness, promise, outcome)
         found = sorted(stored.id for stored in (await handle.load(thread, ALL)).records)
         harness.expect(promise, sorted(f"new{writer}" for writer in range(team.size)), found)
+        await look_everywhere(harness, team.handles, [thread], IDS)
 
 
 async def stale(harness: Harness) -> None:
