@@ -182,7 +182,8 @@ async def _creation_in_two_event_loops(at: Open) -> object:
     threads = [threading.Thread(target=asyncio.run, args=(run(),)) for _ in range(2)]
     for thread in threads:
         thread.start()
-    await asyncio.to_thread(lambda: [thread.join() for thread in threads])
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
     return made.count("done")
 
 
