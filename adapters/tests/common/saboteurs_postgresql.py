@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
+import asyncpg
 from adapter_saboteurs import plugins, swapped
 
 from threadkeep.port import After, Costs, Order, Resource, Scope, Snapshot, ThreadRow, Window
+from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.postgresql import store as sound
-from threadkeep_adapters.postgresql.connections import Link, connect, single_connection
+from threadkeep_adapters.postgresql.connections import Link, Pool, connect, single_connection
 from threadkeep_adapters.postgresql.statements import ddl, seed
 from threadkeep_adapters.postgresql.store import PostgresStore
 from threadkeep_adapters.postgresql.url import Place, read_url
@@ -141,7 +144,7 @@ class TenantOnConnection(PatchedStore):
         given = resource.resource_id.encode().hex()
         await self._run("SELECT pg_catalog.set_config('threadkeep.tenant', $1, false)", (given,), writes=False)
         # What the request does between the two, such as a hook of its framework.
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.002)
         ((tenant,),) = await self._run("SELECT pg_catalog.current_setting('threadkeep.tenant', true)", (), writes=False)
         if not tenant:
             return []
@@ -156,8 +159,22 @@ class LeftInTransaction(PatchedStore):
     caught_by: ClassVar = 12
     seen_in: ClassVar = "SQL pools: `idle in transaction` after a cancelled task"
 
+    def _new_pools(self) -> PerLoop[Pool]:
+        place = self.place
+        return PerLoop(
+            lambda: _TrustingPool(self._link, place.connections, place.pool_timeout, place.shown), drop=Pool.terminate
+        )
+
     async def _link(self) -> Link:
         return _TransactingLink(await connect(self.place, keeps_statements=self._named), named=self._named)
+
+
+class _TrustingPool(Pool):
+    async def _settle(self, link: Link) -> None:
+        # A connection that answers, be it with an error, is taken back.
+        with suppress(asyncpg.PostgresError):
+            await link.connection.fetchval("SELECT 1")
+        self._release(link)
 
 
 class _TransactingLink(Link):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
@@ -21,6 +22,7 @@ import saboteurs_sqlite
 import servers
 from adapter_saboteurs import Plugin
 from postgresql_server import POSTGRESQL
+from proxy import Cut, Proxy
 from redis_server import REDIS
 
 from threadkeep.errors import ThreadkeepError
@@ -32,9 +34,8 @@ PLUGINS: Final[dict[str, Plugin]] = {
     **saboteurs_redis.PLUGINS,
     **saboteurs_postgresql.PLUGINS,
 }
-BROKEN: Final[dict[str, type[Any]]] = {
-    kind.fault: kind for kind in (*saboteurs_sqlite.BROKEN, *saboteurs_redis.BROKEN, *saboteurs_postgresql.BROKEN)
-}
+_KINDS: Final[list[type[Any]]] = [*saboteurs_sqlite.BROKEN, *saboteurs_redis.BROKEN, *saboteurs_postgresql.BROKEN]
+BROKEN: Final = {kind.fault: kind for kind in _KINDS}
 SEED: Final = 1
 
 ALICE, BOB = Thread("alice", "t"), Thread("bob", "t")
@@ -209,9 +210,11 @@ async def _lists_of_two(at: Open, url: str) -> object:
     store = at()
     for number in range(4):
         await say(store, Thread(f"user {number}", f"t{number}"))
+    found = []
     for _ in range(5):
-        found = await asyncio.gather(*(store.threads(Resource(f"user {number}")) for number in range(4)))
-    return [[row.thread_id for row in rows] for rows in found]
+        lists = await asyncio.gather(*(store.threads(Resource(f"user {number}")) for number in range(4)))
+        found.append([[row.thread_id for row in rows] for rows in lists])
+    return found
 
 
 async def _torn(at: Open, url: str) -> object:
@@ -293,19 +296,22 @@ async def _turns_later(turns: int, call: Awaitable[object]) -> None:
 
 
 async def _after_cancellation(at: Open, url: str) -> object:
-    """How the calls end that follow one that was cancelled at some moment."""
-    store = at()
+    """Whether a commit that was cancelled and not done is done by a later load."""
+    store, other = at(), at()
     await say(store, ALICE, "a0")
-    how = set()
-    for number in range(40):
-        task = asyncio.ensure_future(say(store, ALICE, f"a{number + 1}", puts=(Put("title", "1"),)))
-        # An answer takes some milliseconds at most, so that these are moments of all kinds.
+    done_later = False
+    for number in range(60):
+        task = asyncio.ensure_future(say(store, ALICE, f"a{number + 1}"))
+        # An answer takes some milliseconds, so that these are moments of all kinds.
         await asyncio.sleep(number / 10_000)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        how.add(await ended(store.load(ALICE, ALL)))
-    return how
+        seen = await ids(other, ALICE)
+        with suppress(ThreadkeepError):
+            await store.load(ALICE, ALL)
+        done_later = done_later or await ids(other, ALICE) != seen
+    return done_later
 
 
 async def _uncounted(at: Open, url: str) -> object:
@@ -388,3 +394,26 @@ def test_the_fault_is_real(fault: str, tmp_path: Path) -> None:
     broken = asyncio.run(run(PLUGINS[fault].url(place_of(fault, "broken", tmp_path))))
     sound = asyncio.run(run(place_of(fault, "sound", tmp_path)))
     assert broken != sound
+
+
+@pytest.mark.slow
+def test_a_commit_whose_answer_is_lost_is_sent_again() -> None:
+    async def run(url: str, proxy: Proxy) -> object:
+        store = open_store(url)
+        await say(store, BOB, "b1")  # from now on the connection knows the statement
+        cut = proxy.cut_next(Cut.AFTER_REQUEST)
+        how = await ended(say(store, ALICE, "a1", puts=(Put("title", "1"),)))
+        version = (await store.load(ALICE, ALL)).docs["title"].version
+        await store.close()
+        return how, version, cut.done()
+
+    fault = "postgresql-lost-commit-sent-again"
+    server = servers.shared(POSTGRESQL)
+    parts = urlsplit(server.url)
+    with Proxy(server.host or parts.hostname or "", server.port or parts.port or 0) as proxy:
+        through = POSTGRESQL.url("127.0.0.1", proxy.port)
+        found = [
+            asyncio.run(run(url, proxy))
+            for url in (f"{through}?schema=sent_once", f"{PLUGINS[fault].url(through)}?schema=sent_twice")
+        ]
+    assert found == [("OutcomeUnknown", 1, True), ("done", 2, True)]
