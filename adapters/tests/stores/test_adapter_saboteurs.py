@@ -37,6 +37,8 @@ PLUGINS: Final[dict[str, Plugin]] = {
 _KINDS: Final[list[type[Any]]] = [*saboteurs_sqlite.BROKEN, *saboteurs_redis.BROKEN, *saboteurs_postgresql.BROKEN]
 BROKEN: Final = {kind.fault: kind for kind in _KINDS}
 SEED: Final = 1
+WORKERS_OWN: Final = "a worker process"
+"""How a broken promise begins that says nothing of the store: a worker process did not start."""
 
 ALICE, BOB = Thread("alice", "t"), Thread("bob", "t")
 OF_ALICE: Final = Resource("alice")
@@ -75,7 +77,8 @@ def test_every_saboteur_is_rejected_by_its_law(fault: str, tmp_path: Path) -> No
     number = BROKEN[fault].caught_by
     report = judge(PLUGINS[fault].url(place_of(fault, "judged", tmp_path)), laws=[number], profile="default", seed=SEED)
     findings = report.law(number).broken
-    assert any(finding.violation for finding in findings), [(finding.check, finding.seen) for finding in findings]
+    found = [finding for finding in findings if finding.violation and not finding.promise.startswith(WORKERS_OWN)]
+    assert found, [(finding.check, finding.seen) for finding in findings]
 
 
 @pytest.mark.parametrize("fault", PLUGINS)
