@@ -104,7 +104,8 @@ def test_every_saboteur_says_what_is_broken_and_where_it_was_seen(kind: type[Sab
 
 @pytest.mark.parametrize("kind", SABOTEURS.values(), ids=SABOTEURS)
 def test_every_saboteur_stands_in_the_module_of_its_law(kind: type[Saboteur]) -> None:
-    assert kind.__module__ == f"{plugin.__name__}.{NAMES[kind.caught_by - 1]}"
+    module = f"{plugin.__name__}.{NAMES[kind.caught_by - 1]}"
+    assert f"{kind.__module__}.".startswith(f"{module}.")
 
 
 # URLs

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from importlib import import_module
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
@@ -28,11 +29,13 @@ __all__ = ["SABOTEURS", "SOUND", "DictStore", "FileStore", "Saboteur", "new_plac
 
 
 def of_module(module: ModuleType) -> Iterator[type[Saboteur]]:
-    """The saboteurs that a module defines, in the order in which they are written."""
+    """The saboteurs that a module defines, in the order in which they are written; a package's are its modules'."""
     for value in vars(module).values():
         here = isinstance(value, type) and value.__module__ == module.__name__
         if here and issubclass(value, Saboteur) and "fault" in vars(value):
             yield value
+    for part in iter_modules(getattr(module, "__path__", ())):
+        yield from of_module(import_module(f"{module.__name__}.{part.name}"))
 
 
 def _collect() -> dict[str, type[Saboteur]]:
@@ -45,7 +48,8 @@ def _collect() -> dict[str, type[Saboteur]]:
 
 
 SABOTEURS: Final[dict[str, type[Saboteur]]] = _collect()
-"""Every saboteur by its fault; those of law 1 first. Each law has a module of them, called as the law's own."""
+"""Every saboteur by its fault; those of law 1 first. Each law has a module or package of them, called as
+the law's own."""
 
 SOUND: Final[dict[str, type[Saboteur]]] = {"sound-dict": DictStore, "sound-file": FileStore}
 """The unbroken stores that the saboteurs are made of, by the name that stands for the fault in their URLs."""

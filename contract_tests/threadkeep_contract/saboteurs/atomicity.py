@@ -7,11 +7,14 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
 from threadkeep.errors import Conflict
-from threadkeep.port import Changes, Put, Receipt, Resource, Scope, Thread
+from threadkeep.port import After, Changes, Order, Put, Receipt, Resource, Scope, Snapshot, Thread, ThreadRow, Window
 from threadkeep_contract.saboteurs.base import DictStore
 from threadkeep_contract.saboteurs.file import FileStore
+
+ONE_THREAD: Final = "resource_id = ? AND thread_id = ?"
 
 CHUNK = 25
 """What DynamoDB's BatchWriteItem takes at once."""
@@ -209,3 +212,173 @@ class EveryStatementCommitted(FileStore):
         else:
             with self.lock:
                 yield self.connection
+
+
+class WindowReadInTwoQueries(DictStore):
+    """The records before an anchor are read in one step and those from it on in the next: between the two a commit may
+    have dropped the ones and brought the others."""
+
+    fault = "window-read-in-two-queries"
+    caught_by = 4
+    seen_in = "`around` as two SELECTs in autocommit"
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        if isinstance(scope, Resource) or window.anchor is None or not window.after:
+            return await super().load(scope, window)
+        await self.request()
+        with self.lock:
+            before = self.window(scope, self.log(scope), window._replace(after=0))
+        await asyncio.sleep(0)
+        with self.lock:
+            snapshot = self.read(scope, window._replace(before=0))
+        self.meter.rows += len(before)
+        return replace(snapshot, records=[*before, *snapshot.records])
+
+
+class ResourceDocumentsReadApart(DictStore):
+    """A load reads the thread in one request and the resource's documents in the next."""
+
+    fault = "resource-documents-read-apart"
+    caught_by = 4
+    seen_in = "Mastra: resource working memory is a call of its own"
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        snapshot = await super().load(scope, window)
+        if isinstance(scope, Resource):
+            return snapshot
+        with self.lock:
+            return replace(snapshot, resource_docs=dict(self.docs(Resource(scope.resource_id))))
+
+
+class CancelledCommitLeavesHalf(DictStore):
+    """A commit writes records, waits, and writes documents, while others wait for it; cancelled in between, it lets
+    them go on and leaves its records."""
+
+    fault = "cancelled-commit-leaves-half"
+    caught_by = 4
+    seen_in = "locks taken for transactions: `async with lock` around two awaited writes"
+
+    async def turn(self) -> None:
+        """Wait until no commit is half done."""
+        while self.values.get(("half",)):  # noqa: ASYNC110 - it may be another event loop that commits
+            await asyncio.sleep(0)
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        await self.turn()
+        self.meter.trips += 1
+        with self.lock:
+            return self.read(scope, window)
+
+    async def threads(
+        self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
+    ) -> Sequence[ThreadRow]:
+        self.meter.trips += 1
+        await self.turn()
+        with self.lock:
+            page = self.page(self.ordered(self.listed(resource, order), order), after, limit, order)
+            self.meter.rows += len(page)
+            return [self.listing(row, slots) for row in page]
+
+    async def delete(self, scope: Scope) -> None:
+        await self.turn()
+        self.meter.trips += 1
+        with self.lock:
+            self.remove(scope)
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        self.meter.trips += 1
+        while not self.begin():  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        try:
+            if isinstance(scope, Resource):
+                self.check(scope, changes)
+                return self.write(scope, changes)
+            self.check(scope, changes)
+            first = self.write(scope, replace(changes, puts=(), resource_puts=()))
+            await asyncio.sleep(0)
+            second = self.write(
+                scope, Changes(changes.at, changes.epoch, puts=changes.puts, resource_puts=changes.resource_puts)
+            )
+            return replace(second, positions=first.positions)
+        finally:
+            self.values["half",] = False
+
+    def begin(self) -> bool:
+        with self.lock:
+            if self.values.get(("half",)):
+                return False
+            self.values["half",] = True
+            return True
+
+
+class ListEntryWrittenFirst(FileStore):
+    """What lists show is a row of its own, written before the commit that creates the thread: a kill between the two
+    leaves a thread in the lists that is not there."""
+
+    fault = "list-entry-written-before-the-commit"
+    caught_by = 4
+    seen_in = "get-or-create of the session row in front of the transaction that saves the messages"
+    listed = (
+        "(SELECT resource_id, thread_id, coalesce(t.created, l.at) AS created, coalesce(t.active, l.at) AS active"
+        " FROM listed AS l LEFT JOIN threads AS t USING (resource_id, thread_id))"
+    )
+
+    def set_up(self, connection: sqlite3.Connection) -> None:
+        super().set_up(connection)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS listed"
+            " (resource_id TEXT, thread_id TEXT, at INTEGER, PRIMARY KEY (resource_id, thread_id)) WITHOUT ROWID"
+        )
+        connection.execute(
+            "CREATE TRIGGER IF NOT EXISTS unlist AFTER DELETE ON threads BEGIN"
+            " DELETE FROM listed WHERE resource_id = old.resource_id AND thread_id = old.thread_id; END"
+        )
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        self.meter.trips += 1
+        await asyncio.sleep(0)
+        if isinstance(scope, Thread):
+            with self.transaction("IMMEDIATE") as connection:
+                self.check(connection, scope, changes)
+                connection.execute(
+                    "INSERT OR IGNORE INTO listed VALUES (?, ?, ?)", (scope.resource_id, scope.thread_id, changes.at)
+                )
+        with self.transaction("IMMEDIATE") as connection:
+            self.check(connection, scope, changes)
+            return self.write(connection, scope, changes)
+
+    async def delete(self, scope: Scope) -> None:
+        with self.transaction("IMMEDIATE") as connection:
+            connection.execute(
+                "DELETE FROM listed WHERE resource_id = ?1 AND (thread_id = ?2 OR ?2 = '') AND NOT EXISTS (SELECT 1"
+                " FROM threads AS t WHERE t.resource_id = listed.resource_id AND t.thread_id = listed.thread_id)",
+                (scope.resource_id, scope.thread_id if isinstance(scope, Thread) else ""),
+            )
+        await super().delete(scope)
+
+
+class ActivityWrittenAfterCommit(FileStore):
+    """When a thread was last active is written in a transaction behind the commit: after a kill between the two, its
+    newest records are later than its last activity."""
+
+    fault = "activity-written-after-the-commit"
+    caught_by = 4
+    seen_in = "UPDATE sessions SET updated_at, in a statement of its own behind the commit"
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        self.meter.trips += 1
+        await asyncio.sleep(0)
+        if isinstance(scope, Resource):
+            with self.transaction("IMMEDIATE") as connection:
+                self.check(connection, scope, changes)
+                return self.write(connection, scope, changes)
+        key = (scope.resource_id, scope.thread_id)
+        with self.transaction("IMMEDIATE") as connection:
+            self.check(connection, scope, changes)
+            before = connection.execute(f"SELECT active FROM threads WHERE {ONE_THREAD}", key).fetchone()
+            receipt = self.write(connection, scope, changes)
+            if before is not None:
+                connection.execute(f"UPDATE threads SET active = ? WHERE {ONE_THREAD}", (*before, *key))
+        with self.transaction("IMMEDIATE") as connection:
+            connection.execute(f"UPDATE threads SET active = max(active, ?) WHERE {ONE_THREAD}", (changes.at, *key))
+        return receipt

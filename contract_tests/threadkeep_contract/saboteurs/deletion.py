@@ -8,6 +8,9 @@ from threadkeep.errors import ThreadNotFound
 from threadkeep.port import Changes, Record, Resource, Scope, Stored, Tail, Thread
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
+MANY: Final = 500
+"""Rows that one statement of the imagined backend deletes."""
+
 BATCH: Final = 25
 """What DynamoDB's BatchWriteItem deletes at once."""
 
@@ -218,3 +221,62 @@ class TruncationTakesOneMore(DictStore):
 
     def drop(self, thread: Thread, position: int) -> None:
         super().drop(thread, position - 1)
+
+
+class EraseFirstFiveHundred(DictStore):
+    """Erasing a resource deletes its first 500 threads, and no more."""
+
+    fault = "erase-first-500-threads"
+    caught_by = 10
+    seen_in = "DELETE with a LIMIT that is not repeated; list calls of object stores (1,000 keys)"
+
+    def remove_resource(self, resource: Resource) -> None:
+        for row in self.ordered(self.listed(resource, "created"), "created")[:MANY]:
+            self.remove_thread(Thread(row.resource_id, row.thread_id))
+        self.values.pop(self.docs_key(resource), None)
+
+
+class DropFirstFiveHundred(DictStore):
+    """A truncation drops the 500 records behind the position, and leaves what is further on."""
+
+    fault = "drop-first-500-records"
+    caught_by = 10
+    seen_in = "deletions in batches whose loop ends after the first"
+
+    def drop(self, thread: Thread, position: int) -> None:
+        log = self.log(thread)
+        above = [record for record in log if record.position > position]
+        log[:] = [record for record in log if record.position <= position] + above[MANY:]
+
+
+class DropAfterZeroIgnored(DictStore):
+    """A truncation to nothing, `drop_after=0`, counts as none."""
+
+    fault = "drop-after-zero-ignored"
+    caught_by = 10
+    seen_in = "truthiness where None is meant: Mastra PR #14237"
+
+    def drop(self, thread: Thread, position: int) -> None:
+        if position:
+            super().drop(thread, position)
+
+
+class EpochRemembered(DictStore):
+    """A handle remembers the epoch that it saw first, and compares and answers with that one when another handle has
+    deleted the thread and made it anew."""
+
+    fault = "epoch-remembered-by-handle"
+    caught_by = 10
+    seen_in = "session objects that load their metadata once: Strands, Agno"
+
+    def __init__(self, url: str, path: str) -> None:
+        super().__init__(url, path)
+        self.epochs: dict[Thread, str] = {}
+
+    def tail(self, thread: Thread) -> Tail:
+        tail = super().tail(thread)
+        return Tail(self.epochs.setdefault(thread, tail.epoch), tail.position) if tail.epoch else tail
+
+    def remove_thread(self, thread: Thread) -> None:
+        super().remove_thread(thread)
+        self.epochs.pop(thread, None)

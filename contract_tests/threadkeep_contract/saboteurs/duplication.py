@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from typing import Final
 
 from threadkeep.errors import MessageConflict, TailMoved
 from threadkeep.port import Changes, Record, Stored, Thread
 from threadkeep_contract.saboteurs.base import DictStore, Row
+
+RECENT: Final = 500
+"""Records among which the forgetful store looks for a repeat."""
+
+IN_LIST: Final = 50
+"""Ids in a query of the imagined backend."""
 
 
 class RepeatStoredAgain(DictStore):
@@ -183,3 +191,98 @@ def _content(body: str) -> str:
     if isinstance(value, dict):
         value.pop("id", None)
     return json.dumps(value, sort_keys=True)
+
+
+class RepeatKnownAmongNewest(DictStore):
+    """A repeat is recognised among the newest 500 records of its thread, and stored again where it is older."""
+
+    fault = "repeat-known-among-newest-500"
+    caught_by = 2
+    seen_in = "lookups of known ids with a LIMIT; Bloom filters and recent-id sets of a fixed size"
+
+    def known(self, thread: Thread, record: Record, drop_after: int | None = None) -> Stored | None:
+        for stored in self.log(thread)[-RECENT:]:
+            if stored.id == record.id and (drop_after is None or stored.position <= drop_after):
+                return stored
+        return None
+
+
+class KnownIdsAskedForFirstFifty(DictStore):
+    """Which records of an append are known is asked with a list of 50 ids: those behind are stored again."""
+
+    fault = "known-ids-asked-for-first-50"
+    caught_by = 2
+    seen_in = "IN lists and BatchGetItem cut to what a backend takes at once"
+
+    def write_log(self, thread: Thread, row: Row, changes: Changes) -> list[int]:
+        if changes.drop_after is not None:
+            self.drop(thread, changes.drop_after)
+        asked = [self.add(thread, row, record, changes.at) for record in changes.append[:IN_LIST]]
+        return asked + [self.add_unasked(thread, row, record, changes.at) for record in changes.append[IN_LIST:]]
+
+    def add_unasked(self, thread: Thread, row: Row, record: Record, at: int) -> int:
+        position = self.next_position(thread, row, at)
+        row.newest = max(row.newest, position)
+        self.store(thread, Stored(position, at, record.id, record.digest, record.body))
+        return position
+
+
+class DigestsComparedByPrefix(DictStore):
+    """Digests are compared by their first eight characters: another body with such a digest is taken for a repeat."""
+
+    fault = "digests-compared-by-prefix"
+    caught_by = 2
+    seen_in = "short hashes, as of Git, kept in place of whole ones"
+
+    def check_records(self, thread: Thread, changes: Changes) -> None:
+        for record in changes.append:
+            stored = self.known(thread, record, changes.drop_after)
+            if stored is not None and stored.digest[:8] != record.digest[:8]:
+                raise MessageConflict(record.id)
+
+
+class RecordIdsCompared(DictStore):
+    """Records are known by what `compared` makes of their ids."""
+
+    def compared(self, record_id: str) -> str:
+        raise NotImplementedError
+
+    def known(self, thread: Thread, record: Record, drop_after: int | None = None) -> Stored | None:
+        wanted = self.compared(record.id)
+        for stored in self.log(thread):
+            if self.compared(stored.id) == wanted and (drop_after is None or stored.position <= drop_after):
+                return stored
+        return None
+
+
+class RecordIdsWithoutCase(RecordIdsCompared):
+    """The unique index of record ids ignores case, though threads and resources are told apart."""
+
+    fault = "record-ids-without-case"
+    caught_by = 2
+    seen_in = "a unique index under MySQL's default collation"
+
+    def compared(self, record_id: str) -> str:
+        return record_id.casefold()
+
+
+class RecordIdsPadded(RecordIdsCompared):
+    """Record ids are compared as if the shorter one were padded with spaces: `m` and `m ` are one."""
+
+    fault = "record-ids-padded-with-spaces"
+    caught_by = 2
+    seen_in = "CHAR columns and PAD SPACE collations of MySQL and SQL Server"
+
+    def compared(self, record_id: str) -> str:
+        return record_id.rstrip(" ")
+
+
+class RecordIdsNormalised(RecordIdsCompared):
+    """Record ids are brought into Unicode normal form C before they are compared."""
+
+    fault = "record-ids-normalised"
+    caught_by = 2
+    seen_in = "validators that normalise text before it reaches a unique index"
+
+    def compared(self, record_id: str) -> str:
+        return unicodedata.normalize("NFC", record_id)

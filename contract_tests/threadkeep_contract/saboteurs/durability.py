@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import ClassVar, Final
 
@@ -126,3 +126,49 @@ class LockOutlivesHolder(FileStore):
     def take(self) -> bool:
         with self.transaction("IMMEDIATE") as connection:
             return connection.execute("INSERT OR IGNORE INTO held VALUES (1)").rowcount == 1
+
+
+class ResourceListWrittenLater(FileStore):
+    """A resource goes into the list of resources in a transaction behind its first commit: after a kill between the
+    two it is never listed, however much it holds."""
+
+    fault = "resource-listed-in-a-second-transaction"
+    caught_by = 6
+    seen_in = "registries of users written after the first message: Redis SADD behind the script"
+
+    def set_up(self, connection: sqlite3.Connection) -> None:
+        super().set_up(connection)
+        connection.execute("CREATE TABLE IF NOT EXISTS registry (resource_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        for table in ("threads", "docs"):
+            connection.execute(
+                f"CREATE TRIGGER IF NOT EXISTS unlist_{table} AFTER DELETE ON {table} BEGIN"
+                " DELETE FROM registry WHERE resource_id = old.resource_id"
+                " AND NOT EXISTS (SELECT 1 FROM threads WHERE resource_id = old.resource_id)"
+                " AND NOT EXISTS (SELECT 1 FROM docs WHERE resource_id = old.resource_id); END"
+            )
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        self.meter.trips += 1
+        await asyncio.sleep(0)
+        with self.transaction("IMMEDIATE") as connection:
+            is_first = not connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM threads WHERE resource_id = ?1)"
+                " OR EXISTS (SELECT 1 FROM docs WHERE resource_id = ?1)",
+                (scope.resource_id,),
+            ).fetchone()[0]
+            self.check(connection, scope, changes)
+            receipt = self.write(connection, scope, changes)
+        if is_first:
+            with self.transaction("IMMEDIATE") as connection:
+                connection.execute("INSERT OR IGNORE INTO registry VALUES (?)", (scope.resource_id,))
+        return receipt
+
+    async def resources(self, after: str | None, limit: int) -> Sequence[str]:
+        self.meter.trips += 1
+        await asyncio.sleep(0)
+        with self.transaction("DEFERRED") as connection:
+            rows = connection.execute(
+                "SELECT resource_id FROM registry WHERE resource_id > ? ORDER BY resource_id LIMIT ?",
+                (after or "", limit),
+            )
+            return [resource_id for (resource_id,) in rows]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import unicodedata
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from threadkeep.port import Changes, Doc, Put, Stored, Thread
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 Json: TypeAlias = Any
+
+CHUNK_BYTES: Final = 64 * 1024
+"""Bytes of a body in a chunk of the imagined backend."""
 
 
 def _dumped(value: Json) -> str:
@@ -285,3 +289,27 @@ class DocumentsReserialised(DictStore):
     def next_doc(self, docs: dict[str, Doc], put: Put) -> Doc:
         body = None if put.body is None else json.dumps(json.loads(put.body), sort_keys=True)
         return super().next_doc(docs, put._replace(body=body))
+
+
+class ChunkCutsCharacter(DictStore):
+    """Large bodies are kept in chunks of 64 KiB, each decoded by itself: a character on the border is lost."""
+
+    fault = "chunk-cuts-a-character"
+    caught_by = 7
+    seen_in = "streams decoded chunk by chunk; GridFS and S3 parts"
+
+    def kept(self, body: str) -> str:
+        raw = body.encode()
+        chunks = [raw[start : start + CHUNK_BYTES] for start in range(0, len(raw), CHUNK_BYTES)]
+        return "".join(chunk.decode(errors="ignore") for chunk in chunks)
+
+
+class TimesOfServer(DictStore):
+    """Records carry the time of the server's clock, and not that of the commit."""
+
+    fault = "times-of-the-server"
+    caught_by = 7
+    seen_in = "DEFAULT now() columns"
+
+    def store(self, thread: Thread, stored: Stored) -> None:
+        super().store(thread, stored._replace(at=time.time_ns() // 1000))

@@ -55,6 +55,8 @@ class FileStore(Saboteur):
 
     wait: ClassVar[float] = 60.0
     """Seconds to wait for another connection's lock."""
+    listed: ClassVar[str] = "threads"
+    """What lists select from: a table, or a query in brackets."""
     driver_errors = ((sqlite3.OperationalError, StoreUnavailable),)
 
     def __init__(self, url: str, path: str) -> None:
@@ -147,7 +149,7 @@ class FileStore(Saboteur):
         edge = f"AND ({order}, thread_id) {beyond} (?, ?)" if after else ""
         with self.transaction("DEFERRED") as connection:
             rows = connection.execute(
-                f"SELECT thread_id, created, active FROM threads WHERE resource_id = ? {edge}"
+                f"SELECT thread_id, created, active FROM {self.listed} WHERE resource_id = ? {edge}"
                 f" ORDER BY {order} {way}, thread_id {way} LIMIT ?",
                 (resource.resource_id, *(after or ()), limit),
             ).fetchall()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final
 
 from threadkeep.errors import StoreUnavailable, TailMoved
-from threadkeep.port import Changes, Receipt, Scope, Snapshot, Thread, Window
+from threadkeep.port import Changes, Receipt, Resource, Scope, Snapshot, Stored, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
 
 TURNS: Final = 2000
 """Turns of the event loop for which a verb waits for the one connection."""
+
+CONNECTIONS: Final = 8
+"""Connections in the pool of a handle."""
 
 
 class OpenWipesData(DictStore):
@@ -145,3 +149,106 @@ class ConflictToldAsOutage(DictStore):
             super().check_tail(thread, changes)
         except TailMoved as moved:
             raise StoreUnavailable(str(moved)) from None
+
+
+class SnapshotChangesLater(DictStore):
+    """A snapshot holds the store's own documents and, where the window shows all of it, its own log: they change with
+    what is committed later."""
+
+    fault = "snapshot-changes-later"
+    caught_by = 12
+    seen_in = "in-memory stores that return the list they keep: LangGraph InMemoryStore, ADK InMemorySessionService"
+
+    def read(self, scope: Scope, window: Window) -> Snapshot:
+        snapshot = super().read(scope, window)
+        docs = self.docs(scope) if isinstance(scope, Thread) else {}
+        resource_docs = self.docs(Resource(scope.resource_id))
+        return Snapshot(snapshot.tail, snapshot.created, snapshot.active, snapshot.records, docs, resource_docs)
+
+    def window(self, thread: Thread, log: list[Stored], window: Window) -> list[Stored]:
+        records = super().window(thread, log, window)
+        return log if len(records) == len(log) else records
+
+
+class CancelledAnswerStays(DictStore):
+    """The answer to a load that was cancelled stays on the connection, and the next load gets it."""
+
+    fault = "cancelled-answer-stays"
+    caught_by = 12
+    seen_in = "redis-py 4.5.3: a cancelled command left its reply (CVE-2023-28858)"
+
+    def __init__(self, url: str, path: str) -> None:
+        super().__init__(url, path)
+        self.answers: deque[Snapshot] = deque()
+        self.asked = 0
+        self.served = 0
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        await self.request()
+        with self.lock:
+            self.answers.append(self.read(scope, window))
+            number, self.asked = self.asked, self.asked + 1
+        try:
+            await asyncio.sleep(0)
+            while self.served < number:  # noqa: ASYNC110 - those before, of other event loops too, are answered first
+                await asyncio.sleep(0)
+            return self.answers.popleft()
+        finally:
+            self.served += 1
+
+
+class CancelledLoadKeepsConnection(DictStore):
+    """A load that is cancelled while it is answered never gives its connection back; a pool has eight."""
+
+    fault = "cancelled-load-keeps-its-connection"
+    caught_by = 12
+    seen_in = "`acquire` and `release` without `finally`: asyncpg and aiomysql pools"
+
+    def __init__(self, url: str, path: str) -> None:
+        super().__init__(url, path)
+        self.free = CONNECTIONS
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        for _ in range(TURNS):
+            if self.free:
+                break
+            await asyncio.sleep(0)
+        else:
+            raise StoreUnavailable("QueuePool limit of size 8 reached, connection timed out")
+        self.free -= 1
+        snapshot = await super().load(scope, window)
+        self.free += 1
+        return snapshot
+
+
+class CancelledWaiterLosesTurn(DictStore):
+    """Commits take turns. A commit that is cancelled when its turn has just come does not pass it on, and nobody of
+    this handle has one any more."""
+
+    fault = "cancelled-waiter-loses-the-turn"
+    caught_by = 12
+    seen_in = "asyncio.Semaphore before Python 3.11, and ticket locks made by hand"
+
+    def __init__(self, url: str, path: str) -> None:
+        super().__init__(url, path)
+        self.waiting: deque[object] = deque()
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        ticket = object()
+        self.waiting.append(ticket)
+        for _ in range(TURNS):
+            if self.waiting[0] is ticket:
+                break
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if self.waiting[0] is not ticket:
+                    self.waiting.remove(ticket)
+                raise
+        else:
+            self.waiting.remove(ticket)
+            raise StoreUnavailable("timed out waiting for the lock")
+        try:
+            return await super().commit(scope, changes)
+        finally:
+            self.waiting.remove(ticket)

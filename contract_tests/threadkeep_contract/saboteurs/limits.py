@@ -6,8 +6,11 @@ import json
 from typing import Final
 
 from threadkeep.errors import LimitExceeded, StoreUnavailable
-from threadkeep.port import KIB, MIB, Changes, Doc, Limits, Put, Scope, Thread
+from threadkeep.port import KIB, MIB, Changes, Doc, Limits, Put, Scope, Stored, Thread
 from threadkeep_contract.saboteurs.base import DictStore
+
+THREAD_BYTES: Final = 16 * MIB
+"""The largest document of the imagined backend, as MongoDB's."""
 
 ITEM_BYTES: Final = 400 * 1000
 """A little less than DynamoDB takes in one item (400 KB)."""
@@ -121,6 +124,33 @@ class DeclaresMoreThanItKeeps(DictStore):
         super().check_records(thread, changes)
         if any(len(record.body.encode()) > MIB for record in changes.append):
             raise ValueError("string longer than max_string_length")
+
+
+class ThreadOver16MibFails(DictStore):
+    """A thread is one document of the backend: a commit that makes it larger than 16 MiB fails, small as it is."""
+
+    fault = "thread-over-16-mib-fails"
+    caught_by = 11
+    seen_in = "LlamaIndex and LangChain on MongoDB: messages pushed into an array of the session's document"
+
+    def check_records(self, thread: Thread, changes: Changes) -> None:
+        super().check_records(thread, changes)
+        size: int = self.values.get(("size", *self.ids(thread)), 0)
+        if size + sum(len(record.body.encode()) for record in changes.append) > THREAD_BYTES:
+            raise ValueError("Resulting document after update is larger than 16777216")
+
+    def store(self, thread: Thread, stored: Stored) -> None:
+        super().store(thread, stored)
+        key = ("size", *self.ids(thread))
+        self.values[key] = self.values.get(key, 0) + len(stored.body.encode())
+
+    def drop(self, thread: Thread, position: int) -> None:
+        super().drop(thread, position)
+        self.values["size", *self.ids(thread)] = sum(len(record.body.encode()) for record in self.log(thread))
+
+    def remove_thread(self, thread: Thread) -> None:
+        super().remove_thread(thread)
+        self.values.pop(("size", *self.ids(thread)), None)
 
 
 def _shortened(value: object, over: int) -> object:

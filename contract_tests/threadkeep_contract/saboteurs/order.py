@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from dataclasses import replace
+from typing import ClassVar, Final
 
-from threadkeep.port import Changes, Receipt, Scope, Stored, Thread, Window
+from threadkeep.port import Changes, Receipt, Record, Scope, Stored, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
+from threadkeep_contract.saboteurs.file import FileStore
+
+SMALLINT: Final = 2**15 - 1
+"""The largest number in two bytes."""
 
 
 class OrderedByTime(DictStore):
@@ -155,3 +161,50 @@ class PositionTakenBeforeWriting(DictStore):
     def remove_thread(self, thread: Thread) -> None:
         super().remove_thread(thread)
         self.values.pop(("sequence", *self.ids(thread)), None)
+
+
+class PositionsInSixteenBits(FileStore):
+    """Positions are kept in two bytes: behind the 32,767th record they are negative."""
+
+    fault = "positions-in-16-bits"
+    caught_by = 3
+    seen_in = "SMALLINT columns and struct formats picked for a short list"
+
+    def add(self, connection: sqlite3.Connection, thread: Thread, record: Record, at: int) -> int:
+        position = super().add(connection, thread, record, at)
+        if position <= SMALLINT:
+            return position
+        kept = (position + SMALLINT + 1) % (2 * (SMALLINT + 1)) - SMALLINT - 1
+        connection.execute(
+            "UPDATE records SET position = ? WHERE resource_id = ? AND thread_id = ? AND position = ?",
+            (kept, thread.resource_id, thread.thread_id, position),
+        )
+        return kept
+
+
+class CountersForgottenOnRestart(FileStore):
+    """The largest position that was ever given is kept in memory; after a restart it is that of the newest record,
+    and a position that a truncation dropped is given again."""
+
+    fault = "counters-forgotten-on-restart"
+    caught_by = 3
+    seen_in = "counters read from the data at start: InnoDB's AUTO_INCREMENT before MySQL 8"
+    running: ClassVar[dict[str, int]] = {}
+
+    async def open(self) -> None:
+        opened = self._connection is not None
+        await super().open()
+        if opened:
+            return
+        if not self.running.get(self.path):
+            with self.transaction("IMMEDIATE") as connection:
+                connection.execute(
+                    "UPDATE threads SET newest = (SELECT coalesce(max(position), 0) FROM records AS r"
+                    " WHERE r.resource_id = threads.resource_id AND r.thread_id = threads.thread_id)"
+                )
+        self.running[self.path] = self.running.get(self.path, 0) + 1
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            self.running[self.path] -= 1
+        await super().close()

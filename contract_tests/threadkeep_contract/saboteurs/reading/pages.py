@@ -1,4 +1,4 @@
-"""Faults that law 8, reading, must find."""
+"""Faults that law 8 must find in windows and in pages of lists, with little in the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults that law 1, isolation, must find."""
+"""Faults that law 1 must find one call at a time: two scopes that are kept as one, or found as one another."""
 
 from __future__ import annotations
 

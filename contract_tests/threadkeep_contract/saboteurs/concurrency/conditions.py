@@ -1,4 +1,4 @@
-"""Faults that law 5, concurrency, must find."""
+"""Faults that law 5 must find in conditions, in first uses and in what other processes see."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Faults that law 5, concurrency, must find."""

@@ -1,0 +1,1 @@
+"""Faults that law 1, isolation, must find."""

@@ -1,0 +1,1 @@
+"""Faults that law 8, reading, must find."""
