@@ -317,7 +317,7 @@ class Duplication(Law):
             harness.expect("every message is there once", count, len({entry.id for entry in seen}))
             harness.expect("every message is there once", count, len(seen))
 
-        harness.run(check)
+        large.run(harness, check)
 
     def test_programs_of_appends_answer_as_the_model(self, harness: Harness) -> None:
         """Random appends of few ids, with equal and unequal bodies and some of them confusable, through two handles,
