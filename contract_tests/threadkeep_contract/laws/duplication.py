@@ -296,7 +296,7 @@ class Duplication(Law):
             made = await large.long_thread(harness, one, scope, large.size(harness, harness.profile.records))
             count = len(made)
             for round_ in range(6):
-                places = drawn.sample(range(count), large.BATCH - 1)
+                places = drawn.sample(range(len(made)), large.BATCH - 1)
                 # The oldest are the furthest back, and whoever looks at the newest only begins above them.
                 places[:2] = [round_, round_ + 6]
                 places = list(dict.fromkeys(places))
