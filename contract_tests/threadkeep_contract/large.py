@@ -23,6 +23,11 @@ TOGETHER = 8
 """Commits to different scopes that are made at once."""
 
 
+def run(harness: Harness, check: Callable[[], Awaitable[None]]) -> None:
+    """As `harness.run`, with the time that filling a large place takes on a slow server."""
+    harness.run(check, seconds=5 * harness.profile.seconds)
+
+
 def chance(harness: Harness) -> Random:
     """Drawn by the seed, and the same for each run of a check with it."""
     return Random(harness.seed)

@@ -287,7 +287,7 @@ class Deletion(Law):
             harness.expect("made again, it begins anew", ([1], [1]), ([*receipt.positions], [*receipt.versions]))
             harness.expect("what is beside it stays", 2, len((await two.load(beside, ALL)).records))
 
-        harness.run(check)
+        large.run(harness, check)
 
     @least(deletions=2)
     def test_deleting_is_idempotent(self, harness: Harness) -> None:

@@ -326,7 +326,7 @@ class Duplication(Law):
             harness.expect("every message is there once", count, len({entry.id for entry in seen}))
             harness.expect("every message is there once", count, len(seen))
 
-        harness.run(check)
+        large.run(harness, check)
 
     @least(commits=5, loads=5)
     def test_programs_of_appends_answer_as_the_model(self, harness: Harness) -> None:

@@ -185,7 +185,7 @@ class Order(Law):
             harness.expect("after everything was dropped", [given[-1] + 1], list(receipt.positions))
             harness.expect("after everything was dropped", 1, len((await two.load(scope, ALL)).records))
 
-        harness.run(check)
+        large.run(harness, check)
 
     def test_positions_go_on_after_a_restart(self, harness: Harness) -> None:
         """Who opens a place anew gives positions after the largest ever given, though the message that had it was

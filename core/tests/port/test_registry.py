@@ -21,6 +21,7 @@ from threadkeep.port import (
     hookimpl,
     installed_schemes,
     load_plugin,
+    new_place,
     open_store,
     register,
     registered,
@@ -336,6 +337,13 @@ def test_a_plugin_without_a_raw_scan_has_none(install: Install) -> None:
     install("acme")
     assert scan_backend("acme://x") is None
     assert scan_backend("memory://x") is not None
+
+
+def test_a_plugin_without_new_places_has_none(install: Install) -> None:
+    install("acme")
+    assert new_place("acme://x") is None
+    places = {new_place("memory://x"), new_place("memory://x"), "memory://x"}
+    assert len(places) == 3
 
 
 def test_importing_the_registry_imports_no_plugin(install: Install) -> None:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from threadkeep.port import Clause, Resource, Thread, new_place
 from threadkeep_contract.beside import Given, agree
-from threadkeep_contract.cancelling import Moment, at_each_moment, cancel_at
+from threadkeep_contract.cancelling import KINDS, Moment, cancel_at
+from threadkeep_contract.cancelling import first as first_of
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START
@@ -141,16 +142,15 @@ class FirstOpening(Law):
         if not _offered(harness):
             return
 
-        async def attempt(moment: Moment) -> bool:
-            url = new_place(harness.url)
-            assert url is not None
-            place = harness.beside(url)
+        async def attempt(place: Harness, moment: Moment) -> bool:
             first, second = place.handle(), place.handle()
             ending = await cancel_at(first.open, moment)
             await asyncio.gather(*(_go(place, handle, Model(), n) for n, handle in enumerate((first, second))))
             await _all_there(place, 2, first, second)
-            for handle in place.handles:
-                await handle.close()
             return ending.reached
 
-        harness.run(at_each_moment, harness.profile.moments, attempt, seconds=2 * harness.profile.seconds)
+        for kind in KINDS:
+            for number in range(max(1, harness.profile.moments // 2)):
+                with _unopened(harness) as place:
+                    if not place.run(attempt, place, Moment(kind, first_of(kind) + number)):
+                        break

@@ -44,7 +44,7 @@ class Large(Law):
                 promise = f"{window} of {len(made)} messages shows what it should"
                 harness.require(promise, which == ids_of(records), f"{len(which)}", _gaps(which, ids_of(records)))
 
-        harness.run(check)
+        large.run(harness, check)
 
     @least(commits=12, loads=0, lists=4)
     def test_very_many_threads_are_listed_from_anywhere(self, harness: Harness) -> None:
@@ -86,7 +86,7 @@ class Large(Law):
                     page = await handles[1].threads(resource, place, 20, order)
                     harness.expect(f"threads by {order} after {place}", rest, [row.thread_id for row in page])
 
-        harness.run(check)
+        large.run(harness, check)
 
     @least(commits=12, loads=0, lists=2)
     def test_very_many_resources_are_listed(self, harness: Harness) -> None:
@@ -108,7 +108,7 @@ class Large(Law):
                 promise = f"every one of {len(expected)} resources, {limit} a page"
                 harness.require(promise, expected == found, "each once, by code point", _gaps(expected, found))
 
-        harness.run(check)
+        large.run(harness, check)
 
 
 def _gaps(expected: Sequence[object], seen: Sequence[object]) -> str:
