@@ -191,7 +191,7 @@ class Isolation(Law):
             (handle,) = await harness.reused(1)
             return [name async for name in Memory(handle).admin.resources() if harness.token in name]
 
-        harness.explore(overlaps(3 * harness.profile.steps), check)
+        harness.explore(overlaps(2 * harness.profile.steps), check)
         harness.history.clear()
         harness.expect("memory.admin lists the resources that are left", sorted(left), harness.run(listed))
 
