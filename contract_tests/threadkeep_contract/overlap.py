@@ -8,7 +8,7 @@ to the wrong caller is seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import groupby, zip_longest
 from typing import Final, NamedTuple, TypeAlias
@@ -111,12 +111,14 @@ async def play_overlapping(harness: Harness, overlap: Overlap) -> set[str]:
                 await asyncio.sleep(0)
             await one(name, step)
 
+    async def everyone() -> None:
+        await together([alone(turn, name) for turn, name in enumerate(names)])
+
     if pace == IN_STEP:
         for at_once in zip_longest(*steps.values(), fillvalue=()):
             await together([one(name, step) for name, step in zip(names, at_once, strict=True)])
     else:
-        works = [alone(turn, name) for turn, name in enumerate(names)]
-        await (_beside_readers(harness, handles, works) if pace == CROWDED else together(works))
+        await (_beside_readers(harness, handles, everyone) if pace == CROWDED else everyone())
     number = len(program.operations)
     crowd = [(spot, replace(read, spot=index)) for index, spot in enumerate(program.pool) for read in READS]
     await together([one(spot.resource_id, [(number, read)]) for spot, read in crowd])
@@ -127,8 +129,10 @@ async def play_overlapping(harness: Harness, overlap: Overlap) -> set[str]:
     return {resource_id for model in models.values() for resource_id in model.resources()}
 
 
-async def _beside_readers(harness: Harness, handles: Sequence[Recorded], works: Sequence[Awaitable[object]]) -> None:
-    """Await all at once, while others read a resource of their own and always find the same."""
+async def _beside_readers(
+    harness: Harness, handles: Sequence[Recorded], everyone: Callable[[], Awaitable[None]]
+) -> None:
+    """Let everyone work, while others read a resource of their own and always find the same."""
     user = harness.fresh() + "reader"
     thread, model = Thread(user, "t"), Model()
     filled = Changes(START, f"{user}epoch", (record("m1", user), record("m2", user)))
@@ -137,7 +141,7 @@ async def _beside_readers(harness: Harness, handles: Sequence[Recorded], works: 
     done = asyncio.Event()
 
     async def work() -> None:
-        await together(works)
+        await everyone()
         done.set()
 
     async def read(turn: int) -> None:
