@@ -34,6 +34,8 @@ FEW: Final = 40
 
 MORE: Final = 3
 """Teams of victims that are killed besides those of the profile, where no kill has hit a process at work."""
+NEAR: Final = 8
+"""Steps before and after the last one that was done, whose threads are looked for by name."""
 
 LONGEST: Final = 0.15
 """Seconds that a victim is left to live, at most, after its first acknowledged step."""
@@ -45,6 +47,17 @@ Script = Callable[[str], tuple[Step, ...]]
 def mixed(user: str) -> tuple[Step, ...]:
     """Threads of several sizes are made, added to, cut, given documents, and deleted."""
     return tuple(_step(Resource(user), number) for number in range(STEPS))
+
+
+def births(user: str) -> tuple[Step, ...]:
+    """Threads are made, one after the other, and each is deleted when there are two newer ones."""
+    steps = []
+    for number in range(STEPS):
+        made = Changes(number + 1, f"epoch{number}", (record(f"{number}"),))
+        steps.append(Step("commit", Thread(user, f"thread{number}"), made))
+        if number > 1:
+            steps.append(Step("delete", Thread(user, f"thread{number - 2}")))
+    return tuple(steps)
 
 
 def appending(user: str) -> tuple[Step, ...]:
@@ -143,7 +156,8 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
         users = [harness.fresh() + "user" for _ in numbers]
         scripts = []
         for number, user in zip(numbers, users, strict=True):
-            steps = script(user)
+            # What a first commit writes elsewhere is half written only while a thread is made.
+            steps = births(user) if script is mixed and number % 2 else script(user)
             # Every third one is given so little to do that it is killed when it has done all.
             if script is mixed and number % 3 == 2:
                 steps = steps[: chance.randrange(1, FEW)]
@@ -175,9 +189,8 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
             done = _steps_done(steps, user, seen, told)
             if done is not None:
                 # What is written behind a commit may be missing in what `look` does not read.
-                await look_everywhere(
-                    harness, [handle], {step.scope for step in steps}, _ids(steps), model_after(steps[:done])
-                )
+                near = {step.scope for step in steps[max(0, done - NEAR) : done + NEAR]}
+                await look_everywhere(harness, [handle], near, _ids(steps), model_after(steps[:done]))
             yield Survivor(user, steps, told, done, f"after {told} acknowledged steps: {source(seen)[:2000]}")
 
 

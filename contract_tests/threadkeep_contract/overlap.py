@@ -8,7 +8,7 @@ to the wrong caller is seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import groupby, zip_longest
 from typing import Final, NamedTuple, TypeAlias
@@ -16,14 +16,16 @@ from typing import Final, NamedTuple, TypeAlias
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from threadkeep.port import Changes, Guard, Resource, Thread
 from threadkeep_contract.confusable import PAIRS, Spot
-from threadkeep_contract.harness import Harness
+from threadkeep_contract.harness import ALL, Harness, record
+from threadkeep_contract.history import Recorded
 from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.machine import Player, play
+from threadkeep_contract.machine import START, Player, plain, play
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import EVERYTHING, List, Load, LoadResource, Operation, Program, programs
 
-PACES: Final = 4
+PACES: Final = 5
 """Ways in which tasks let each other pass."""
 
 IN_STEP: Final = 0
@@ -35,6 +37,12 @@ ALONE: Final = 1
 
 Numbered: TypeAlias = tuple[int, Operation]
 
+
+CROWDED: Final = 4
+"""The pace at which others read all the time, so that as a rule one of their calls is under way."""
+
+READERS: Final = 4
+"""How many read all the time."""
 
 READS: Final[tuple[Operation, ...]] = (
     Load(0, 0, before=100),
@@ -103,11 +111,14 @@ async def play_overlapping(harness: Harness, overlap: Overlap) -> set[str]:
                 await asyncio.sleep(0)
             await one(name, step)
 
+    async def everyone() -> None:
+        await together([alone(turn, name) for turn, name in enumerate(names)])
+
     if pace == IN_STEP:
         for at_once in zip_longest(*steps.values(), fillvalue=()):
             await together([one(name, step) for name, step in zip(names, at_once, strict=True)])
     else:
-        await together([alone(turn, name) for turn, name in enumerate(names)])
+        await (_beside_readers(harness, handles, everyone) if pace == CROWDED else everyone())
     number = len(program.operations)
     crowd = [(spot, replace(read, spot=index)) for index, spot in enumerate(program.pool) for read in READS]
     await together([one(spot.resource_id, [(number, read)]) for spot, read in crowd])
@@ -116,6 +127,34 @@ async def play_overlapping(harness: Harness, overlap: Overlap) -> set[str]:
         ids = {message_id for spot in program.pool for message_id in spot.message_ids}
         await look_everywhere(harness, handles, threads, ids, models[name])
     return {resource_id for model in models.values() for resource_id in model.resources()}
+
+
+async def _beside_readers(
+    harness: Harness, handles: Sequence[Recorded], everyone: Callable[[], Awaitable[None]]
+) -> None:
+    """Let everyone work, while others read a resource of their own and always find the same."""
+    user = harness.fresh() + "reader"
+    thread, model = Thread(user, "t"), Model()
+    filled = Changes(START, f"{user}epoch", (record("m1", user), record("m2", user)))
+    model.commit(thread, filled)
+    await handles[0].commit(thread, filled)
+    done = asyncio.Event()
+
+    async def work() -> None:
+        await everyone()
+        done.set()
+
+    async def read(turn: int) -> None:
+        handle = handles[turn % len(handles)]
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        while not done.is_set():
+            promise = "who reads while others write finds what is there"
+            harness.expect(promise, plain(model.load(thread, ALL)), plain(await Guard.load(handle, thread, ALL)))
+            await asyncio.sleep(0)
+
+    await together([work(), *(read(turn) for turn in range(READERS))])
+    await handles[0].delete(Resource(user))
 
 
 def _steps(program: Program, name: str, pace: int) -> list[Sequence[Numbered]]:

@@ -5,16 +5,17 @@ its resource) appear together or not at all: to concurrent readers, after an exc
 commit within the declared limits is atomic, whatever a backend's own batch size is.
 
 To see a torn commit, one writer commits messages, a document of the thread and a document of the resource that all
-carry the same number, while readers on two other handles load the thread all the time. Every snapshot has to show a
-whole number of commits. So has every list of threads: the tail and the document that it shows have to be a pair that
-some receipt gave. When the writer is done, and after every kill, all views are compared with each other: loads, the
-windows around ids and positions, both lists, documents and `resources()`.
+carry the same number, while readers on two other handles load the thread all the time, by its end and around positions.
+Every snapshot has to show a whole number of commits. So has every list of threads: the tail and the document that it
+shows have to be a pair that some receipt gave. When the writer is done, and after every kill, all views are compared
+with each other: loads, the windows around ids and positions, both lists, documents and `resources()`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -114,6 +115,7 @@ async def _watched(harness: Harness, writing: Writing, size: int, drops: bool = 
     thread = Thread(harness.fresh() + "user", "thread")
     resource = Resource(thread.resource_id)
     done = asyncio.Event()
+    chance = random.Random(harness.seed)
     listed: set[tuple[Tail, int]] = set()
 
     async def read(handle: Recorded) -> None:
@@ -121,11 +123,16 @@ async def _watched(harness: Harness, writing: Writing, size: int, drops: bool = 
         while not ended:
             # Each looks once more when all is written: a store that never waits would not be looked at otherwise.
             ended = done.is_set()
-            torn = _torn(await Counted.load(handle, thread, ALL), size, drops)
+            # Around any position there is the whole thread too, though a store may read it in two parts.
+            position = chance.randrange(1, 2 * size * harness.profile.rounds)
+            window = chance.choice((ALL, Window(position, ALL.before, ALL.before)))
+            torn = _torn(await Counted.load(handle, thread, window), size, drops)
             harness.require("a commit appears whole or not at all", torn is None, "a whole number of commits", torn)
             for row in await Counted.threads(handle, resource, None, 10, "created", ("work",)):
                 listed.add((row.tail, row.docs["work"].version if "work" in row.docs else 0))
-            await asyncio.sleep(0)
+            # Readers that stay in step with the writer would meet it at the same points for ever.
+            for _ in range(chance.randrange(1, 4)):
+                await asyncio.sleep(0)
 
     async def write() -> list[Receipt]:
         try:

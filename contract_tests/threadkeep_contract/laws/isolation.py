@@ -226,12 +226,12 @@ class Isolation(Law):
     def test_resources_that_are_used_at_once_do_not_meet(self, harness: Harness) -> None:
         """What runs for one resource neither sees nor suffers what runs at the same time for others. Random programs
         are played by a task for each of two to eight resources. All share one or two handles, have the same thread ids
-        and message ids, or are confusable. They take each step at one moment, or let each other pass in several ways.
-        Where a task reads several times in a row, it may make the reads at once. Loads, commits, truncations,
-        deletions, erasures, and lists of other limits, slots and orders are under way together, and in the end all read
-        the same at once. Every result and every error, with its text, has to be what the reference model answers the
-        task alone, and contents name their resource. Then all views of each resource are compared with the model, and
-        `memory.admin` lists the resources that are left, and no other.
+        and message ids, or are confusable. They take each step at one moment, or let each other pass in several ways,
+        or work while others read without a rest. Where a task reads several times in a row, it may make the reads at
+        once. Loads, commits, truncations, deletions, erasures, and lists of other limits, slots and orders are under
+        way together, and in the end all read the same at once. Every result and every error, with its text, has to be
+        what the reference model answers the task alone, and contents name their resource. Then all views of each
+        resource are compared with the model, and `memory.admin` lists the resources that are left, and no other.
         """
         left: set[str] = set()
 
@@ -242,7 +242,7 @@ class Isolation(Law):
             (handle,) = await harness.reused(1)
             return [name async for name in Memory(handle).admin.resources() if harness.token in name]
 
-        harness.explore(overlaps(3 * harness.profile.steps), check)
+        harness.explore(overlaps(2 * harness.profile.steps), check)
         harness.history.clear()
         harness.expect("memory.admin lists the resources that are left", sorted(left), harness.run(listed))
 
