@@ -25,7 +25,7 @@ from threadkeep_contract.source import WIDTH, comments, laid_out, shortened, vis
 
 FAULTS = {
     "calls": [
-        *("owner-missing-from-key", "keys-joined-with-colon", "repeat-stored-again", "last-write-wins"),
+        *("astral-text-replaced", "erase-by-prefix", "repeat-stored-again", "last-write-wins"),
         *("position-reused-after-truncation", "half-transaction-committed", "tail-compares-epoch-only"),
         *("tail-compared-by-count", "nul-dropped", "floats-rounded", "list-paged-by-offset", "tied-threads-skipped"),
         *("read-from-replica", "if-version-ignored", "delete-by-prefix", "item-over-400-kb-fails", "long-ids-refused"),

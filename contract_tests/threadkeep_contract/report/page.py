@@ -35,7 +35,7 @@ def page(report: Report) -> str:
         answer=_answer(report),
         facts=_text(facts),
         strip="".join(_cell(verdict) for verdict in report.verdicts),
-        loud="".join(_loud(verdict) for verdict in report.verdicts),
+        loud=_refusals(report) + "".join(_loud(verdict) for verdict in report.verdicts),
         fault=_first_fault(report),
         laws="".join(_law(verdict) for verdict in report.verdicts),
         footer=_text("Written by threadkeep contract. The same as data: threadkeep contract URL --json FILE."),
@@ -78,6 +78,14 @@ def _cell(verdict: Verdict) -> str:
         f'<li><a class="{_class(verdict.status)}" href="#law{verdict.number}" title="{label}">'
         f"<b>{verdict.number}</b>{_text(verdict.status)}</a></li>"
     )
+
+
+def _refusals(report: Report) -> str:
+    said = [
+        f'<p class="loud"><b>The store refuses {_text(what)}.</b> {_text(reason)}</p>'
+        for what, reason in sorted(report.refuses.items())
+    ]
+    return "".join(said)
 
 
 def _loud(verdict: Verdict) -> str:
