@@ -110,7 +110,7 @@ def _first_fault(report: Report) -> str:
 def _law(verdict: Verdict) -> str:
     summary = (
         f'<summary><span class="name">{verdict.number}. {_text(verdict.title)}</span>{_badge(verdict.status)}'
-        f'<span class="much">{_text(f"{count(verdict)} checks, {tried(verdict.tried)}")}</span></summary>'
+        f'<span class="much">{_text(_much(verdict))}</span></summary>'
     )
     rows = "".join(_row(finding) for finding in verdict.findings)
     head = '<tr><th>check</th><th>verdict</th><th>tried</th><th class="n">seconds</th></tr>'
@@ -122,6 +122,13 @@ def _law(verdict: Verdict) -> str:
     unjudged = "".join(_unjudged(finding) for finding in verdict.not_judged)
     opened = " open" if verdict.status in FAILING else ""
     return f'<details id="law{verdict.number}"{opened}>{summary}<table>{head}{rows}</table>{unjudged}{faults}</details>'
+
+
+def _much(verdict: Verdict) -> str:
+    """How many checks the verdict is of, and what they tried."""
+    checks = count(verdict)
+    part = f" {verdict.status}" if " of " in checks else ""
+    return f"{checks} checks{part}, {tried(verdict.tried)}".removesuffix(", ")
 
 
 def _badge(status: str) -> str:
