@@ -20,6 +20,7 @@ from threadkeep.port import (
     Scope,
     Snapshot,
     Store,
+    Thread,
     ThreadRow,
     Window,
     hookimpl,
@@ -28,11 +29,16 @@ from threadkeep.port import register as register_plugin
 from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract import worker
 from threadkeep_contract.evidence import Least, Seen, least, least_of
-from threadkeep_contract.harness import Harness, Law, LawBroken, NotJudged
+from threadkeep_contract.harness import Harness, Law, LawBroken, NotJudged, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.kills import survivors
 from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
+from threadkeep_contract.laws.durability import Durability
 from threadkeep_contract.profiles import PROFILES
+from threadkeep_contract.races import Team, by_processes
 from threadkeep_contract.report import judge
+from threadkeep_contract.worker import Run, Step
 
 
 class _NoCommits(InProcessStore):
@@ -175,6 +181,21 @@ def test_a_refused_call_is_no_answer() -> None:
     assert seen.shortfalls(Least(outages=True)) == []
 
 
+def test_calls_that_were_under_way_at_once_overlap() -> None:
+    seen = Seen()
+    with seen.call("commit"):
+        pass
+    assert seen["overlaps"] == 0
+    with seen.call("commit"):
+        with seen.call("load"):
+            pass
+        with pytest.raises(StoreUnavailable), seen.call("load"):
+            raise StoreUnavailable("busy")
+    with seen.call("load"):
+        pass
+    assert (seen["commits"], seen["loads"], seen["overlaps"], seen.outages) == (2, 2, 2, 1)
+
+
 def test_marks_add_to_each_other() -> None:
     @least(commits=3)
     @least(loads=0, lists=2)
@@ -217,6 +238,37 @@ def test_what_a_check_has_seen_outlives_the_history() -> None:
     harness.run(work)
     harness.close()
     assert (harness.seen["commits"], harness.seen["lists"]) == (1, 1)
+
+
+def test_what_processes_tell_of_is_counted(tmp_path: Path) -> None:
+    """Their calls overlap; a process that is killed when it has done all was not killed at work."""
+    harness = Harness(f"sqlite:///{tmp_path}/a.db", PROFILES["brief"])
+
+    async def race(harness: Harness, _: Recorded, team: Team) -> None:
+        thread = Thread(harness.fresh(), "t")
+        steps = (
+            Step("commit", thread, Changes(1, "e", (record("m"),))),
+            Step("load", thread),
+            Step("delete", thread),
+        )
+        await team.together([Run(steps * 20)] * 3)
+
+    by_processes(harness, race)
+    assert [harness.seen[what] for what in ("commits", "loads", "deletions", "races")] == [60, 60, 60, 1]
+    assert harness.seen["overlaps"] > 0
+
+    async def kills() -> None:
+        def all_done(user: str) -> tuple[Step, ...]:
+            return (Step("commit", Thread(user, "thread"), Changes(1, "epoch", (record("m"),))),)
+
+        async for survivor in survivors(harness, all_done):
+            assert survivor.done == survivor.acknowledged == 1
+
+    harness.run(kills)
+    harness.close()
+    assert harness.seen["kills"] == 0
+    with pytest.raises(NotJudged, match=r"seen:  processes killed at work: 0$"):
+        harness.settle(Durability.test_what_a_killed_process_was_told_is_there)
 
 
 def test_a_store_that_is_not_judged_is_not_accepted() -> None:

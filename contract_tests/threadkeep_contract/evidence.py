@@ -7,8 +7,10 @@ those of recorded handles, and those that worker processes tell of.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -29,6 +31,9 @@ class Least:
     """Deletions and erasures that were acknowledged."""
     lists: int = 0
     """Pages of threads or resources that were answered."""
+    overlaps: int = 0
+    """Calls that were answered, and were under way at the same time as another. A store may never let calls wait in
+    this process, so that there are none between tasks; between processes there are."""
     races: int = 0
     """Rounds of a race in which two contenders or more were answered, with a receipt or with a conflict."""
     kills: int = 0
@@ -52,17 +57,52 @@ class Shortfall:
     seen: str
 
 
+class Flight:
+    """A call that is under way."""
+
+    def __init__(self) -> None:
+        self.met = False
+        """Whether another was under way at the same time."""
+
+
 class Seen:
     """What a check has seen so far, over all examples, handles and processes."""
 
     def __init__(self) -> None:
         self._count: Counter[str] = Counter()
         self._outages: Counter[str] = Counter()
+        self._flying: set[Flight] = set()
+        # Some checks work in several event loops at once.
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def call(self, verb: str) -> Iterator[None]:
+        """Count what a call of a verb comes to, and whether another was under way meanwhile."""
+        flight = Flight()
+        with self._lock:
+            for other in (*self._flying, flight) if self._flying else ():
+                other.met = True
+            self._flying.add(flight)
+        try:
+            yield
+        except BaseException as error:
+            self.failed(error)
+            raise
+        else:
+            self.answered(verb)
+            self.overlapped(flight.met)
+        finally:
+            with self._lock:
+                self._flying.remove(flight)
 
     def answered(self, verb: str) -> None:
         """A call of a verb was answered."""
         self._count["calls"] += 1
         self._count[_OF_VERB[verb]] += 1
+
+    def overlapped(self, count: int) -> None:
+        """So many calls were answered that had been under way at the same time as another."""
+        self._count["overlaps"] += count
 
     def failed(self, error: BaseException) -> None:
         """A call raised an error. One that says that the store could not do it is no answer at all."""
@@ -124,6 +164,7 @@ _WORDS: Final = {
     "loads": "loads answered",
     "deletions": "deletions acknowledged",
     "lists": "pages of a list answered",
+    "overlaps": "calls that overlapped",
     "races": "rounds of a race",
     "kills": "processes killed at work",
 }

@@ -102,14 +102,17 @@ class ForkServer:
         """Whether a fresh interpreter would have another environment, and no worker of this one is left."""
         return not self._running and self._environment != _environment()
 
-    def fork(self, scheme: str, errors: IO[bytes]) -> ForkedProcess | None:
-        """A worker for stores of a scheme, which writes its errors into a file; None where this process has none."""
+    def fork(self, scheme: str, errors: IO[bytes], module: str = "", path: Sequence[str] = ()) -> ForkedProcess | None:
+        """A worker for stores of a scheme, which writes its errors into a file; None where this process has none.
+
+        `module` and `path` are as in `worker.load`.
+        """
         if self._environment != _environment():
             return None
         theirs, stdin = os.pipe()
         stdout, theirs_too = os.pipe()
         try:
-            pid = self._ask({"fork": scheme}, [theirs, theirs_too, errors.fileno()]).get("pid")
+            pid = self._ask({"fork": [scheme, module, path]}, [theirs, theirs_too, errors.fileno()]).get("pid")
         finally:
             os.close(theirs)
             os.close(theirs_too)
@@ -155,7 +158,9 @@ _servers: Final[dict[int, ForkServer]] = {}
 _lock: Final = threading.Lock()
 
 
-def fork(scheme: str, number: int, errors: IO[bytes]) -> ForkedProcess | None:
+def fork(
+    scheme: str, number: int, errors: IO[bytes], module: str = "", path: Sequence[str] = ()
+) -> ForkedProcess | None:
     """The worker of a number in its team, by the fork server whose turn it is; None where that does not serve."""
     if not _forks():
         return None
@@ -167,7 +172,7 @@ def fork(scheme: str, number: int, errors: IO[bytes]) -> ForkedProcess | None:
             server = None
         if server is None:
             server = _servers[turn] = ForkServer()
-    return server.fork(scheme, errors)
+    return server.fork(scheme, errors, module, path)
 
 
 def _forks() -> bool:
@@ -196,10 +201,10 @@ def serve(control: socket.socket) -> bool:
         match json.loads(message):
             case {"collect": pid}:
                 answer = {"status": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}
-            case {"fork": scheme}:
+            case {"fork": [scheme, module, path]}:
                 # A fresh interpreter will show what is wrong with the plugin.
                 with contextlib.suppress(Exception):
-                    load(scheme)
+                    load(scheme, module, path)
                 sys.stdout.flush()
                 # What the garbage collector does not visit stays shared memory.
                 gc.collect()

@@ -130,13 +130,8 @@ class Counted(Guard):
         return await self._counted("resources", super().resources(after, limit))
 
     async def _counted(self, verb: str, work: Awaitable[T]) -> T:
-        try:
-            result = await work
-        except BaseException as error:
-            self.seen.failed(error)
-            raise
-        self.seen.answered(verb)
-        return result
+        with self.seen.call(verb):
+            return await work
 
 
 class Recorded(Counted):

@@ -16,13 +16,14 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
+from types import ModuleType
 from typing import IO, Final
 
-from threadkeep.port import scheme_of
+from threadkeep.port import registered, scheme_of
 from threadkeep_contract import forkserver
 from threadkeep_contract.evidence import Seen
-from threadkeep_contract.harness import LawBroken
-from threadkeep_contract.worker import DONE, ORDER, OUTCOME, READY, Order, Outcome
+from threadkeep_contract.harness import LawBroken, NotJudged
+from threadkeep_contract.worker import DONE, ORDER, OUTCOME, PLACE, READY, UNREADY, Order, Outcome, Place
 
 HANG: Final = 60.0
 """Seconds without a line from a worker that has something to say, after which it counts as hanging."""
@@ -43,14 +44,37 @@ def count(seen: Seen, outcome: Outcome) -> None:
         seen.answered("delete")
 
 
+def unshared(seen: str) -> NotJudged:
+    """The error for a store whose plugin no other process can have."""
+    return NotJudged(
+        "what several processes do is judged in processes of their own, which need the store's plugin",
+        "a plugin that an entry point names, or a registered module that can be imported",
+        seen,
+        "Name the plugin by an entry point of the group `threadkeep` to have it judged in processes",
+    )
+
+
+def place_of(url: str) -> Place:
+    """Where worker processes of a URL work. Raises NotJudged for a registered plugin that is no importable module."""
+    plugin = registered(scheme_of(url))
+    if plugin is None:
+        return Place(url)
+    name = plugin.__name__ if isinstance(plugin, ModuleType) else ""
+    if not name or sys.modules.get(name) is not plugin or name == "__main__":
+        raise unshared(f"the plugin registered for {scheme_of(url)}:// is {name or 'an object'} of this process alone")
+    return Place(url, name, tuple(sys.path))
+
+
 class Worker:
     """One process at work. `outcomes` is all that it has acknowledged so far."""
 
-    def __init__(self, url: str, number: int, seen: Seen | None = None) -> None:
+    def __init__(self, place: Place, number: int, seen: Seen | None = None) -> None:
         """`number` counts the workers of a team; what this one tells of is counted in `seen`."""
         self._seen = seen or Seen()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - reap() closes it
-        self._process = forkserver.fork(scheme_of(url), number, self._errors) or subprocess.Popen(
+        self._process = forkserver.fork(
+            scheme_of(place.url), number, self._errors, place.module, place.path
+        ) or subprocess.Popen(
             [sys.executable, "-m", "threadkeep_contract.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -63,7 +87,7 @@ class Worker:
         self._killed = False
         self._ended = False
         self.outcomes: list[Outcome] = []
-        self._send(json.dumps(url).encode())
+        self._send(PLACE.dump_json(place))
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -100,8 +124,14 @@ class Worker:
         return LawBroken("a worker process does its work and ends", "outcomes", f"{what}\n{said[-4000:]}")
 
     async def ready(self) -> None:
-        """Wait until the process has started; what takes long is the import of Python modules."""
+        """Wait until the process has started; what takes long is the import of Python modules.
+
+        Raises NotJudged where it cannot import the store's module.
+        """
         line = await self._line()
+        if line.startswith(UNREADY.encode()):
+            reason = line.decode().removeprefix(UNREADY).strip()
+            raise unshared(f"a worker process cannot import the store's module ({reason})")
         if line.strip() != json.dumps(READY).encode():
             raise self._broken(f"a worker process did not start but said {line!r}")
 
@@ -174,12 +204,13 @@ class Worker:
 async def workers(url: str, size: int, seen: Seen | None = None) -> AsyncIterator[list[Worker]]:
     """`size` processes that have started and wait for orders, reaped at the end, also after a failure.
 
-    What they tell of is counted in `seen`.
+    What they tell of is counted in `seen`. Raises NotJudged where other processes cannot have the store's plugin.
     """
+    place = place_of(url)
     started: list[Worker] = []
     try:
         for number in range(size):
-            started.append(Worker(url, number, seen))
+            started.append(Worker(place, number, seen))
         for worker in started:
             await worker.ready()
         yield started

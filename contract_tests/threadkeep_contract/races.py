@@ -69,12 +69,30 @@ class Processes:
             worker.give(replace(order, start=start))
         told = [await worker.rest() for worker in racing]
         self._seen.raced(_answered(told))
+        self._seen.overlapped(_overlapping(told))
         return told
 
 
 def _answered(told: Sequence[Sequence[Outcome]]) -> int:
     """How many contenders were answered at least once."""
     return sum(any(not outcome.unavailable for outcome in outcomes) for outcomes in told)
+
+
+def _overlapping(told: Sequence[Sequence[Outcome]]) -> int:
+    """How many calls were answered that had been under way at the same time as another contender's."""
+    answered = [
+        (contender, outcome)
+        for contender, outcomes in enumerate(told)
+        for outcome in outcomes
+        if not outcome.unavailable
+    ]
+    return sum(
+        any(
+            other != contender and one.began < another.ended and another.began < one.ended
+            for other, another in answered
+        )
+        for contender, one in answered
+    )
 
 
 Race = Callable[[Harness, Recorded, Team], Awaitable[None]]

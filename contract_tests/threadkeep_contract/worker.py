@@ -1,8 +1,8 @@
 """A process of its own that works on a store as it is told: `python -m threadkeep_contract.worker`.
 
-It reads JSON lines: first the store's URL, a string (which may hold a password, and so is no argument), then orders. It
-writes one JSON line for every outcome, flushed before the next step begins, so that what was acknowledged is known to
-the parent even if the worker is killed at once.
+It reads JSON lines: first its place, with the store's URL (which may hold a password, and so is no argument), then
+orders. It writes one JSON line for every outcome, flushed before the next step begins, so that what was acknowledged is
+known to the parent even if the worker is killed at once.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter
@@ -36,10 +37,23 @@ from threadkeep.port import (
 )
 
 READY: Final = "ready"
+UNREADY: Final = "unready: "
+"""With the reason after it, what a process says that cannot import the module of its place."""
 DONE: Final = "done"
 
 _REPEAT_SECONDS: Final = 10.0
 """Seconds for which a verb that was answered with StoreUnavailable is repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to work."""
+
+    url: str
+    module: str = ""
+    """A module that answers to the URL's scheme because somebody registered it; else the entry point's does."""
+    path: tuple[str, ...] = ()
+    """Where the module may be found, besides where every process looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +155,7 @@ class Open:
 
 Order: TypeAlias = Run | Chain | Patch | Open
 
+PLACE: TypeAdapter[Place] = TypeAdapter(Place)
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 
@@ -261,27 +276,35 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def load(scheme: str) -> None:
-    """Import the plugin that answers to a scheme; raises as `threadkeep.port.registry.load_plugin` does."""
-    if scheme == "saboteur":
-        from threadkeep_contract import saboteurs
+def load(scheme: str, module: str = "", path: Sequence[str] = ()) -> None:
+    """Import the plugin that answers to a scheme: a module that was registered, or the entry point's.
 
-        register(scheme, saboteurs)
+    Raises as the import does, and as `threadkeep.port.register` and `load_plugin` do.
+    """
+    if module:
+        sys.path += [folder for folder in path if folder not in sys.path]
+        register(scheme, import_module(module))
     load_plugin(scheme)
 
 
 async def work() -> None:
-    """Take a URL and then orders from the input until it ends."""
-    url = json.loads(sys.stdin.readline())
-    load(scheme_of(url))
-    guard = open_store(url)
+    """Take a place and then orders from the input until it ends."""
+    place = PLACE.validate_json(sys.stdin.readline())
+    try:
+        load(scheme_of(place.url), place.module, place.path)
+    except Exception as error:
+        if not place.module:
+            raise
+        _say(UNREADY + " ".join(f"{type(error).__name__}: {error}".split()))
+        return
+    guard = open_store(place.url)
     try:
         _say(json.dumps(READY))
         while line := await asyncio.to_thread(sys.stdin.readline):
             order = ORDER.validate_json(line)
             while time.monotonic_ns() < order.start:
                 pass
-            async for outcome in obey(guard, url, order):
+            async for outcome in obey(guard, place.url, order):
                 _say(OUTCOME.dump_json(outcome).decode())
             _say(json.dumps(DONE))
     finally:

@@ -97,11 +97,19 @@ def _torn(snapshot: Snapshot, size: int, drops: bool = False) -> str | None:
 Writing = Callable[[Recorded, Thread], Awaitable[list[Receipt]]]
 
 
+TURNS = 4
+"""Turns of the event loop before a commit are fewer than this."""
+
+
 async def _in_turn(handle: Recorded, scope: Scope, commits: Iterable[Changes]) -> list[Receipt]:
-    """Commit one after the other, and let readers look between them."""
+    """Commit one after the other, with some turns of the event loop for readers before each.
+
+    How many turns, changes from commit to commit: else readers might look at the same moments of every commit.
+    """
     receipts = []
     for changes in commits:
-        await asyncio.sleep(0)
+        for _ in range(changes.at % TURNS):
+            await asyncio.sleep(0)
         receipts.append(await handle.commit(scope, changes))
     return receipts
 
@@ -192,11 +200,12 @@ class Atomicity(Law):
     def test_readers_see_the_birth_of_a_thread_whole_or_not_at_all(self, harness: Harness) -> None:
         """Readers see the first commit to a thread, which creates it, whole or not at all."""
 
-        async def write(handle: Recorded, thread: Thread) -> list[Receipt]:
-            return await _in_turn(handle, thread, [_marked(harness, 1, 1, 2)])
-
         async def births() -> None:
-            for _ in range(harness.profile.rounds):
+            for at in range(1, harness.profile.rounds + 1):
+
+                async def write(handle: Recorded, thread: Thread, at: int = at) -> list[Receipt]:
+                    return await _in_turn(handle, thread, [_marked(harness, at, 1, 2)])
+
                 await _watched(harness, write, 2)
 
         harness.run(births)

@@ -23,6 +23,7 @@ from threadkeep.port import (
     load_plugin,
     open_store,
     register,
+    registered,
     registry,
     scan_backend,
     scheme_of,
@@ -367,6 +368,8 @@ def test_a_plugin_of_this_process_answers_to_the_scheme_that_it_was_registered_f
     register(scheme, plugin)
     assert name_of(f"{scheme}://x") == "first"
     assert load_plugin(scheme) is plugin
+    assert registered(scheme) is plugin
+    assert registered("sqlite") is None
     other = f"mine{uuid.uuid4().hex}"
     register(other, plugin)
     assert name_of(f"{other}://x") == "first"

@@ -37,7 +37,11 @@ def store_exists(url: str) -> bool | None:
 
 @hookspec(firstresult=True)
 def scan_backend(url: str) -> Iterator[bytes] | None:
-    """Everything that the backend holds for `url`, raw, in chunks: law 10 looks for what a deletion left behind.
+    """Everything that the backend holds for `url`, in chunks: law 10 looks for what a deletion left behind.
+
+    Chunks are raw bytes, or decoded where the store compresses or encrypts: then everything that the backend still
+    holds is decoded, whether or not the store would still read it. Ids and contents are looked for as UTF-8 and as
+    UTF-16. A store whose scan cannot show some of them says why in `not_offered`, under `Clause.SCAN`.
 
     Called by the contract suite only. Without it, the report says that deletion was not checked this way.
     """

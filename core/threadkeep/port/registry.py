@@ -87,6 +87,11 @@ def register(scheme: str, plugin: object) -> None:
     _registered[scheme] = plugin
 
 
+def registered(scheme: str) -> object | None:
+    """The plugin that `register` let answer to a scheme in this process, or None where an entry point has to."""
+    return _registered.get(scheme)
+
+
 def load_plugin(scheme: str) -> object:
     """The plugin module that answers to a scheme; once found, it is the one for as long as `sys.path` is the same.
 

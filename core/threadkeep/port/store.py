@@ -177,6 +177,8 @@ class Clause(StrEnum):
     """Several processes share one store (laws 1, 2, 5)."""
     DURABILITY = "durability"
     """What was acknowledged survives the death of the client and of the server (laws 4, 6)."""
+    SCAN = "scan"
+    """`scan_backend` shows ids and contents, raw or decoded, so that what a deletion left behind is seen (law 10)."""
 
 
 @dataclass(frozen=True, slots=True)

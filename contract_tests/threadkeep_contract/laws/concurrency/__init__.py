@@ -118,7 +118,7 @@ class Concurrency(Law):
         """
         by_tasks(harness, check_histories)
 
-    @least(commits=8, races=4, outages=True)
+    @least(commits=8, overlaps=2, races=4, outages=True)
     def test_processes_race_for_a_tail_and_for_a_thread(self, harness: Harness) -> None:
         """Processes race as the tasks do for one tail, with appends and with truncations, and to create a thread, with
         `if_epoch=""` and without it. Clause `processes`.
@@ -127,7 +127,7 @@ class Concurrency(Law):
             harness, contests.one_tail, contests.tail_against_truncation, contests.create, contests.get_or_create
         )
 
-    @least(commits=8, races=4, outages=True)
+    @least(commits=8, overlaps=2, races=4, outages=True)
     def test_processes_append_and_lose_nothing(self, harness: Harness) -> None:
         """Processes append as the tasks do, without a condition, the same messages, on the tail just loaded, and beside
         others that put documents: nothing is lost, doubled or undone. Clause `processes`.
@@ -136,14 +136,14 @@ class Concurrency(Law):
             harness, contests.appends, contests.same_message, contests.chains, contests.messages_beside_documents
         )
 
-    @least(commits=4, races=2, outages=True)
+    @least(commits=4, overlaps=1, races=2, outages=True)
     def test_processes_race_for_versions_and_lose_nothing(self, harness: Harness) -> None:
         """Processes put documents as the tasks do, at one version and in loops of compare-and-set, and lose no change.
         Clause `processes`.
         """
         by_processes(harness, contests.one_version, contests.counters)
 
-    @least(commits=10, races=4, outages=True)
+    @least(commits=10, overlaps=2, races=4, outages=True)
     def test_processes_open_the_store_at_once_and_are_linearizable(self, harness: Harness) -> None:
         """Processes open the store as the tasks do, all at the same time, and their random calls on one thread are
         linearizable. Clause `processes`.
