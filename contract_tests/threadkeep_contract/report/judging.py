@@ -14,8 +14,9 @@ from threadkeep.port import Refusal, open_store
 from threadkeep_contract.harness import Harness, Law, LawBroken, NotJudged
 from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
+from threadkeep_contract.printed import Case, without_password
 from threadkeep_contract.profiles import DEFAULT, PROFILES
-from threadkeep_contract.program import Case, Program, program_of, without_password
+from threadkeep_contract.program import Program, program_of
 from threadkeep_contract.replay import absent, present
 from threadkeep_contract.report.verdicts import FAILING, Finding, Report, Status, Verdict
 from threadkeep_contract.source import shortened
