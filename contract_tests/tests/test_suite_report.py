@@ -234,6 +234,34 @@ def test_what_a_store_gives_cannot_inject_anything_into_the_page(oldest: Report)
     assert "\x1b" not in shown(hostile).replace("\x1b[", "")
 
 
+@pytest.mark.parametrize("lines", [10, 35, 60, 400])
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_report_is_short_whatever_is_broken(lines: int, width: int) -> None:
+    again = "again\n" * 14
+    program = Program("calls", 3, "line\n" * lines, again)
+    reasons = {"durability": "a reason " * 20, "processes": "a reason"}
+    verdicts = [
+        Verdict(
+            number,
+            law(number).title,
+            (
+                *(
+                    Finding(f"test_{count}", "broken", 1.0, "p" * 500, "e" * 9000, "s\n" * 900, program=program)
+                    for count in range(8)
+                ),
+                *(Finding(f"test_un{count}", "not judged", 1.0, "why", "least", "seen") for count in range(3)),
+                Finding("test_other", "not offered", 1.0, not_offered=reasons if number in (4, 6) else {}),
+            ),
+        )
+        for number in NUMBERS
+    ]
+    said = shown(Report("acme://x", "quick", 0, tuple(verdicts), {"NUL in ids": "a reason"}), width)
+    assert said.count("\n") < 100
+    assert "BROKEN: 104 of 156 checks" in said
+    assert "and 84 more" in said
+    assert ("line\n" * lines if lines == 10 else again) in said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "refused"), [("nonul", NoNul.refuses), ("shortids", ShortIds.refuses)])
 def test_a_sound_store_that_refuses_some_input_is_accepted_and_says_so(

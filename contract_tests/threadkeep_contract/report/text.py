@@ -118,14 +118,14 @@ def tried(counts: Mapping[str, int]) -> str:
 
 
 def _table(report: Report) -> Table:
-    title = f"The contract: {_safe(report.url)} (profile {report.profile}, seed {report.seed})"
+    title = f"The contract: {_safe(report.url)} (profile {_safe(report.profile)}, seed {report.seed})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("law", "title", "verdict", "checks", *TRIED, "seconds"):
-        table.add_column(column, justify="left" if column in ("title", "verdict") else "right")
+        table.add_column(column, justify="left" if column in ("title", "verdict") else "right", no_wrap=True)
     for verdict in report.verdicts:
         table.add_row(
             str(verdict.number),
-            verdict.title,
+            _safe(verdict.title),
             f"[{STYLES[verdict.status]}]{verdict.status}[/]",
             count(verdict),
             *(f"{verdict.tried[kind]:,}" if verdict.tried.get(kind) else "" for kind in TRIED),
