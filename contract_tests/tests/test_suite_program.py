@@ -16,8 +16,9 @@ import threadkeep_contract.saboteurs as plugin
 from threadkeep.port import Changes, Put, Receipt, Record, Resource, Snapshot, Stored, Tail, Thread, Window, register
 from threadkeep_contract.harness import record
 from threadkeep_contract.history import Call
+from threadkeep_contract.printed import Case
 from threadkeep_contract.profiles import PROFILES
-from threadkeep_contract.program import Case, program_of
+from threadkeep_contract.program import program_of
 from threadkeep_contract.replay import explained, moved, renamed
 from threadkeep_contract.report import Report, judge, text
 from threadkeep_contract.saboteurs import SABOTEURS, FileStore
@@ -25,7 +26,7 @@ from threadkeep_contract.source import WIDTH, comments, laid_out, shortened, vis
 
 FAULTS = {
     "calls": [
-        *("owner-missing-from-key", "keys-joined-with-colon", "repeat-stored-again", "last-write-wins"),
+        *("astral-text-replaced", "erase-by-prefix", "repeat-stored-again", "last-write-wins"),
         *("position-reused-after-truncation", "half-transaction-committed", "tail-compares-epoch-only"),
         *("tail-compared-by-count", "nul-dropped", "floats-rounded", "list-paged-by-offset", "tied-threads-skipped"),
         *("read-from-replica", "if-version-ignored", "delete-by-prefix", "item-over-400-kb-fails", "long-ids-refused"),

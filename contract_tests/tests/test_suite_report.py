@@ -6,7 +6,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +18,19 @@ from rich.console import Console
 
 from threadkeep.cli import main
 from threadkeep.errors import InvalidInput, StoreError, UnknownScheme
-from threadkeep.port import Scope, Snapshot, Store, Window, hookimpl, registry
+from threadkeep.port import (
+    SHORT_ID_BYTES,
+    Changes,
+    Receipt,
+    Refusal,
+    Scope,
+    Snapshot,
+    Store,
+    Thread,
+    Window,
+    hookimpl,
+    registry,
+)
 from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.laws import NUMBERS, checks, law
 from threadkeep_contract.program import Program
@@ -44,6 +56,41 @@ class Unreachable(InProcessStore):
         raise StoreError("nobody home")
 
 
+def _texts(scope: Scope, changes: Changes) -> Iterator[str]:
+    yield from vars_of(scope)
+    for record in changes.append:
+        yield from (record.id, record.body.replace("\\\\", "").replace("\\u0000", "\x00"))
+    for put in (*changes.puts, *changes.resource_puts):
+        yield (put.body or "").replace("\\\\", "").replace("\\u0000", "\x00")
+
+
+def vars_of(scope: Scope) -> tuple[str, ...]:
+    return (scope.resource_id, scope.thread_id) if isinstance(scope, Thread) else (scope.resource_id,)
+
+
+class NoNul(InProcessStore):
+    """Sound, but for NUL, on which it would fall over."""
+
+    refuses = {Refusal.NUL_IN_IDS: "its text ends at NUL", Refusal.NUL_IN_TEXT: "its JSON has no NUL"}
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        if any("\x00" in text for text in _texts(scope, changes)):
+            raise RuntimeError("NUL has come through")
+        return await super().commit(scope, changes)
+
+
+class ShortIds(InProcessStore):
+    """Sound, but for long ids, on which it would fall over."""
+
+    refuses = {Refusal.LONG_IDS: "its keys are short"}
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        ids = [*vars_of(scope), *(record.id for record in changes.append)]
+        if any(len(one.encode()) > SHORT_ID_BYTES for one in ids):
+            raise RuntimeError("a long id has come through")
+        return await super().commit(scope, changes)
+
+
 class Plugin:
     def __init__(self, kind: type[InProcessStore]) -> None:
         self.kind = kind
@@ -54,6 +101,8 @@ class Plugin:
 
 
 registry.register("oldest", Plugin(OldestFirst))
+registry.register("nonul", Plugin(NoNul))
+registry.register("shortids", Plugin(ShortIds))
 registry.register("unreachable", Plugin(Unreachable))
 
 
@@ -183,6 +232,49 @@ def test_what_a_store_gives_cannot_inject_anything_into_the_page(oldest: Report)
     assert "\x1b" not in html
     assert "\u202e" not in html
     assert "\x1b" not in shown(hostile).replace("\x1b[", "")
+
+
+@pytest.mark.parametrize("lines", [10, 35, 60, 400])
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_report_is_short_whatever_is_broken(lines: int, width: int) -> None:
+    again = "again\n" * 14
+    program = Program("calls", 3, "line\n" * lines, again)
+    reasons = {"durability": "a reason " * 20, "processes": "a reason"}
+    verdicts = [
+        Verdict(
+            number,
+            law(number).title,
+            (
+                *(
+                    Finding(f"test_{count}", "broken", 1.0, "p" * 500, "e" * 9000, "s\n" * 900, program=program)
+                    for count in range(8)
+                ),
+                *(Finding(f"test_un{count}", "not judged", 1.0, "why", "least", "seen") for count in range(3)),
+                Finding("test_other", "not offered", 1.0, not_offered=reasons if number in (4, 6) else {}),
+            ),
+        )
+        for number in NUMBERS
+    ]
+    said = shown(Report("acme://x", "quick", 0, tuple(verdicts), {"NUL in ids": "a reason"}), width)
+    assert said.count("\n") < 100
+    assert "BROKEN: 104 of 156 checks" in said
+    assert "and 84 more" in said
+    assert ("line\n" * lines if lines == 10 else again) in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "refused"), [("nonul", NoNul.refuses), ("shortids", ShortIds.refuses)])
+def test_a_sound_store_that_refuses_some_input_is_accepted_and_says_so(
+    scheme: str, refused: Mapping[Refusal, str]
+) -> None:
+    report = judge(f"{scheme}://x", profile="brief")
+    assert report.kept, [(finding.check, finding.seen) for _, finding in report.faults]
+    values = report.to_json()
+    jsonschema.validate(values, schema())
+    assert values["refuses"] == {kind.value: reason for kind, reason in refused.items()}
+    for kind, reason in refused.items():
+        assert f"REFUSES {kind}: {reason}" in shown(report)
+        assert f"The store refuses {kind}.</b> {reason}" in page(report)
 
 
 def test_until_broken_stops_at_the_first_broken_check() -> None:

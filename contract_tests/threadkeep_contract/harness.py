@@ -13,7 +13,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from hashlib import sha256
 from typing import Any, ClassVar, Final, TypeVar
@@ -24,7 +24,18 @@ from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from threadkeep.errors import ThreadkeepError
-from threadkeep.port import Changes, Clause, Record, Stored, Window, canonical_json, open_store, scheme_of
+from threadkeep.port import (
+    SHORT_ID_BYTES,
+    Changes,
+    Clause,
+    Record,
+    Refusal,
+    Stored,
+    Window,
+    canonical_json,
+    open_store,
+    scheme_of,
+)
 from threadkeep_contract.evidence import Seen, least_of
 from threadkeep_contract.history import Call, History, Recorded, source
 from threadkeep_contract.profiles import DEFAULT, Profile
@@ -190,6 +201,8 @@ class Harness:
         each example.
         """
         self._explored += 1
+        if self.refuses:
+            strategy = strategy.filter(self.takes)
         failures: list[tuple[int, BaseException]] = []
         end = float("inf")
 
@@ -243,8 +256,10 @@ class Harness:
         """What of a catalogue this profile tries: one of `share * profile.share` entries; the seed says which.
 
         A share has entries of every `kind`, and follows no pattern in the catalogue's order. As many seeds as one entry
-        stands for try all of the catalogue between them.
+        stands for try all of the catalogue between them. Texts in entries are ids: what the store refuses is left out.
         """
+        if self.refuses:
+            catalogue = [entry for entry in catalogue if self.takes(entry, ids=True)]
         step = max(1, round(share * self.profile.share))
         kinds: dict[object, list[int]] = {}
         for index, entry in enumerate(catalogue):
@@ -290,6 +305,22 @@ class Harness:
         """LawBroken unless `kept`."""
         if not kept:
             raise self.broken(promise, expected, seen)
+
+    @property
+    def refuses(self) -> Mapping[Refusal, str]:
+        """Valid input that the store says it refuses, with the reason. Checks do without it; the report shows it."""
+        return open_store(self.url).refuses
+
+    @property
+    def id_bytes(self) -> int:
+        """Bytes of the longest id that the store takes."""
+        return SHORT_ID_BYTES if Refusal.LONG_IDS in self.refuses else open_store(self.url).limits.id_bytes
+
+    def takes(self, value: object, *, ids: bool = False) -> bool:
+        """Whether the store takes a value with all that is in it; `ids` says that its texts are ids."""
+        from threadkeep_contract.taken import taken
+
+        return taken(value, self.refuses, ids=ids)
 
     async def refused(self, promise: str, kind: type[E], work: Awaitable[object]) -> E:
         """The error of `kind` that awaiting `work` raises; LawBroken where it raises another, or none."""

@@ -123,6 +123,7 @@ def pytest_runtest_makereport(
         "profile": item.config.getoption("contract_profile") or suite.profile,
         "checks": list(LAW_OF.values()).count(law),
         "declined": dict(harness.declined) if harness is not None else {},
+        "refuses": {what.value: reason for what, reason in harness.refuses.items()} if harness is not None else {},
         "tried": harness.seen.tally() if harness is not None else {},
         "judged": call.excinfo is None or call.excinfo.typename != "NotJudged",
     }
@@ -150,6 +151,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for suite in sorted({suite for suite, _ in laws}):
         judged = sorted(item for item in laws.items() if item[0][0] == suite)
         terminalreporter.section(f"the contract: {suite} (profile {judged[0][1][0][1]['profile']})")
+        refuses = {what: reason for _, found in judged for _, note in found for what, reason in note["refuses"].items()}
+        for what, reason in sorted(refuses.items()):
+            terminalreporter.write_line(f"REFUSES: {what} ({reason})", yellow=True, bold=True)
         for (_, number), found in judged:
             _write_law(terminalreporter, number, found)
 

@@ -8,44 +8,27 @@ a race, many times. Where neither shows the fault, as with a kill or a cost, the
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import re
-import textwrap
 import time
-import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from hashlib import sha256
-from types import ModuleType
 from typing import Final, Literal, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
 
-from threadkeep import errors, port
 from threadkeep.errors import InvalidContent, InvalidId, InvalidInput, LimitExceeded, StoreClosed, ThreadkeepError
 from threadkeep.port import (
-    URL_VARIABLE,
     After,
     Changes,
-    Record,
     Resource,
-    Stored,
     Thread,
     Window,
-    installed_schemes,
-    load_plugin,
     open_store,
-    scheme_of,
 )
-from threadkeep_contract.harness import Harness, record
+from threadkeep_contract.harness import Harness
 from threadkeep_contract.history import Call, History, Recorded, overlapping
 from threadkeep_contract.operations import SLOTS
-from threadkeep_contract.profiles import Profile
+from threadkeep_contract.printed import ROUNDS, Case, handles_of, text_in_order, text_of_check, text_of_race
 from threadkeep_contract.replay import Difference, answer, explained, first_difference, moved, renamed, room
-from threadkeep_contract.source import WIDTH, Writer, comments, laid_out, shortened, source
-
-ROUNDS: Final = 200
-"""How often the program of a race runs it."""
+from threadkeep_contract.source import source
 
 LEAST_SHOWN: Final = 10
 """In how many of these rounds a race must show the fault to be printed: less, and a later run might not show it."""
@@ -77,22 +60,6 @@ class Program:
         return (("calls", "race", "check").index(self.kind), self.calls, self.text.count("\n"))
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A broken check: of which store and law, with what it was run, which promise it found broken, and how."""
-
-    url: str
-    law: int
-    title: str
-    check: str
-    profile: Profile
-    seed: int
-    promise: str
-    calls: Sequence[Call] = ()
-    token: str = ""
-    """Of the harness that made the calls."""
-
-
 def program_of(case: Case, seconds: float) -> Program:
     """The shortest program of a fault that can be found in some seconds."""
     end = time.monotonic() + seconds
@@ -112,7 +79,7 @@ def program_of(case: Case, seconds: float) -> Program:
             found = None
         finally:
             _close(harness)
-    text = _text_of_check(case)
+    text = text_of_check(case)
     return found or Program("check", 0, text, text)
 
 
@@ -201,13 +168,13 @@ def _in_order(case: Case, harness: Harness, calls: Sequence[Call], end: float) -
     found = differs(calls)
     if found is None or found.number != len(calls) - 1:
         return None
-    return Program("calls", len(calls), _text_in_order(case, calls, found), _text_of_check(case))
+    return Program("calls", len(calls), text_in_order(case, calls, found), text_of_check(case))
 
 
 async def _difference(url: str, calls: Sequence[Call], token: str) -> Difference | None:
     """The first difference, seen in a new room and told as if in the old one."""
     new = room()
-    handles = {name: open_store(url) for name in _handles(calls)}
+    handles = {name: open_store(url) for name in handles_of(calls)}
     try:
         found = await first_difference(handles, moved(calls, token, new), new)
     finally:
@@ -240,7 +207,7 @@ def _plainer(calls: Sequence[Call], shows: Callable[[Sequence[Call]], bool], end
     """The calls on one handle, and with fields at their defaults, where they still show the fault."""
     calls = list(calls)
     one_handle = [replace(call, handle=calls[0].handle) for call in calls]
-    if len(_handles(calls)) > 1 and shows(one_handle):
+    if len(handles_of(calls)) > 1 and shows(one_handle):
         calls = one_handle
     for number, call in enumerate(calls):
         for args in _simpler(call):
@@ -292,7 +259,7 @@ def _as_race(case: Case, harness: Harness, calls: Sequence[Call], end: float) ->
     count, rounds = shown(groups, ROUNDS, ROUNDS)
     if count * ROUNDS < LEAST_SHOWN * rounds:
         return None
-    return Program("race", sum(map(len, groups)), _text_of_race(case, groups, count, rounds), _text_of_check(case))
+    return Program("race", sum(map(len, groups)), text_of_race(case, groups, count, rounds), text_of_check(case))
 
 
 async def _race(case: Case, groups: Sequence[Sequence[Call]], rounds: int, enough: int, end: float) -> tuple[int, int]:
@@ -301,7 +268,7 @@ async def _race(case: Case, groups: Sequence[Sequence[Call]], rounds: int, enoug
     Returns how often it showed the fault, and how often it ran.
     """
     history = History(case.url)
-    names = _handles([call for group in groups for call in group])
+    names = handles_of([call for group in groups for call in group])
     handles = {name: Recorded(open_store(case.url).store, history, name) for name in names}
     shown = done = 0
 
@@ -338,198 +305,3 @@ def _fewer_raced(
                     now = fewer
             size //= 2
     return [group for group in now if group]
-
-
-# Texts
-
-
-class _Source(Writer):
-    """Writes what belongs to a room by the name ROOM, and records as the suite makes them."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-        self._names: dict[Record, str] = {}
-        self.records: list[str] = []
-        """Statements that name the records that have been written."""
-
-    def write(self, value: object) -> str:
-        match value:
-            case Stored() if (made := self._record(Record(value.id, value.digest, value.body))) is not None:
-                return f"Stored({value.position}, {value.at}, *{made})"
-            case Record() if (made := self._record(value)) is not None:
-                return made
-        return super().write(value)
-
-    def _record(self, value: Record) -> str | None:
-        if value.digest != sha256(value.body.encode("utf-8", "surrogatepass")).hexdigest():
-            return None
-        if value not in self._names:
-            made = self._made(value)
-            if len(made) < 16:
-                return made
-            self._names[value] = f"record{len(self._names) + 1}"
-            self.records += laid_out(f"{self._names[value]} = {made}", WIDTH - 8)
-        return self._names[value]
-
-    def _made(self, value: Record) -> str:
-        try:
-            text = json.loads(value.body)["parts"][0]["text"]
-            if record(value.id, text) == value:
-                return f"record({self.text(value.id)}{', ' + self.text(text) if text else ''})"
-        except (ValueError, LookupError, TypeError, ThreadkeepError):
-            pass
-        return f"raw_record({self.text(value.id)}, {self.text(value.body)})"
-
-    def text(self, value: str) -> str:
-        if not self._token or self._token not in value:
-            return super().text(value)
-        pieces = [super(_Source, self).text(piece) if piece else "" for piece in value.split(self._token)]
-        joined = " + ROOM + ".join(pieces)
-        return joined.removeprefix(" + ").removesuffix(" + ")
-
-
-def _handles(calls: Sequence[Call]) -> list[str]:
-    return sorted({call.handle for call in calls}, key=lambda name: (len(name), name))
-
-
-def _call(write: _Source, call: Call) -> str:
-    args = ", ".join(write.write(arg) for arg in call.args)
-    return f"{call.handle}.{call.verb}({args})"
-
-
-def _text_in_order(case: Case, calls: Sequence[Call], found: Difference) -> str:
-    write = _Source(case.token)
-    names = _handles(calls)
-    opened = [f"{name} = open_store(URL)" for name in names]
-    body = []
-    for call in calls[:-1]:
-        body += laid_out(f"await answer({_call(write, call)})", WIDTH - 4)
-    last = f"await answer({_call(write, calls[-1])})"
-    if calls[-1].verb == "resources":
-        body += laid_out(f"page = {last}", WIDTH - 4)
-        body += ["seen = [one for one in page if ROOM in one] if isinstance(page, list | tuple) else page"]
-    else:
-        body += laid_out(f"seen = {last}", WIDTH - 4)
-    body += [f"# gave {shortened(write.write(found.seen), WIDTH - 11)}"]
-    body += laid_out(f"expected = {write.write(found.expected)}", WIDTH - 4)
-    body += [f"await answer({name}.close())" for name in names]
-    body += ["verdict(PROMISE, expected, seen)"]
-    function = _function("main()", [*opened, *write.records, *body])
-    return _module(case, ["ROOM = room()"], function, "asyncio.run(main())")
-
-
-def _text_of_race(case: Case, groups: Sequence[Sequence[Call]], count: int, rounds: int) -> str:
-    write = _Source(case.token)
-    names = _handles([call for group in groups for call in group])
-    body = ["history = History(URL)"]
-    body += [f"{name} = Recorded(open_store(URL).store, history, {name!r})" for name in names]
-    body += ["shown = 0", f"for _ in range({ROUNDS}):"]
-    inner: list[str] = []
-    for group in groups:
-        if len(group) == 1:
-            inner += laid_out(f"await answer({_call(write, group[0])})", WIDTH - 8)
-        else:
-            works = "".join(f"answer({_call(write, call)}), " for call in group)
-            inner += laid_out(f"await asyncio.gather({works.removesuffix(', ')})", WIDTH - 8)
-    inner += ["# Is there an order in which the reference model answers as the store did?"]
-    inner += ["shown += not explained(history.calls, ROOM)"]
-    inner = ["ROOM = room()", "history.clear()", *write.records, *inner]
-    body += [f"    {line}" for line in inner]
-    body += [f"await answer({name}.close())" for name in names]
-    body += [f"race_verdict(PROMISE, shown, {ROUNDS})"]
-    said = comments(f"When this was printed, the race showed the fault in {count} of {rounds} rounds.")
-    return _module(case, [], [*said, *_function("main()", body)], "asyncio.run(main())")
-
-
-def _text_of_check(case: Case) -> str:
-    said = comments(
-        "This runs the whole check: what it does beside calls is part of the fault, or needs more than a few of them."
-    )
-    code = laid_out(
-        f"check_again(URL, {case.law}, {case.check!r}, profile={case.profile.name!r}, seed={case.seed})", WIDTH - 4
-    )
-    # The check may start processes, which import this module where they cannot be forked.
-    body = [*said, 'if __name__ == "__main__":', *(f"    {line}" for line in code)]
-    return _module(case, [], [], "\n".join(body), promise=False)
-
-
-def _function(signature: str, body: Sequence[str]) -> list[str]:
-    return [f"async def {signature}:", *(f"    {line}" for line in body)]
-
-
-def _module(case: Case, constants: Sequence[str], function: Sequence[str], end: str, *, promise: bool = True) -> str:
-    head = comments(f"Law {case.law} ({case.title}), {case.check}: {' '.join(case.promise.split())}")
-    lines = [*_url(case.url)]
-    if promise:
-        lines += laid_out(f"PROMISE = {source(' '.join(case.promise.split()))}", WIDTH)
-    lines += constants
-    registration = _registration(case.url)
-    code = "\n".join([*lines, "", "", *function, "", "", end] if function else [*lines, "", end])
-    imports = _imports("\n".join([*registration, code]))
-    return "\n".join([*head, *imports, "", *registration, code, ""])
-
-
-def _imports(code: str) -> list[str]:
-    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
-    used = {token.string for token in tokens if token.type == tokenize.NAME}
-    standard = [f"import {name}" for name in ("asyncio", "os") if name in used]
-    ours = []
-    for module, names in _MODULES.items():
-        if found := sorted(used & names):
-            ours += _import(module, found)
-    return [*standard, *([""] if standard and ours else []), *ours]
-
-
-def _import(module: str, names: Sequence[str]) -> list[str]:
-    line = f"from {module} import {', '.join(names)}"
-    if len(line) <= WIDTH:
-        return [line]
-    rows = textwrap.wrap(f"{', '.join(names)},", WIDTH, initial_indent="    ", subsequent_indent="    ")
-    return [f"from {module} import (", *rows, ")"]
-
-
-_MODULES: Final = {
-    "threadkeep.errors": {name for name, kind in vars(errors).items() if isinstance(kind, type)},
-    "threadkeep.port": set(port.__all__),
-    "threadkeep_contract.harness": {"record", "raw_record"},
-    "threadkeep_contract.history": {"History", "Recorded"},
-    "threadkeep_contract.replay": {"answer", "explained", "race_verdict", "room", "verdict"},
-    "threadkeep_contract.report": {"check_again"},
-}
-"""Where the names come from that a program may use."""
-
-
-def _url(url: str) -> list[str]:
-    shown = without_password(url)
-    if shown == url:
-        return laid_out(f"URL = {url!r}")
-    return [
-        *comments(f"The password is not printed. Put the URL into {URL_VARIABLE}: {shown}"),
-        f"URL = os.environ[{URL_VARIABLE!r}]",
-    ]
-
-
-def _registration(url: str) -> list[str]:
-    """How a store that no installed package answers for is registered."""
-    scheme = scheme_of(url)
-    if scheme in installed_schemes():
-        return []
-    plugin = load_plugin(scheme)
-    if isinstance(plugin, ModuleType):
-        return [f"import {plugin.__name__} as plugin", "", f"register({scheme!r}, plugin)"]
-    kind = type(plugin)
-    return [
-        *comments(
-            f"The store of {scheme}:// was registered by hand, as an object of {kind.__module__}.{kind.__qualname__}."
-            f" Do that here: threadkeep.port.register({scheme!r}, ...)."
-        ),
-    ]
-
-
-def without_password(url: str) -> str:
-    """The URL with its password, where it has one, as ***."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))

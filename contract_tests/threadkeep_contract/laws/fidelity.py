@@ -116,8 +116,8 @@ class Fidelity(Law):
 
         async def check() -> None:
             one, two = await harness.open(), await harness.open()
-            bodies = [canonical_json({"value": value}, "value") for value in VALUES]
-            bodies += [canonical_json(value, "value") for value in VALUES]
+            bodies = [canonical_json({"value": value}, "value") for value in VALUES if harness.takes(value)]
+            bodies += [canonical_json(value, "value") for value in VALUES if harness.takes(value)]
             room = harness.fresh()
             for start in range(0, len(bodies), 10):
                 harness.history.clear()
@@ -141,7 +141,8 @@ class Fidelity(Law):
             one, two = await harness.open(), await harness.open()
             room = harness.fresh()
             scope, resource = Thread(room + "r", "t"), Resource(room + "r")
-            for number, value in enumerate(VALUES):
+            values = [value for value in VALUES if harness.takes(value)]
+            for number, value in enumerate(values):
                 harness.history.clear()
                 body = canonical_json(value, "value")
                 changes = Changes(
@@ -161,7 +162,7 @@ class Fidelity(Law):
                 harness.expect("a document comes back in a list of threads", doc, row.docs.get("info"))
             await one.commit(scope, Changes(at=START, epoch=harness.epoch(), puts=(Put("info", None),)))
             removed = (await two.load(scope)).docs.get("info")
-            harness.expect("a removed document is None at its next version", Doc(len(VALUES) + 1, None), removed)
+            harness.expect("a removed document is None at its next version", Doc(len(values) + 1, None), removed)
 
         harness.run(check)
 
@@ -198,12 +199,13 @@ class Fidelity(Law):
                 datetime(9999, 12, 30, 0, 0, 0, 654321, UTC),
                 datetime(2024, 6, 1, 12, 0, 0, 7, east),
             ]
+            parts = [part for part in PARTS if harness.takes(part)]
             messages: list[Message] = [
-                parse_message({"id": "all", "role": "assistant", "parts": [*PARTS, *PARTS[::-1]]})
+                parse_message({"id": "all", "role": "assistant", "parts": [*parts, *parts[::-1]]})
             ]
             messages += [
                 parse_message({"id": f"part{number}", "role": "tool", "parts": [part]})
-                for number, part in enumerate(PARTS)
+                for number, part in enumerate(parts)
             ]
             messages += [
                 parse_message({"id": "none", "role": "user", "parts": []}),
@@ -245,10 +247,11 @@ class Fidelity(Law):
         async def check() -> None:
             memory = Memory(await harness.open())
             resource = memory.resource(harness.fresh() + "r")
-            values = [value for value in VALUES if value is not None]
-            thread = await resource.create_thread("t", title="Título \x00 😀 ", metadata={"all": values[:60]})
+            values = [value for value in VALUES if value is not None and harness.takes(value)]
+            title = "Título \x00 😀 " if harness.takes("\x00") else "Título 😀 "
+            thread = await resource.create_thread("t", title=title, metadata={"all": values[:60]})
             info = await thread.info()
-            harness.expect("the title", "Título \x00 😀 ", info.title)
+            harness.expect("the title", title, info.title)
             harness.expect("the metadata", _exact({"all": values[:60]}), _exact(info.metadata))
             for value in values:
                 harness.history.clear()

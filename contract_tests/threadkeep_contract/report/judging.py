@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from threadkeep.errors import InvalidInput
-from threadkeep.port import open_store
+from threadkeep.port import Refusal, open_store
 from threadkeep_contract.harness import Harness, Law, LawBroken, NotJudged
 from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
+from threadkeep_contract.printed import Case, without_password
 from threadkeep_contract.profiles import DEFAULT, PROFILES
-from threadkeep_contract.program import Case, Program, program_of, without_password
+from threadkeep_contract.program import Program, program_of
 from threadkeep_contract.replay import absent, present
 from threadkeep_contract.report.verdicts import FAILING, Finding, Report, Status, Verdict
 from threadkeep_contract.source import shortened
@@ -50,7 +51,7 @@ def judge(
     for number in numbers:
         if number not in NUMBERS:
             raise InvalidInput(f"there is no law {number}; laws count from 1 to {len(NUMBERS)}")
-    _probe(url)
+    refuses = {what.value: reason for what, reason in _probe(url).items()}
     plan = [(law, check) for law in map(law_of, numbers) for check in checks(law)]
     findings: dict[int, list[Finding]] = {number: [] for number in numbers}
     cases: dict[str, Case] = {}
@@ -69,7 +70,7 @@ def judge(
         Verdict(number, law_of(number).title, tuple(replace(one, program=programs.get(one.check)) for one in found))
         for number, found in findings.items()
     ]
-    return Report(without_password(url), profile, seed, tuple(verdicts))
+    return Report(without_password(url), profile, seed, tuple(verdicts), refuses)
 
 
 def _programs(cases: Mapping[str, Case], seconds: float) -> dict[str, Program]:
@@ -90,17 +91,18 @@ def check_again(url: str, law: int, check: str, *, profile: str, seed: int) -> N
         absent(f"{check} is {finding.status}")
 
 
-def _probe(url: str) -> None:
-    """Open the store once: one that cannot be opened is not judged, and raises what it raises."""
+def _probe(url: str) -> Mapping[Refusal, str]:
+    """What the store refuses. It is opened once: one that cannot be is not judged, and raises what it raises."""
 
-    async def probe() -> None:
+    async def probe() -> Mapping[Refusal, str]:
         store = open_store(url)
         try:
             await store.open()
+            return store.refuses
         finally:
             await store.close()
 
-    asyncio.run(probe())
+    return asyncio.run(probe())
 
 
 def failure(law: type[Law], check: str, harness: Harness, broken: LawBroken) -> str:

@@ -35,7 +35,7 @@ def page(report: Report) -> str:
         answer=_answer(report),
         facts=_text(facts),
         strip="".join(_cell(verdict) for verdict in report.verdicts),
-        loud="".join(_loud(verdict) for verdict in report.verdicts),
+        loud=_refusals(report) + "".join(_loud(verdict) for verdict in report.verdicts),
         fault=_first_fault(report),
         laws="".join(_law(verdict) for verdict in report.verdicts),
         footer=_text("Written by threadkeep contract. The same as data: threadkeep contract URL --json FILE."),
@@ -80,6 +80,14 @@ def _cell(verdict: Verdict) -> str:
     )
 
 
+def _refusals(report: Report) -> str:
+    said = [
+        f'<p class="loud"><b>The store refuses {_text(what)}.</b> {_text(reason)}</p>'
+        for what, reason in sorted(report.refuses.items())
+    ]
+    return "".join(said)
+
+
 def _loud(verdict: Verdict) -> str:
     said = [
         f'<p class="loud"><b>Law {verdict.number}: not offered.</b> {_text(what)}: {_text(reason)}</p>'
@@ -102,7 +110,7 @@ def _first_fault(report: Report) -> str:
 def _law(verdict: Verdict) -> str:
     summary = (
         f'<summary><span class="name">{verdict.number}. {_text(verdict.title)}</span>{_badge(verdict.status)}'
-        f'<span class="much">{_text(f"{count(verdict)} checks, {tried(verdict.tried)}")}</span></summary>'
+        f'<span class="much">{_text(_much(verdict))}</span></summary>'
     )
     rows = "".join(_row(finding) for finding in verdict.findings)
     head = '<tr><th>check</th><th>verdict</th><th>tried</th><th class="n">seconds</th></tr>'
@@ -114,6 +122,13 @@ def _law(verdict: Verdict) -> str:
     unjudged = "".join(_unjudged(finding) for finding in verdict.not_judged)
     opened = " open" if verdict.status in FAILING else ""
     return f'<details id="law{verdict.number}"{opened}>{summary}<table>{head}{rows}</table>{unjudged}{faults}</details>'
+
+
+def _much(verdict: Verdict) -> str:
+    """How many checks the verdict is of, and what they tried."""
+    checks = count(verdict)
+    part = f" {verdict.status}" if " of " in checks else ""
+    return f"{checks} checks{part}, {tried(verdict.tried)}".removesuffix(", ")
 
 
 def _badge(status: str) -> str:

@@ -40,6 +40,8 @@ def show(report: Report, console: Console, *, everything: bool = False) -> None:
     No line is broken to the console's width, but for the table: a program that is copied or sent into a file runs.
     """
     console.print(_table(report))
+    for what, reason in sorted(report.refuses.items()):
+        _line(console, "REFUSES ", "bold yellow", f"{what}: {reason}")
     for verdict in report.verdicts:
         for what, reason in sorted(verdict.not_offered.items()):
             _line(console, f"law {verdict.number} NOT OFFERED ", "bold yellow", f"{what}: {reason}")
@@ -64,7 +66,7 @@ def show(report: Report, console: Console, *, everything: bool = False) -> None:
         return
     if len(faults) > LISTED:
         _line(console, "", "", f"and {len(faults) - LISTED} more")
-    declined = sum(len(verdict.not_offered) for verdict in report.verdicts)
+    declined = len(report.refuses) + sum(len(verdict.not_offered) for verdict in report.verdicts)
     program = _fitting(
         faults, LINES - HEAD - len(report.verdicts) - declined - min(len(faults), LISTED) - min(len(unjudged), LISTED)
     )
@@ -116,14 +118,14 @@ def tried(counts: Mapping[str, int]) -> str:
 
 
 def _table(report: Report) -> Table:
-    title = f"The contract: {_safe(report.url)} (profile {report.profile}, seed {report.seed})"
+    title = f"The contract: {_safe(report.url)} (profile {_safe(report.profile)}, seed {report.seed})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("law", "title", "verdict", "checks", *TRIED, "seconds"):
-        table.add_column(column, justify="left" if column in ("title", "verdict") else "right")
+        table.add_column(column, justify="left" if column in ("title", "verdict") else "right", no_wrap=True)
     for verdict in report.verdicts:
         table.add_row(
             str(verdict.number),
-            verdict.title,
+            _safe(verdict.title),
             f"[{STYLES[verdict.status]}]{verdict.status}[/]",
             count(verdict),
             *(f"{verdict.tried[kind]:,}" if verdict.tried.get(kind) else "" for kind in TRIED),

@@ -23,6 +23,7 @@ def values_of(report: Report) -> dict[str, Any]:
         "seed": report.seed,
         "kept": report.kept,
         "shortest": shortest,
+        "refuses": report.refuses,
         "laws": [_verdict(verdict) for verdict in report.verdicts],
     }
 

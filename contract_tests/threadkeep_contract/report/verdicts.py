@@ -91,6 +91,8 @@ class Report:
     profile: str
     seed: int
     verdicts: tuple[Verdict, ...]
+    refuses: dict[str, str] = field(default_factory=dict)
+    """Valid input that the store says it refuses, with the reason."""
 
     @property
     def kept(self) -> bool:

@@ -13,6 +13,7 @@ from threadkeep.port.hooks import hookimpl
 from threadkeep.port.ids import check_id, new_id
 from threadkeep.port.keys import escape, flat_key, hash_tag
 from threadkeep.port.limits import KIB, MIB, Limits, check_size
+from threadkeep.port.refusals import SHORT_ID_BYTES, Refusal
 from threadkeep.port.registry import (
     DEFAULT_URL,
     URL_VARIABLE,
@@ -63,6 +64,7 @@ __all__ = [
     "MIB",
     "MIN_TIME",
     "MISSING",
+    "SHORT_ID_BYTES",
     "URL_VARIABLE",
     "After",
     "Changes",
@@ -76,6 +78,7 @@ __all__ = [
     "Put",
     "Receipt",
     "Record",
+    "Refusal",
     "Resource",
     "Scope",
     "Snapshot",

@@ -19,6 +19,7 @@ from threadkeep.errors import (
 from threadkeep.port.checks import MAX_COUNT, MAX_POSITION, MAX_TIME, MIN_TIME, check_page, is_int
 from threadkeep.port.ids import check_id
 from threadkeep.port.limits import Limits, check_size
+from threadkeep.port.refusals import Refusal, check_refused_body, check_refused_id
 from threadkeep.port.store import (
     After,
     Changes,
@@ -69,6 +70,10 @@ class Guard:
     @property
     def not_offered(self) -> Mapping[Clause, str]:
         return self.store.not_offered
+
+    @property
+    def refuses(self) -> Mapping[Refusal, str]:
+        return self.store.refuses
 
     async def open(self) -> None:
         """See `Store.open`. StoreClosed after `close`."""
@@ -129,7 +134,7 @@ class Guard:
         if order not in ("created", "active"):
             raise InvalidInput(f"threads are listed by 'created' or 'active', not {order!r}")
         if after is not None:
-            check_id("thread_id", after.thread_id, self.limits)
+            self._check_id("thread_id", after.thread_id)
             if not is_int(after.at, MIN_TIME, MAX_TIME):
                 raise InvalidInput(f"a place in a list of threads has a time in microseconds, not {after.at!r}")
         if not self._opened or self._closed:
@@ -140,20 +145,25 @@ class Guard:
         """See `Store.resources`."""
         check_page(limit)
         if after is not None:
-            check_id("resource_id", after, self.limits)
+            self._check_id("resource_id", after)
         if not self._opened or self._closed:
             await self.open()
         return await self._translated(lambda: self.store.resources(after, limit), writes=False)
 
+    def _check_id(self, kind: str, value: str) -> None:
+        check_id(kind, value, self.limits)
+        if self.store.refuses:
+            check_refused_id(kind, value, self.store.refuses)
+
     def _check_scope(self, scope: Scope) -> None:
-        check_id("resource_id", scope.resource_id, self.limits)
+        self._check_id("resource_id", scope.resource_id)
         if isinstance(scope, Thread):
-            check_id("thread_id", scope.thread_id, self.limits)
+            self._check_id("thread_id", scope.thread_id)
 
     def _check_window(self, window: Window) -> None:
         anchor = window.anchor
         if isinstance(anchor, str):
-            check_id("message id", anchor, self.limits)
+            self._check_id("message id", anchor)
         elif anchor is not None and not is_int(anchor, -MAX_POSITION, MAX_POSITION):
             raise InvalidInput(f"a place in a thread is a position or a message id, not {anchor!r}")
         for count in (window.before, window.after):
@@ -176,8 +186,10 @@ class Guard:
         unique: dict[str, Record] = {}
         size = 0
         for record in changes.append:
-            check_id("message id", record.id, limits)
+            self._check_id("message id", record.id)
             size += check_size("message_bytes", record.body, limits, "message", record.id)
+            if self.store.refuses:
+                check_refused_body("a message", record.body, self.store.refuses)
             if unique.setdefault(record.id, record).digest != record.digest:
                 raise MessageConflict(record.id)
         if len(unique) > limits.commit_messages:
@@ -194,13 +206,15 @@ class Guard:
         return unique
 
     def _check_put(self, put: Put) -> int:
-        check_id("slot", put.slot, self.limits)
+        self._check_id("slot", put.slot)
         if put.if_version is not None and not is_int(put.if_version, 0, MAX_POSITION):
             raise InvalidInput(f"if_version is a version from 0 up, or None for any, not {put.if_version!r}")
         if put.body is None:
             return 0
         if not isinstance(put.body, str):
             raise InvalidContent(f"the body of {put.slot} must be JSON text, not {type(put.body).__name__}")
+        if self.store.refuses:
+            check_refused_body(put.slot, put.body, self.store.refuses)
         return check_size("working_memory_bytes", put.body, self.limits, put.slot)
 
     async def _translated(self, verb: Callable[[], Awaitable[T]], *, writes: bool) -> T:

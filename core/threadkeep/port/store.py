@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port.limits import Limits
+from threadkeep.port.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,9 @@ class Store(ABC):
     costs: Costs = Costs()
     not_offered: Mapping[Clause, str] = {}
     """Clauses that this store does not keep, each with the reason. The report shows them as loudly as a failure."""
+    refuses: Mapping[Refusal, str] = {}
+    """Valid input that this store cannot take, each with the reason. Core refuses it before the store is asked, and the
+    report shows it as loudly as a failure."""
     driver_errors: Sequence[tuple[type[Exception], Translate | type[ThreadkeepError]]] = ()
     """Driver exceptions and what they mean here, most special first; core applies it in one place [12].
 
