@@ -110,7 +110,7 @@ def _statement(node: ast.stmt) -> Iterator[tuple[ast.expr | ast.stmt, str, str]]
             yield node, "pass", "statement dropped"
         case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
             yield node, "pass", "statement dropped"
-        case ast.Return(value=ast.expr()):
+        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
             yield node, "return None", "nothing returned"
         case ast.Break():
             yield node, "continue", "break goes on"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from threadkeep.port import MIB, Changes, Doc, Put, Record, Thread, Window, scan_backend
+from threadkeep.port import MIB, Changes, Doc, Put, Record, Resource, Thread, Window, scan_backend
 from threadkeep_adapters.memory.layout import spaces
 from threadkeep_adapters.memory.store import InProcessStore
 
@@ -78,6 +79,43 @@ async def test_a_scan_holds_the_lock_for_as_long_as_it_looks(name: str) -> None:
     assert list(chunks) == []
     assert not spaces[name].lock.locked()
     await store.close()
+
+
+class Watched:
+    """A lock that counts how often it was taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __enter__(self) -> None:
+        self.taken += 1
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is caught."""
+
+
+async def test_every_verb_takes_the_lock_since_event_loops_of_several_threads_may_share_a_store(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_all = Watched()
+    monkeypatch.setattr("threadkeep_adapters.memory.store.spaces_lock", of_all)
+    store = InProcessStore(name)
+    await store.open()
+    assert of_all.taken == 1
+    lock = Watched()
+    monkeypatch.setattr(spaces[name], "lock", lock)
+    verbs: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.commit(THREAD, COMMIT),
+        lambda: store.load(THREAD, Window()),
+        lambda: store.threads(Resource("alice"), None, 9, "created", ()),
+        lambda: store.resources(None, 9),
+        lambda: store.delete(THREAD),
+    ]
+    for number, verb in enumerate(verbs, 1):
+        await verb()
+        assert lock.taken == number
+    await store.close()
+    assert of_all.taken == 2
 
 
 async def test_the_meter_counts_all_that_crosses(name: str) -> None:
