@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Final, TypeVar, cast
 
 from adapter_saboteurs import plugins
 
-from threadkeep.port import After, Changes, Order, Receipt, Resource, Scope, Snapshot, Thread, ThreadRow, Window
+from threadkeep.port import After, Changes, Costs, Order, Receipt, Resource, Scope, Snapshot, Thread, ThreadRow, Window
 from threadkeep_adapters.sql import rows as shared
-from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sqlite import store as sound
 from threadkeep_adapters.sqlite.commit import write_changes
 from threadkeep_adapters.sqlite.statements import text
@@ -180,23 +179,18 @@ class ErasureInTwoTransactions(PatchedStore):
 
 
 class ResourceReadApart(PatchedStore):
-    """A load reads the thread in one statement and the resource's documents in the next, without a transaction."""
+    """A load reads the thread in one statement and the resource's documents in the next, and says so in its costs."""
 
     fault: ClassVar = "sqlite-resource-read-apart"
     caught_by: ClassVar = 4
     seen_in: ClassVar = "sqlite3 in autocommit: each SELECT sees a state of its own"
+    costs = Costs(load=2, commit=1)
 
-    async def _read(self, step: shared.Step) -> shared.Rows:
-        statement, given = step
-        if "thread_id" not in given:
-            return await super()._read(step)
-
-        def fetch() -> shared.Rows:
-            found = self._readers.fetch(text(statement), given)
-            docs = self._readers.fetch(text(tables.LOAD_RESOURCE), {"resource_id": given["resource_id"]})
-            return [*(row for row in found if row[0] != tables.RESOURCE_DOC), *docs]
-
-        return await self._hop(self._reading, fetch)
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        snapshot = await super().load(scope, window)
+        later = await super().load(Resource(scope.resource_id), Window())
+        self.meter.rows -= len(later.resource_docs)
+        return replace(snapshot, resource_docs=later.resource_docs)
 
 
 class ResourcesOfThreadsAlone(PatchedStore):
