@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
@@ -121,7 +121,9 @@ def _table(report: Report) -> Table:
     title = f"The contract: {_safe(report.url)} (profile {_safe(report.profile)}, seed {report.seed})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("law", "title", "verdict", "checks", *TRIED, "seconds"):
-        table.add_column(column, justify="left" if column in ("title", "verdict") else "right", no_wrap=True)
+        # Where the terminal is narrow, the title gives way: a number that is cut says something else.
+        justify: JustifyMethod = "left" if column in ("title", "verdict") else "right"
+        table.add_column(column, justify=justify, no_wrap=column != "title", min_width=8 if column == "title" else None)
     for verdict in report.verdicts:
         table.add_row(
             str(verdict.number),
