@@ -38,6 +38,7 @@ from threadkeep_contract.laws.durability import Durability
 from threadkeep_contract.profiles import PROFILES
 from threadkeep_contract.races import Team, by_processes
 from threadkeep_contract.report import judge
+from threadkeep_contract.report.values import values_of
 from threadkeep_contract.worker import Run, Step
 
 
@@ -285,7 +286,7 @@ def test_the_report_says_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     report = judge("memory://report", laws=[1], profile="brief")
     assert report.law(1).status == "not judged"
     assert not report.kept
-    (finding, _) = report.to_json()["laws"][0]["checks"]
+    (finding, _) = values_of(report)["laws"][0]["checks"]
     said: dict[str, Any] = {key: finding[key] for key in ("status", "least", "seen")}
     assert said == {
         "status": "not judged",

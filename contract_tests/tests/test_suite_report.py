@@ -35,8 +35,8 @@ from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.laws import NUMBERS, checks, law
 from threadkeep_contract.program import Program
 from threadkeep_contract.report import Finding, Report, Verdict, judge, text, without_password
-from threadkeep_contract.report.page import page
-from threadkeep_contract.report.values import schema
+from threadkeep_contract.report.page import html_of
+from threadkeep_contract.report.values import schema, values_of
 from threadkeep_contract.source import visible
 
 NO_LAW = len(NUMBERS) + 1
@@ -154,7 +154,7 @@ def test_a_broken_law_shows_its_smallest_history(oldest: Report) -> None:
     assert report.shortest.text in said
     assert said.count("\n") < 100
     exec(compile(smallest.history, "history", "exec"), {})
-    plain = json.loads(json.dumps(report.to_json()))
+    plain = json.loads(json.dumps(values_of(report)))
     assert plain["kept"] is False
     assert plain["laws"][0]["status"] == "broken"
     assert any(check.get("history") == smallest.history for check in plain["laws"][0]["checks"])
@@ -204,7 +204,7 @@ def tags_of(html: str) -> set[str]:
 
 
 def test_a_page_needs_nothing_else(oldest: Report) -> None:
-    html = page(oldest)
+    html = html_of(oldest)
     assert "script" not in tags_of(html)
     assert oldest.shortest is not None
     assert "".join(unescape(re.sub("<[^>]*>", "", html)).split()).count("".join(oldest.shortest.text.split())) == 2
@@ -227,8 +227,8 @@ def test_what_a_store_gives_cannot_inject_anything_into_the_page(oldest: Report)
     )
     unjudged = Finding("test_other", "not judged", 0.1, HOSTILE, HOSTILE, HOSTILE)
     hostile = Report(HOSTILE, HOSTILE, 0, (Verdict(1, HOSTILE, (finding, unjudged)),))
-    html = page(hostile)
-    assert tags_of(html) == tags_of(page(oldest)) | {"p"}
+    html = html_of(hostile)
+    assert tags_of(html) == tags_of(html_of(oldest)) | {"p"}
     assert "\x1b" not in html
     assert "\u202e" not in html
     assert "\x1b" not in shown(hostile).replace("\x1b[", "")
@@ -269,12 +269,12 @@ def test_a_sound_store_that_refuses_some_input_is_accepted_and_says_so(
 ) -> None:
     report = judge(f"{scheme}://x", profile="brief")
     assert report.kept, [(finding.check, finding.seen) for _, finding in report.faults]
-    values = report.to_json()
+    values = values_of(report)
     jsonschema.validate(values, schema())
     assert values["refuses"] == {kind.value: reason for kind, reason in refused.items()}
     for kind, reason in refused.items():
         assert f"REFUSES {kind}: {reason}" in shown(report)
-        assert f"The store refuses {kind}.</b> {reason}" in page(report)
+        assert f"The store refuses {kind}.</b> {reason}" in html_of(report)
 
 
 def test_until_broken_stops_at_the_first_broken_check() -> None:
@@ -284,7 +284,7 @@ def test_until_broken_stops_at_the_first_broken_check() -> None:
 
 
 def test_a_seed_and_a_profile_are_reported() -> None:
-    plain = judge("memory://report", laws=[13], profile="quick", seed=7).to_json()
+    plain = values_of(judge("memory://report", laws=[13], profile="quick", seed=7))
     jsonschema.validate(plain, schema())
     assert (plain["profile"], plain["seed"], plain["url"]) == ("quick", 7, "memory://report")
 

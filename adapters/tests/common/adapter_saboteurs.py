@@ -20,6 +20,8 @@ class Broken(Protocol):
     caught_by: ClassVar[int]
     """The number of the law whose checks must reject the store."""
     seen_in: ClassVar[str]
+    slips: ClassVar[str] = ""
+    """Why no check rejects it in every try yet; empty where one does."""
     """What real store or kind of database has, or had, the fault."""
 
 

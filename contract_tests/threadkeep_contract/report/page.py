@@ -24,7 +24,7 @@ SHOWN: Final = 4_000
 """Characters of an expected or seen value that the page shows."""
 
 
-def page(report: Report) -> str:
+def html_of(report: Report) -> str:
     """The whole page."""
     template = files("threadkeep_contract.report").joinpath("page.html").read_text(encoding="utf-8")
     seconds = sum(verdict.seconds for verdict in report.verdicts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from threadkeep_contract.program import Program
 
@@ -121,9 +121,3 @@ class Report:
     def shortest(self) -> Program | None:
         """The shortest program that shows a fault, or None where nothing is broken."""
         return next((finding.program for _, finding in self.faults), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON values; see docs/contract-report.md."""
-        from threadkeep_contract.report.values import values_of
-
-        return values_of(self)

@@ -47,6 +47,8 @@ class Saboteur(Store):
     """The number of the law whose checks must reject the store."""
     seen_in: ClassVar[str]
     """What real store or kind of database has, or had, the fault."""
+    slips: ClassVar[str] = ""
+    """Why no check rejects it in every try yet; empty where one does. What is said here is work to do."""
 
     def __init__(self, url: str, path: str) -> None:
         """`url` tells stores of one process apart; `path` is the URL's path, for stores that keep a file."""

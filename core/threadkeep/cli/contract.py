@@ -83,13 +83,14 @@ def command(
         report = _judged(url, laws, profile, seed, until_broken=bool(unwritten))
     except (InvalidInput, PluginError, StoreError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
-    from threadkeep_contract.report.page import page
+    from threadkeep_contract.report.page import html_of
+    from threadkeep_contract.report.values import values_of
 
     _show(report, unwritten, everything=everything)
     if file is not None:
-        _write(file, json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n")
+        _write(file, json.dumps(values_of(report), ensure_ascii=False, indent=2) + "\n")
     if html is not None:
-        _write(html, page(report))
+        _write(html, html_of(report))
     if program is not None and report.shortest is not None:
         _write(program, report.shortest.text)
     if not report.kept:
