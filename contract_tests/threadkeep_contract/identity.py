@@ -12,6 +12,8 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from threadkeep_contract.harness import Harness
+
 CHANGES: Final = (
     *(("x", "y"), ("a", "A"), ("ß", "ss"), ("\u212a", "K"), ("ı", "i"), ("é", "e\u0301"), ("ﬁ", "fi"), ("Å", "\u212b")),
     *(("", " "), ("", "\t"), ("", "\n"), ("", "\x00"), ("", "\u200b"), ("", "\u200d"), ("", "\ufeff"), ("", "\u00ad")),
@@ -53,3 +55,9 @@ def families(most: int, changes: int | None = None) -> SearchStrategy[tuple[str,
         place=st.one_of(st.sampled_from((100, 0)), st.integers(0, 100)),
         most=st.just(most),
     )
+
+
+def drawn_ids(harness: Harness, *, less: int = 0, changes: int | None = None) -> SearchStrategy[tuple[str, ...]]:
+    """Families of ids that the store takes, each shorter than its longest by `less` bytes; see `families`."""
+    drawn = families(min(512, harness.id_bytes - less), changes)
+    return drawn.filter(lambda family: harness.takes(family, ids=True)) if harness.refuses else drawn

@@ -22,7 +22,7 @@ from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.identity import families
+from threadkeep_contract.identity import drawn_ids
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Program, programs
@@ -222,7 +222,7 @@ class Duplication(Law):
             await commit(*made)
             await agree(harness, two, model, "load", scope, ALL)
 
-        harness.explore(families(512), check, share=0.4)
+        harness.explore(drawn_ids(harness), check, share=0.4)
 
     def test_digests_that_differ_in_one_digit_are_a_conflict(self, harness: Harness) -> None:
         """A message whose digest differs from the stored one's in a single digit, at any of its places, is another

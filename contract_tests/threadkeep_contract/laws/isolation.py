@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 
 from threadkeep.errors import InvalidCursor, InvalidId, MessageConflict, TailMoved, ThreadNotFound, VersionMoved
 from threadkeep.handles import Memory
-from threadkeep.port import Changes, Put, Resource, Scope, Snapshot, Tail, Thread, Window, open_store
+from threadkeep.port import Changes, Put, Resource, Scope, Snapshot, Tail, Thread, Window
 from threadkeep_contract.beside import ORDERS, agree
 from threadkeep_contract.confusable import PAIRS, PREFIX, Spot, just_before
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.identity import families
+from threadkeep_contract.identity import drawn_ids
 from threadkeep_contract.machine import START, imagine, observe
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import (
@@ -162,8 +162,7 @@ class Isolation(Law):
         are written, written again, read, listed, and some deleted, and every answer is compared with the reference
         model's.
         """
-        most = open_store(harness.url).limits.id_bytes - len(harness.fresh())
-        drawn = st.tuples(st.sampled_from(("threads", "resources")), families(most))
+        drawn = st.tuples(st.sampled_from(("threads", "resources")), drawn_ids(harness, less=len(harness.fresh())))
 
         async def check(case: tuple[str, tuple[str, ...]]) -> None:
             what, ids = case

@@ -23,7 +23,7 @@ from threadkeep_contract.beside import Given, agree
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.identity import families
+from threadkeep_contract.identity import drawn_ids
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Kinds, Program, programs
@@ -393,7 +393,7 @@ class WorkingMemory(Law):
             await agree(harness, one, model, "commit", scope, refused)
             await agree(harness, two, model, "load", resource)
 
-        harness.explore(families(512), check, share=0.5)
+        harness.explore(drawn_ids(harness), check, share=0.5)
 
     def test_very_many_documents_are_each_kept(self, harness: Harness) -> None:
         """A thread and a resource with more documents than a backend's batch keep each of them: in a load, in a list

@@ -80,7 +80,7 @@ class Large(Law):
                     place = After(expected[at].created, expected[at].thread_id)
                     if drawn.randrange(2):
                         # Before every thread of its instant by creation, and after every one by activity.
-                        place = After(place.at, "\x00")
+                        place = After(place.at, "\x01")
                     keys = [(one.created, one.thread_id) for one in expected]
                     rest = [key[1] for key in keys if (key > place if order == "created" else key < place)][:20]
                     page = await handles[1].threads(resource, place, 20, order)

@@ -16,7 +16,7 @@ from threadkeep_contract.beside import ORDERS, agree
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import Clock, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.identity import families
+from threadkeep_contract.identity import drawn_ids
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Program, programs
@@ -138,7 +138,7 @@ class Lists(Law):
         between two threads, before the first, behind the last and after the id of a thread that is not there, with any
         limit and any slots; each is answered as by the reference model.
         """
-        ids = st.tuples(families(512, 8), st.lists(st.text(min_size=1, max_size=3), max_size=8))
+        ids = st.tuples(drawn_ids(harness, changes=8), st.lists(st.text(min_size=1, max_size=3), max_size=8))
         drawn = st.tuples(ids, st.sampled_from((1, 1, 2, 3, 1000)), st.sampled_from((START, -1, 0, MIN_TIME)))
 
         async def check(case: tuple[tuple[tuple[str, ...], list[str]], int, int]) -> None:
@@ -150,11 +150,14 @@ class Lists(Law):
             for number, thread_id in enumerate(every):
                 changes = appending(harness, base + number % 3, puts=(Put("info", f"{number}"), Put("other", "0")))
                 await agree(harness, one, model, "commit", Thread(resource.resource_id, thread_id), changes)
-            places = [After(base, "x"), After(base + 3, "x"), After(base + 1, "\x00"), After(0, "\U0010ffff")]
+            places = [After(base, "x"), After(base + 3, "x"), After(base + 1, "\x01"), After(0, "\U0010ffff")]
             for row in model.threads(resource, limit=1000)[::3]:
                 near = row.thread_id[:-1] or "\U0010ffff"
                 places += [After(row.created, row.thread_id), After(row.created + 1, row.thread_id)]
-                places += [After(row.created, near), After(row.created, near[:500] + "\x01")]
+                places += [
+                    After(row.created, near),
+                    After(row.created, row.thread_id[: len(row.thread_id) // 2] + "\x01"),
+                ]
             for order, asked in ((ORDERS[0], ("info",)), (ORDERS[1], ("other", "none"))):
                 await agree(harness, two, model, "threads", resource, None, 1000, order, asked)
                 for after in places:
@@ -174,8 +177,7 @@ class Lists(Law):
             one, two = await harness.reused(2)
             resource, model = Resource(harness.fresh() + "r"), Model()
             joined = (f"{family[0]},{family[-1]}"[:512], "a,b", "a", "b") if family else ("a,b", "a", "b")
-            every = tuple(dict.fromkeys((*(slot for slot in family if len(slot.encode()) <= 512), *joined)))
-            every = tuple(slot for slot in every if len(slot.encode()) <= 512)
+            every = tuple(slot for slot in dict.fromkeys((*family, *joined)) if len(slot.encode()) <= harness.id_bytes)
             for number, thread_id in enumerate(("t", "u")):
                 for start in range(0, len(every), 20):
                     puts = tuple(Put(slot, f"{number}") for slot in every[start : start + 20][number::2])
@@ -185,7 +187,7 @@ class Lists(Law):
                 for order in ORDERS:
                     await agree(harness, two, model, "threads", resource, None, 9, order, asked)
 
-        harness.explore(families(512), check, share=0.3)
+        harness.explore(drawn_ids(harness), check, share=0.3)
 
     @least(commits=6, loads=0, lists=3)
     def test_any_commit_is_activity(self, harness: Harness) -> None:

@@ -18,7 +18,7 @@ from threadkeep_contract.conversations import check_pairs, conversation
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, ids_of, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.identity import families
+from threadkeep_contract.identity import drawn_ids
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Program, programs
@@ -176,7 +176,7 @@ class Windows(Law):
             for message_id in (*family, *near):
                 await agree(harness, two, model, "load", scope, Window(message_id, 2, 2))
 
-        harness.explore(families(512, 12), check, share=0.5)
+        harness.explore(drawn_ids(harness, changes=12), check, share=0.5)
 
     @least(commits=20, loads=20)
     def test_pages_joined_are_the_full_list_while_others_append(self, harness: Harness) -> None:
