@@ -119,6 +119,7 @@ class KnownIdsOfFirstHundred(PatchedStore):
     fault: ClassVar = "postgresql-known-ids-of-first-100"
     caught_by: ClassVar = 2
     seen_in: ClassVar = "IN lists cut to what a backend takes at once"
+    slips: ClassVar = "why is not known yet"
     swaps = (("m.id = ANY (in_ids)", f"m.id = ANY (in_ids[1:{FIRST_IDS}])"),)
 
 
@@ -216,6 +217,7 @@ class LostCommitSentAgain(PatchedStore):
     fault: ClassVar = "postgresql-lost-commit-sent-again"
     caught_by: ClassVar = 6
     seen_in: ClassVar = "retries around every call, whatever it does"
+    slips: ClassVar = "it shows only where an answer is lost on the way, for which the suite has no hook yet"
 
     async def _run(self, sql: str, given: Sequence[Any], *, writes: bool) -> Sequence[Any]:
         return await super()._run(sql, given, writes=False)

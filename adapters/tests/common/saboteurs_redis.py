@@ -60,6 +60,7 @@ class ActiveEntryStays(PatchedStore):
     fault: ClassVar = "redis-active-entry-stays"
     caught_by: ClassVar = 8
     seen_in: ClassVar = "sorted sets whose member holds its own sort key"
+    slips: ClassVar = "a walk that never ends is stopped by the time of the test alone"
     scripts = ((scripts.COMMIT, changed(scripts.COMMIT, ("redis.call('ZREM', active_list, active .. thread_id)", ""))),)
 
 
@@ -103,6 +104,7 @@ class DropsFirstTwoHundred(PatchedStore):
     fault: ClassVar = "redis-drops-first-200"
     caught_by: ClassVar = 10
     seen_in: ClassVar = "deletions in steps whose loop ends after the first"
+    slips: ClassVar = "why is not known yet"
     scripts = (
         (
             scripts.COMMIT,
@@ -160,6 +162,7 @@ class UnpackTakesTooMany(PatchedStore):
     fault: ClassVar = "redis-unpack-takes-too-many"
     caught_by: ClassVar = 11
     seen_in: ClassVar = "Lua: `too many results to unpack`"
+    slips: ClassVar = "why is not known yet"
     scripts = ((scripts.COMMIT, changed(scripts.COMMIT, ("local STEP = 4000", f"local STEP = {BEYOND_STACK}"))),)
 
 
@@ -211,6 +214,7 @@ class TripsNotCounted(PatchedStore):
     fault: ClassVar = "redis-trips-not-counted"
     caught_by: ClassVar = 13
     seen_in: ClassVar = "meters in the verb, where the driver is called by something below it"
+    slips: ClassVar = "the suite believes the store's own meter"
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         snapshot = await super().load(scope, window)
@@ -228,6 +232,7 @@ class RowsNotCounted(PatchedStore):
     fault: ClassVar = "redis-rows-not-counted"
     caught_by: ClassVar = 13
     seen_in: ClassVar = "LangGraph, Dapr, ADK and OpenAI defaults: LRANGE 0 -1"
+    slips: ClassVar = "the suite believes the store's own meter"
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         if isinstance(scope, Resource) or window.anchor is not None:
