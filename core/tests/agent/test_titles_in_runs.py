@@ -92,7 +92,7 @@ async def test_a_title_that_fails_is_told_and_the_turn_is_whole(
 async def test_a_title_that_takes_long_does_not_hold_the_turn_and_comes_all_the_same(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(titles, "TITLE_SECONDS", 0.01)
+    monkeypatch.setattr(titles, "TITLE_WAIT_SECONDS", 0.01)
 
     answered = asyncio.Event()
 

@@ -19,7 +19,7 @@ from threadkeep.models.model import Model, ModelRequest
 
 TITLE_SECONDS: Final = 30.0
 """How long making a title may take."""
-TITLE_SECONDS: Final = 3.0
+TITLE_WAIT_SECONDS: Final = 3.0
 """How many seconds a run waits for its title when everything else is done; after that it comes without an event."""
 TITLE_CHARACTERS: Final = 80
 """The longest title that is taken from a model; the rest is cut off at a word."""
@@ -77,7 +77,7 @@ class Titling:
 
     async def wait(self) -> None:
         """Wait for it for a while."""
-        await asyncio.wait([self._task], timeout=TITLE_SECONDS)
+        await asyncio.wait([self._task], timeout=TITLE_WAIT_SECONDS)
 
 
 async def give_title(
