@@ -155,6 +155,11 @@ class Requests:
         with suppress(DuplicateKeyError):
             await self._registry.insert_one(entry)
 
+    async def is_registered(self, generation: int) -> bool:
+        """Whether the resource is on the list in a generation."""
+        found = self._registry.find({"_id": registry_id(self.resource_id, generation)}, {"_id": 1})
+        return bool(await _fetch(found))
+
     async def unregister(self, *, below: int) -> None:
         """Take the resource's generations before one from the list."""
         bounds = {"$gte": registry_id(self.resource_id, 0), "$lt": registry_id(self.resource_id, below)}

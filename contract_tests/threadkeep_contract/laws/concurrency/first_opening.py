@@ -122,7 +122,7 @@ class FirstOpening(Law):
             with _unopened(harness) as place:
 
                 async def run(place: Harness = place) -> None:
-                    async with workers(place.url, harness.profile.processes) as team:
+                    async with workers(place.url, harness.profile.processes, harness.seen) as team:
                         start = soon()
                         for number, worker in enumerate(team):
                             scope = Thread(f"r{number}", "t")

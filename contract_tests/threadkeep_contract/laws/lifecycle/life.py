@@ -9,6 +9,7 @@ from threadkeep.errors import StoreClosed, ThreadkeepError
 from threadkeep.port import Changes, Put, Resource, Thread
 from threadkeep_contract.beside import Given, agree
 from threadkeep_contract.cancelling import Ending
+from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.laws.lifecycle import cases
@@ -73,6 +74,7 @@ class Life(Law):
 
         harness.explore(programs(EVERYTHING, harness.profile.steps), check, share=0.5)
 
+    @least(outages=True)
     def test_calls_of_every_verb_that_run_while_the_store_closes_end_well(self, harness: Harness) -> None:
         """A call of any verb that runs while its handle is closed ends, with its answer or an error of threadkeep, and
         is done or not done. The handle is closed after each number of turns of the event loop; another handle then sees
@@ -108,6 +110,7 @@ class Life(Law):
 
         harness.run(run)
 
+    @least(outages=True)
     def test_opening_and_closing_may_race(self, harness: Harness) -> None:
         """Where a handle is opened, or used for the first time, and closed at the same time, each call ends, with its
         answer or an error of threadkeep; afterwards the handle is closed, and others go on. The closing begins after
