@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from servers import Kind, built
@@ -23,6 +24,12 @@ TIDY: Final = 10
 
 SLOW: Final = "socketTimeoutMS=45000"
 """For the largest commits on FerretDB: 16 MiB take it 1.2 s of one core, and a look past them 0.3 s."""
+
+
+LEFT_SOCKETS: Final = pytest.mark.filterwarnings(
+    r"ignore:Exception ignored (in.|while finalizing socket) <socket\.socket:pytest.PytestUnraisableExceptionWarning"
+)
+"""PyMongo 4.20 leaves the socket to the garbage collector where a client is closed while its monitor connects."""
 
 
 def client(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
@@ -38,6 +45,7 @@ def with_options(url: str, options: str) -> str:
 
 class _Mongo(Kind):
     database = "threadkeep"
+    left_behind = (LEFT_SOCKETS,)
 
     def url(self, host: str, port: int) -> str:
         return f"mongodb://{host}:{port}/{self.database}"

@@ -70,6 +70,8 @@ class Kind(ABC):
     """How much of the contract is tried on it, unless `--contract-profile` says it."""
     slow: ClassVar[bool] = False
     """Whether its suite of the contract is marked slow."""
+    left_behind: ClassVar[Sequence[pytest.MarkDecorator]] = ()
+    """Marks of its tests that bear with what the driver leaves to the garbage collector."""
 
     @abstractmethod
     def find(self) -> Path | None:

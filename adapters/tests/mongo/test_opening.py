@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import servers
-from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, client
+from mongodb_server import FERRETDB, LEFT_SOCKETS, MONGO_JAVA_SERVER, client
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 from servers import Server, free_port
@@ -32,10 +32,7 @@ from threadkeep_adapters.mongo.errors import ERRORS
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.requests import Requests
 
-# PyMongo 4.20 leaves the socket to the garbage collector where a client is closed while its monitor connects.
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:Exception ignored (in.|while finalizing socket) <socket\.socket:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = LEFT_SOCKETS
 
 
 @pytest.fixture(autouse=True)

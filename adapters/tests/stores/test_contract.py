@@ -6,6 +6,7 @@ The stores are read from the entry points. A new one needs a URL in `store_urls`
 from __future__ import annotations
 
 import atexit
+import gc
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,12 @@ def suite_of(judged: str) -> type[ContractSuite]:
     name = f"Test{judged.title().replace(' ', '')}"
     profile = KINDS[judged].profile if judged in KINDS else ContractSuite.profile
     suite = type(name, (ContractSuite,), {"url": url, "judged": judged, "profile": profile, "__module__": __name__})
-    return pytest.mark.slow(suite) if judged in KINDS and KINDS[judged].slow else suite
+    kind = KINDS.get(judged)
+    if kind is None:
+        return suite
+    for mark in (*kind.left_behind, *([pytest.mark.slow] if kind.slow else [])):
+        suite = mark(suite)
+    return suite
 
 
 globals().update(
@@ -48,6 +54,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[None]:
     server = servers.shared(kind)
     yield
     kind.tidy(server.url)
+    if kind.left_behind:
+        # It is collected where it is known, and not in some test of another store.
+        gc.collect()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
