@@ -26,6 +26,7 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "ThreadExists": ("t",),
     "Diverged": (2, "it does not say what the stored message 'm' says"),
     "StoreTooNew": (9, 1),
+    "StoreTooOld": (1, 9),
     "StoreClosed": (),
     "ThreadBusy": ("t", "support"),
     "CallNotPending": ("call-1", ("call-2",)),

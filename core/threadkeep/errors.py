@@ -28,6 +28,7 @@
     │   ├── StoreNotWritable        no permission to write; nothing was written
     │   ├── StoreDamaged            what the backend holds is not a threadkeep store, or is damaged
     │   ├── StoreTooNew             made by a newer version of this library
+    │   ├── StoreTooOld             made by an older version of this library, whose layout is another
     │   └── StoreClosed             used after close()
     ├── PluginError                 a store plugin is broken or claimed twice
     └── AgentError                  the agent loop could not go on
@@ -321,6 +322,22 @@ class StoreTooNew(StoreError):
         return (
             f"the store has schema version {self.found}, this library knows versions up to {self.supported}; "
             "upgrade threadkeep"
+        )
+
+
+class StoreTooOld(StoreError):
+    """The store was made by an older version of this library, in a layout that this one does not read. It was left
+    untouched."""
+
+    def __init__(self, found: int, supported: int) -> None:
+        super().__init__(found, supported)
+        self.found = found
+        self.supported = supported
+
+    def __str__(self) -> str:
+        return (
+            f"the store has schema version {self.found}, this library needs {self.supported}; with the version of "
+            "threadkeep that made it, export it or copy it, and import or copy that into a new place with this one"
         )
 
 

@@ -20,7 +20,15 @@ from opening import ALL, ONE, THREAD, commit, load, opened, refused, run
 from proxy import Cut, Proxy
 from servers import Server
 
-from threadkeep.errors import InvalidURL, StoreDamaged, StoreNotWritable, StoreTooNew, StoreUnavailable, ThreadkeepError
+from threadkeep.errors import (
+    InvalidURL,
+    StoreDamaged,
+    StoreNotWritable,
+    StoreTooNew,
+    StoreTooOld,
+    StoreUnavailable,
+    ThreadkeepError,
+)
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, open_store, scan_backend, store_exists
 from threadkeep_adapters.dynamodb.layout import SCHEMA_KEY
 from threadkeep_adapters.dynamodb.schema import KEYS
@@ -308,7 +316,8 @@ def test_an_empty_table_with_these_keys_is_taken(url: str, admin: Any, table: st
     ("version", "kind", "said"),
     [
         ({"N": "2"}, StoreTooNew, "upgrade"),
-        ({"N": "0"}, StoreDamaged, "none that this library wrote"),
+        ({"N": "0"}, StoreTooOld, "export"),
+        ({"N": "-1"}, StoreDamaged, "none that this library wrote"),
         ({"N": "1.5"}, StoreDamaged, "none that this library wrote"),
         ({"S": "1"}, StoreDamaged, "none that this library wrote"),
     ],

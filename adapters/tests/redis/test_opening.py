@@ -24,6 +24,7 @@ from threadkeep.errors import (
     StoreFull,
     StoreNotWritable,
     StoreTooNew,
+    StoreTooOld,
     StoreUnavailable,
     ThreadkeepError,
 )
@@ -142,14 +143,17 @@ def test_a_policy_that_evicts_only_what_may_expire_is_taken(server: Server, admi
     admin.config_set("maxmemory-policy", "noeviction")
 
 
-def test_a_newer_store_is_refused_and_left_alone(server: Server, admin: Any) -> None:
-    admin.set("threadkeep:schema", 2)
-    assert "upgrade" in refused(StoreTooNew, server.url, commit)
+@pytest.mark.parametrize(("version", "kind", "said"), [("2", StoreTooNew, "upgrade"), ("0", StoreTooOld, "export")])
+def test_a_store_of_another_version_is_refused_and_left_alone(
+    server: Server, admin: Any, version: str, kind: type[ThreadkeepError], said: str
+) -> None:
+    admin.set("threadkeep:schema", version)
+    assert said in refused(kind, server.url, commit)
     assert admin.keys() == [b"threadkeep:schema"]
-    assert admin.get("threadkeep:schema") == b"2"
+    assert admin.get("threadkeep:schema") == version.encode()
 
 
-@pytest.mark.parametrize("content", ["hello", "0", "-1", "1.5", ""])
+@pytest.mark.parametrize("content", ["hello", "-1", "1.5", ""])
 def test_a_schema_key_of_another_program_is_left_alone(server: Server, admin: Any, content: str) -> None:
     admin.set("threadkeep:schema", content)
     assert "prefix" in refused(StoreDamaged, server.url, commit)

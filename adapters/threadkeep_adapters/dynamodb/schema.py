@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from threadkeep.errors import StoreDamaged, StoreNotWritable, StoreTooNew, StoreUnavailable
+from threadkeep.errors import StoreDamaged, StoreNotWritable, StoreUnavailable
+from threadkeep.port import check_schema_version
 from threadkeep_adapters.dynamodb.connections import Client
 from threadkeep_adapters.dynamodb.errors import code_of
 from threadkeep_adapters.dynamodb.layout import SCHEMA, SCHEMA_KEY
@@ -52,8 +53,8 @@ def prepare(client: Client) -> None:
             if code_of(error) != "ConditionalCheckFailedException":
                 raise
         version = read_version(client)
-    if version is not None and version > SCHEMA:
-        raise StoreTooNew(version, SCHEMA)
+    if version is not None:
+        check_schema_version(version, SCHEMA)
 
 
 def read_version(client: Client) -> int | None:
@@ -64,8 +65,8 @@ def read_version(client: Client) -> int | None:
     try:
         version = int(item["v"]["N"])
     except (KeyError, ValueError):
-        version = 0
-    if version < 1:
+        version = -1
+    if version < 0:
         raise StoreDamaged(
             f"the schema item of the table {client.place.table} is none that this library wrote: {item}; name another "
             "table in the URL"

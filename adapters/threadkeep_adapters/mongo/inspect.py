@@ -1,4 +1,4 @@
-"""A look into a deployment without an event loop: whether there is a store, and everything in its database."""
+"""A deployment without an event loop: whether there is a store, everything in its database, and its version."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def exists(place: Place) -> bool:
     """Whether there is a store. Raises PyMongoError."""
     with closing(_client(place)) as client:
         return client[place.database][meta_name(place)].find_one({"_id": NAME}) is not None
+
+
+def shift_version(place: Place, by: int) -> None:
+    """Write another schema version into the document about the store."""
+    with closing(_client(place)) as client:
+        client[place.database][meta_name(place)].update_one({"_id": NAME}, {"$inc": {"version": by}})
 
 
 def scan(place: Place) -> Iterator[bytes]:

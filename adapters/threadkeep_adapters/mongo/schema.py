@@ -10,7 +10,8 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from threadkeep.errors import InvalidURL, StoreDamaged, StoreTooNew
+from threadkeep.errors import InvalidURL, StoreDamaged
+from threadkeep.port import check_schema_version
 from threadkeep_adapters.mongo.layout import SCHEMA_VERSION, Document
 from threadkeep_adapters.mongo.url import Place
 
@@ -56,17 +57,16 @@ async def prepare(database: AsyncDatabase[Document], place: Place, opener: str) 
     """Make the store where there is none; the number of its collections of commits.
 
     `opener` is a name that no other opener has; after a failure, the same one goes on without waiting. Raises
-    StoreTooNew, StoreDamaged where a collection belongs to another program, and InvalidURL where the URL wants another
-    number of collections than the store was made with.
+    StoreTooNew, StoreTooOld, StoreDamaged where a collection belongs to another program, and InvalidURL where the URL
+    wants another number of collections than the store was made with.
     """
     found = await _find(database, place)
     if found is None:
         found = await _make(database, place, opener)
     version, buckets = found.get("version"), found.get("buckets")
-    if not isinstance(version, int) or not isinstance(buckets, int) or version < 1:
+    if not isinstance(version, int) or not isinstance(buckets, int) or version < 0:
         raise StoreDamaged(f"{meta_name(place)} does not say a version of this library's; choose another prefix")
-    if version > SCHEMA_VERSION:
-        raise StoreTooNew(version, SCHEMA_VERSION)
+    check_schema_version(version, SCHEMA_VERSION)
     if place.buckets is not None and place.buckets != buckets:
         raise InvalidURL(f"the store was made with buckets={buckets}, which stays; leave the option out")
     return buckets

@@ -32,11 +32,10 @@ from threadkeep.port import (
     Window,
     hookimpl,
 )
-from threadkeep_adapters.mongo import listing, reading, schema
+from threadkeep_adapters.mongo import inspect, listing, reading, schema
 from threadkeep_adapters.mongo.commit import commit_changes, delete_scope
 from threadkeep_adapters.mongo.connections import Connections, Link, whole
 from threadkeep_adapters.mongo.errors import ERRORS
-from threadkeep_adapters.mongo.inspect import exists, scan
 from threadkeep_adapters.mongo.layout import Document, bucket_of
 from threadkeep_adapters.mongo.requests import Requests
 from threadkeep_adapters.mongo.url import Place, new_url, read_url
@@ -141,7 +140,7 @@ def open_store(url: str) -> Store:
 def store_exists(url: str) -> bool:
     place = read_url(url)
     try:
-        return exists(place)
+        return inspect.exists(place)
     except PyMongoError:
         return True  # something may be there, and opening it tells what is wrong
 
@@ -153,4 +152,10 @@ def new_place(url: str) -> str:
 
 @hookimpl
 def scan_backend(url: str) -> Iterator[bytes]:
-    return scan(read_url(url))
+    return inspect.scan(read_url(url))
+
+
+@hookimpl
+def shift_version(url: str, by: int) -> bool:
+    inspect.shift_version(read_url(url), by)
+    return True

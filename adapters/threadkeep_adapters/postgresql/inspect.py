@@ -1,4 +1,4 @@
-"""A look into a database from outside: whether there is a store, and everything that its tables hold."""
+"""A database from outside: whether there is a store, everything that its tables hold, and its version."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from threadkeep_adapters.postgresql import errors, schema
 from threadkeep_adapters.postgresql.connections import single_connection
+from threadkeep_adapters.postgresql.statements import quoted
 from threadkeep_adapters.postgresql.url import Place
 from threadkeep_adapters.sql import tables
 
@@ -26,6 +27,17 @@ def exists(place: Place) -> bool:
         return _on_a_loop(has_tables)
     except tuple(kind for kind, _ in errors.ERRORS):
         return True  # something may be there, and opening it tells what is wrong
+
+
+def shift_version(place: Place, by: int) -> None:
+    """Write another schema version into the database."""
+
+    async def shift() -> None:
+        async with single_connection(place) as connection:
+            table = f"{quoted(place.schema)}.{tables.schema.name}"
+            await connection.execute(f"UPDATE {table} SET version = version + $1", by)
+
+    _on_a_loop(shift)
 
 
 def scan(place: Place) -> Iterator[bytes]:

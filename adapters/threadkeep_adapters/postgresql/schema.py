@@ -7,7 +7,8 @@ from typing import Final
 
 import asyncpg
 
-from threadkeep.errors import StoreDamaged, StoreError, StoreTooNew
+from threadkeep.errors import StoreDamaged, StoreError
+from threadkeep.port import check_schema_version
 from threadkeep_adapters.postgresql.connections import Connection
 from threadkeep_adapters.postgresql.statements import FUNCTIONS, ddl, query, seed
 from threadkeep_adapters.sql import tables
@@ -48,8 +49,8 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
 async def look(connection: Connection, schema: str) -> Found:
     """What there is in a schema. Reads and nothing else.
 
-    Raises StoreTooNew, StoreDamaged where the tables are another program's, StoreError for a server or database that
-    cannot hold a store, and asyncpg's errors.
+    Raises StoreTooNew, StoreTooOld, StoreDamaged where the tables are another program's, StoreError for a server
+    or database that cannot hold a store, and asyncpg's errors.
     """
     row = await connection.fetchrow(_LOOK, schema, list(_TABLES), list(FUNCTIONS))
     if row is None:
@@ -82,8 +83,7 @@ async def _check_version(connection: Connection, schema: str, found: Found) -> N
     version = rows[0][0]
     if not isinstance(version, int):
         raise StoreDamaged(f"{tables.schema.name} must hold a number, and holds {version!r}")
-    if version > tables.SCHEMA_VERSION:
-        raise StoreTooNew(version, tables.SCHEMA_VERSION)
+    check_schema_version(version, tables.SCHEMA_VERSION)
     missing = sorted(set(_TABLES) - found.tables)
     if missing:
         raise StoreDamaged(f"the schema {schema!r} has lost {', '.join(missing)}; restore it from a backup")

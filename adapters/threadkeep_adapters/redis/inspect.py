@@ -1,4 +1,4 @@
-"""A look into a server without an event loop: whether there is a store, and everything that its keys hold."""
+"""A server without an event loop: whether there is a store, everything that its keys hold, and its version."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ def exists(place: Place) -> bool:
             return bool(client.exists(schema_key(place.prefix)))
     except (RedisError, RedisClusterException):
         return True  # something may be there, and opening it tells what is wrong
+
+
+def shift_version(place: Place, by: int) -> None:
+    """Write another schema version into the server."""
+    with closing(_client(place)) as client:
+        client.incrby(schema_key(place.prefix), by)
 
 
 def scan(place: Place) -> Iterator[bytes]:

@@ -6,14 +6,15 @@ from typing import Any, Final
 
 from redis.exceptions import NoPermissionError
 
-from threadkeep.errors import InvalidURL, StoreDamaged, StoreError, StoreTooNew
+from threadkeep.errors import InvalidURL, StoreDamaged, StoreError
+from threadkeep.port import check_schema_version
 from threadkeep_adapters.redis import scripts
 from threadkeep_adapters.redis.cluster import Server
 from threadkeep_adapters.redis.layout import schema_key
 from threadkeep_adapters.redis.url import Place
 
 SCHEMA_VERSION: Final = 1
-"""Rises with every change of the layout; a store with a larger one is refused."""
+"""Rises with every change of the layout; a store with another one is refused."""
 
 OLDEST: Final = (6, 0)
 """Scripts that write after they asked for the time need Redis 5 (https://redis.io/docs/latest/develop/programmability/
@@ -23,8 +24,8 @@ eval-intro/#script-replication); 6 is the oldest version that the driver speaks 
 async def prepare(server: Server, place: Place) -> None:
     """Look at every server, and write the schema's version where there is none. Safe to repeat and to race.
 
-    Raises StoreTooNew, StoreDamaged and, for a server that does not keep what it is given, StoreError; all of these
-    before anything is written.
+    Raises StoreTooNew, StoreTooOld, StoreDamaged and, for a server that does not keep what it is given, StoreError;
+    all of these before anything is written.
     """
     looks = await server.each_master((("INFO",), *(("SCRIPT", "LOAD", script.text) for script in scripts.ALL)))
     for info, *loaded in looks:
@@ -40,12 +41,11 @@ async def prepare(server: Server, place: Place) -> None:
         await server.call(key, "SET", key, SCHEMA_VERSION, "NX")
         found = await server.call(key, "GET", key)
     version = _version(found, key)
-    if version > SCHEMA_VERSION:
-        raise StoreTooNew(version, SCHEMA_VERSION)
+    check_schema_version(version, SCHEMA_VERSION)
 
 
 def _version(found: bytes | None, key: bytes) -> int:
-    if found is None or not found.isdigit() or int(found) < 1:
+    if found is None or not found.isdigit():
         raise StoreDamaged(
             f"the key {key.decode()!r} holds {found!r:.60}, which is no version of this library's schema: it "
             "belongs to another program, or is damaged; choose another prefix"

@@ -1,13 +1,16 @@
-"""A look at an SQLite file from outside: whether there is a store, and everything that the file holds."""
+"""An SQLite file from outside: whether there is a store, everything that the file holds, and its version."""
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sqlite.url import Place
 
 _PRINT_FILE: Final = "import shutil, sys; shutil.copyfileobj(open(sys.argv[1], 'rb'), sys.stdout.buffer)"
@@ -22,6 +25,12 @@ def exists(place: Place) -> bool:
         return False
     except OSError:
         return True  # something is there, and opening it tells what is wrong
+
+
+def shift_version(place: Place, by: int) -> None:
+    """Write another schema version into the file."""
+    with closing(sqlite3.connect(place.path)) as connection, connection:
+        connection.execute(f"UPDATE {tables.schema.name} SET version = version + ?", (by,))
 
 
 def scan(place: Place) -> Iterator[bytes]:

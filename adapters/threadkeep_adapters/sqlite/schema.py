@@ -6,7 +6,8 @@ import sqlite3
 import time
 from typing import Final
 
-from threadkeep.errors import StoreDamaged, StoreError, StoreNotWritable, StoreTooNew
+from threadkeep.errors import StoreDamaged, StoreError, StoreNotWritable
+from threadkeep.port import check_schema_version
 from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sqlite import errors
 from threadkeep_adapters.sqlite.connections import connect, transact
@@ -24,7 +25,7 @@ def open_first(place: Place) -> tuple[sqlite3.Connection, bool]:
     """A connection to a file that has the schema, which is made where there is none, and whether the file is sealed.
 
     Sealed is a file beside which nobody can write, such as on a read-only medium; it must be opened anew to be read.
-    Raises StoreTooNew and StoreDamaged with nothing touched, StoreError, sqlite3.Error.
+    Raises StoreTooNew, StoreTooOld and StoreDamaged with nothing touched, StoreError, sqlite3.Error.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(str(part) for part in OLDEST_SQLITE)
@@ -63,7 +64,7 @@ def _open_sealed(place: Place) -> sqlite3.Connection:
 def found_version(connection: sqlite3.Connection) -> int | None:
     """The schema version, None in an empty file. Reads and nothing else.
 
-    Raises StoreTooNew, and StoreDamaged where the file is another program's or no database.
+    Raises StoreTooNew, StoreTooOld, and StoreDamaged where the file is another program's or no database.
     """
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()}
     if not names:
@@ -74,8 +75,7 @@ def found_version(connection: sqlite3.Connection) -> int | None:
     if len(versions) != 1:
         raise StoreDamaged(f"{tables.schema.name} must hold one version, and holds {len(versions)}")
     ((version,),) = versions
-    if version > tables.SCHEMA_VERSION:
-        raise StoreTooNew(version, tables.SCHEMA_VERSION)
+    check_schema_version(version, tables.SCHEMA_VERSION)
     return int(version)
 
 

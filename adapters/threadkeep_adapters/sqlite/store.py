@@ -222,3 +222,9 @@ def new_place(url: str) -> str:
 @hookimpl
 def scan_backend(url: str) -> Iterator[bytes]:
     return inspect.scan(read_url(url))
+
+
+@hookimpl
+def shift_version(url: str, by: int) -> bool:
+    inspect.shift_version(read_url(url), by)
+    return True

@@ -25,7 +25,17 @@ from threadkeep_contract.laws import NAMES
 from threadkeep_contract.saboteurs.base import DictStore, Saboteur
 from threadkeep_contract.saboteurs.file import FileStore
 
-__all__ = ["SABOTEURS", "SOUND", "DictStore", "FileStore", "Saboteur", "new_place", "open_store", "scan_backend"]
+__all__ = [
+    "SABOTEURS",
+    "SOUND",
+    "DictStore",
+    "FileStore",
+    "Saboteur",
+    "new_place",
+    "open_store",
+    "scan_backend",
+    "shift_version",
+]
 
 
 def of_module(module: ModuleType) -> Iterator[type[Saboteur]]:
@@ -70,6 +80,12 @@ def new_place(url: str) -> str:
     folder = tempfile.mkdtemp(prefix="threadkeep-saboteur-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return f"saboteur://{urlsplit(url).netloc}{quote(folder)}/new.db"
+
+
+@hookimpl
+def shift_version(url: str, by: int) -> bool | None:
+    kind, path = _read(url)
+    return kind.shift_version(url, path, by)
 
 
 @hookimpl

@@ -57,6 +57,11 @@ class Saboteur(Store):
         self.path = path
 
     @classmethod
+    def shift_version(cls, url: str, path: str, by: int) -> bool | None:
+        """Make what is stored say another version; None where nothing says any."""
+        return None
+
+    @classmethod
     @abstractmethod
     def scan(cls, url: str, path: str) -> Iterator[bytes]:
         """What the backend of a URL holds, raw."""

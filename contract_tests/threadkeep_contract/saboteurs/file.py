@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -28,6 +28,7 @@ from threadkeep.port import (
     Thread,
     ThreadRow,
     Window,
+    check_schema_version,
 )
 from threadkeep_contract.saboteurs.base import Saboteur
 
@@ -43,6 +44,9 @@ CREATE TABLE IF NOT EXISTS docs (
     resource_id TEXT, thread_id TEXT, slot TEXT, version INTEGER, body TEXT,
     PRIMARY KEY (resource_id, thread_id, slot));
 """
+
+VERSION: Final = 2
+"""Of the layout; an older one has been."""
 
 _OF_THREAD: Final = "resource_id = ? AND thread_id = ?"
 
@@ -86,7 +90,28 @@ class FileStore(Saboteur):
                 self._connection = connection
 
     def set_up(self, connection: sqlite3.Connection) -> None:
-        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+            if found:
+                self.check_version(connection, found)
+            else:
+                self.make(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def check_version(self, connection: sqlite3.Connection, found: int) -> None:
+        """Raise where the file says another version."""
+        check_schema_version(found, VERSION)
+
+    def make(self, connection: sqlite3.Connection) -> None:
+        """Make the tables."""
+        for statement in SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
 
     async def close(self) -> None:
         with self.lock:
@@ -293,6 +318,14 @@ class FileStore(Saboteur):
             ).fetchone()
             versions.append(int(version))
         return versions
+
+    @classmethod
+    def shift_version(cls, url: str, path: str, by: int) -> bool:
+        """Write another version into the file."""
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {found + by}")
+        return True
 
     @classmethod
     def scan(cls, url: str, path: str) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ from threadkeep.port import (
     registry,
     scan_backend,
     scheme_of,
+    shift_version,
     store_exists,
 )
 from threadkeep_adapters.memory.store import InProcessStore
@@ -344,6 +345,23 @@ def test_a_plugin_without_new_places_has_none(install: Install) -> None:
     assert new_place("acme://x") is None
     places = {new_place("memory://x"), new_place("memory://x"), "memory://x"}
     assert len(places) == 3
+
+
+SHIFTING = (
+    GOOD
+    + """
+    @hookimpl
+    def shift_version(url, by):
+        return (url, by) == ("other://x", -1)
+"""
+)
+
+
+def test_a_plugin_whose_places_say_no_version_has_none_to_shift(install: Install) -> None:
+    install("acme")
+    assert not shift_version("acme://x", 1)
+    install("other", SHIFTING)
+    assert shift_version("other://x", -1)
 
 
 def test_importing_the_registry_imports_no_plugin(install: Install) -> None:

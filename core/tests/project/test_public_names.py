@@ -41,11 +41,13 @@ PUBLIC: Final = {
         "ScriptedModel TextDelta TextOrMessage Tool tool ToolContext"
     ),
     "threadkeep.port": (
-        "After canonical_json Changes check_id check_size check_thread Clause Costs DEFAULT_URL Doc escape flat_key "
+        "After canonical_json Changes check_id check_schema_version check_size check_thread Clause Costs DEFAULT_URL "
+        "Doc escape flat_key "
         "from_micros Guard hash_tag hookimpl installed_schemes KIB Limits load_plugin MAX_COUNT MAX_DEPTH "
         "MAX_INT_DIGITS MAX_PAGE MAX_POSITION MAX_TIME Meter MIB MIN_TIME MISSING new_id new_place next_versions "
         "open_store Order Put Receipt Record Refusal register registered Resource scan_backend scheme_of Scope "
-        "SHORT_ID_BYTES Snapshot sorted_json Store store_exists Stored Tail Thread ThreadRow to_micros Translate "
+        "shift_version SHORT_ID_BYTES Snapshot sorted_json Store store_exists Stored Tail Thread "
+        "ThreadRow to_micros Translate "
         "URL_VARIABLE Versioned Window"
     ),
     "threadkeep_contract": "ContractSuite",
@@ -56,8 +58,8 @@ ERRORS: Final = (
     "Action AgentError CallNotPending Conflict Diverged InvalidContent InvalidCursor InvalidId InvalidInput "
     "InvalidURL LimitExceeded MessageConflict MessageNotFound MissingExtra ModelFailed NotFound OutcomeUnknown "
     "PluginError ProcessorFailed ReadOnly RunLost StoreClosed StoreDamaged StoreError StoreFull StoreNotWritable "
-    "StoreTooNew StoreUnavailable TailMoved ThreadBusy ThreadExists ThreadNotFound ThreadkeepError UnknownScheme "
-    "VersionMoved"
+    "StoreTooNew StoreTooOld StoreUnavailable TailMoved ThreadBusy ThreadExists ThreadNotFound ThreadkeepError "
+    "UnknownScheme VersionMoved"
 )
 """What `threadkeep.errors` defines; all of it is public."""
 

@@ -25,8 +25,10 @@ from threadkeep.port.registry import (
     registered,
     scan_backend,
     scheme_of,
+    shift_version,
     store_exists,
 )
+from threadkeep.port.schema import check_schema_version
 from threadkeep.port.store import (
     MISSING,
     After,
@@ -92,6 +94,7 @@ __all__ = [
     "Window",
     "canonical_json",
     "check_id",
+    "check_schema_version",
     "check_size",
     "check_thread",
     "escape",
@@ -109,6 +112,7 @@ __all__ = [
     "registered",
     "scan_backend",
     "scheme_of",
+    "shift_version",
     "sorted_json",
     "store_exists",
     "to_micros",

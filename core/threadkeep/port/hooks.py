@@ -2,7 +2,7 @@
 
 A plugin is a module named by an entry point of the group `threadkeep`; the entry point's name is the URL scheme. One
 module may answer to several schemes. `open_store` is needed; `store_exists` serves the commands that look into a store,
-`scan_backend` and `new_place` the contract suite.
+`scan_backend`, `new_place` and `shift_version` the contract suite.
 """
 
 from __future__ import annotations
@@ -53,4 +53,15 @@ def new_place(url: str) -> str | None:
 
     Called by the contract suite only: law 12 opens such places for the first time, by many at once, and leaves them.
     Without it, the report says that a first opening was not judged.
+    """
+
+
+@hookspec(firstresult=True)
+def shift_version(url: str, by: int) -> bool | None:
+    """Make the place at `url` say that its layout is `by` versions newer than it said, or older where `by` is negative.
+
+    Only the number is written that `Store.open` looks at. Returns True.
+
+    Called by the contract suite only, on a place of `new_place`: law 12 looks how places of other versions are refused.
+    Without it, the report says that this was not judged.
     """

@@ -188,11 +188,11 @@ def open_store(url: str | None = None) -> Guard:
     return Guard(store)
 
 
-def _asked(url: str, hook: str) -> object:
+def _asked(url: str, hook: str, **others: object) -> object:
     """What a hook of the URL's plugin answers. Whatever it raises comes as an error of ours, without the password."""
     caller = _caller(url, hook)
     try:
-        answer: object = caller(url=url)
+        answer: object = caller(url=url, **others)
         return answer
     except InvalidURL as error:
         said = _without_password(url, str(error))
@@ -238,3 +238,11 @@ def new_place(url: str) -> str | None:
     """
     place = _asked(url, "new_place")
     return None if place is None else str(place)
+
+
+def shift_version(url: str, by: int) -> bool:
+    """Make a place say that its layout is so many versions newer, or older. False where the plugin does not offer it.
+
+    For tests. Raises InvalidURL and its kinds, and PluginError.
+    """
+    return bool(_asked(url, "shift_version", by=by))

@@ -237,8 +237,9 @@ class Store(ABC):
     async def open(self) -> None:
         """Connect, and make the schema where there is none.
 
-        Safe to repeat, and to race with other openers in this and other processes [5, 12]. Raises StoreTooNew, with
-        nothing touched, on a store of a newer library; StoreDamaged where the place is another program's.
+        Safe to repeat, and to race with other openers in this and other processes [5, 12]. Raises StoreTooNew or
+        StoreTooOld, with nothing touched, on a place whose layout is another version's (`check_schema_version`);
+        StoreDamaged where the place is another program's.
         """
 
     @abstractmethod

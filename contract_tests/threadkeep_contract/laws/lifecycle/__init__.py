@@ -2,20 +2,19 @@
 
 Only the library's own errors leave a store; the driver's error is the cause. Whether to retry is a property of the
 error. Opening is safe to repeat and to race; closing is safe to repeat; using a closed store is `StoreClosed`. A store
-serves several event loops and threads over its life, and a verb that is cancelled leaves it usable. A store made by a
-newer version of the library is refused with a clear error and left untouched.
+serves several event loops and threads over its life, and a verb that is cancelled leaves it usable. A store made by
+another version of the library is refused with a clear error and left untouched.
 
 What may happen, from the first opening to the end:
 
 - A *place* is opened for the first time, by one or by many at once, tasks, threads or processes (law 5 has these
-  checks); opened again; left by all and found again, in this process and in another.
+  checks); opened again; left by all and found again, in this process and in another; says that a newer or an older
+  version made it.
 - A *handle* is opened by itself or by its first verb, once, again or in a race; serves tasks, event loops and threads,
   one after the other and at once; loses an event loop with calls still running; has calls cancelled at any moment, its
   opening and closing among them; is closed before it was opened, while it opens, while calls run, twice, by another
   loop; and is used after that.
 - An *answer* is kept while what it tells of changes.
-
-The refusal of a newer schema is the adapter's own test, since a URL cannot ask for one.
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ from threadkeep_contract.laws.lifecycle.cancellation import Cancellation
 from threadkeep_contract.laws.lifecycle.errors import Errors
 from threadkeep_contract.laws.lifecycle.life import Life
 from threadkeep_contract.laws.lifecycle.opening import Opening
+from threadkeep_contract.laws.lifecycle.versions import Versions
 
 
-class Lifecycle(Errors, Life, Cancellation, Opening):
+class Lifecycle(Errors, Life, Cancellation, Opening, Versions):
     """Only the library's own errors leave a store, and it can be opened, closed, shared and interrupted at will."""
 
     number = 12

@@ -38,8 +38,8 @@ class AcmeStore(Store):
     async def open(self) -> None:
         """Connect, and make the schema where there is none. Called again, and by many processes at once.
 
-        Raises StoreTooNew for a newer schema and StoreDamaged for a place that is another program's, and leaves both
-        as they are.
+        Raises StoreTooNew or StoreTooOld for another schema (`check_schema_version` does), and StoreDamaged for a
+        place that is another program's, and leaves all of them as they are.
         """
 
     async def close(self) -> None:

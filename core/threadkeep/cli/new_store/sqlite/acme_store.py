@@ -16,7 +16,6 @@ from threadkeep.errors import (
     StoreDamaged,
     StoreFull,
     StoreNotWritable,
-    StoreTooNew,
     StoreUnavailable,
     ThreadkeepError,
 )
@@ -37,6 +36,7 @@ from threadkeep.port import (
     Thread,
     ThreadRow,
     Window,
+    check_schema_version,
     check_thread,
     hookimpl,
     next_versions,
@@ -163,8 +163,7 @@ def _set_up(db: sqlite3.Connection) -> None:
     (ours,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if ours == OURS:
-        if version > VERSION:
-            raise StoreTooNew(version, VERSION)
+        check_schema_version(version, VERSION)
     elif db.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
         raise StoreDamaged("this file belongs to another program; give a path of its own")
     else:
