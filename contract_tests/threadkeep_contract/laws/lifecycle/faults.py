@@ -99,7 +99,7 @@ class Faults(Law):
                 for number in range(max(2, harness.profile.moments // 3)):
                     harness.run(attempt, where, 3 * number)
 
-    @least(commits=10, loads=10)
+    @least(commits=5, loads=4)
     def test_calls_end_as_usual_when_the_clock_jumps_under_them(self, harness: Harness) -> None:
         """While calls are under way, the clock of the store's process is set forward and back by days and years, turn
         by turn of the event loop: each call gets its answer, and none gives up.
