@@ -157,9 +157,9 @@ class Harness:
             await self.open()
         return self._handles[:count]
 
-    def handle(self) -> Recorded:
-        """As `open`, but the store has not been opened yet."""
-        store = open_store(self.url).store
+    def handle(self, url: str = "") -> Recorded:
+        """As `open`, but the store has not been opened yet. `url` is another way to the same place."""
+        store = open_store(url or self.url).store
         handle = Recorded(store, self.history, f"handle{len(self._handles) + 1}")
         self._handles.append(handle)
         return handle

@@ -46,6 +46,11 @@ class Plugin:
         found: Iterator[bytes] = self._sound.scan_backend(self._as_sound(url))
         return found
 
+    @hookimpl
+    def proxied(self, url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str | None:
+        hook = getattr(self._sound, "proxied", None)
+        return None if hook is None else self.url(hook(self._as_sound(url), proxy))
+
     def url(self, of_sound: str) -> str:
         """The saboteur's URL at the place of a sound store's URL."""
         return self.scheme + of_sound.removeprefix(self._scheme)

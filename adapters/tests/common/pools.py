@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from opening import ALL, THREAD
-from proxy import Proxy
 
 from threadkeep.port import Changes, Guard, Record, Thread
+from threadkeep_contract.proxy import Proxy
 
 LOOPS: Final = 5
 AT_ONCE: Final = 5

@@ -217,7 +217,6 @@ class LostCommitSentAgain(PatchedStore):
     fault: ClassVar = "postgresql-lost-commit-sent-again"
     caught_by: ClassVar = 6
     seen_in: ClassVar = "retries around every call, whatever it does"
-    slips: ClassVar = "it shows only where an answer is lost on the way, for which the suite has no hook yet"
 
     async def _run(self, sql: str, given: Sequence[Any], *, writes: bool) -> Sequence[Any]:
         return await super()._run(sql, given, writes=False)

@@ -214,7 +214,6 @@ class TripsNotCounted(PatchedStore):
     fault: ClassVar = "redis-trips-not-counted"
     caught_by: ClassVar = 13
     seen_in: ClassVar = "meters in the verb, where the driver is called by something below it"
-    slips: ClassVar = "the suite believes the store's own meter"
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         snapshot = await super().load(scope, window)
@@ -232,7 +231,6 @@ class RowsNotCounted(PatchedStore):
     fault: ClassVar = "redis-rows-not-counted"
     caught_by: ClassVar = 13
     seen_in: ClassVar = "LangGraph, Dapr, ADK and OpenAI defaults: LRANGE 0 -1"
-    slips: ClassVar = "the suite believes the store's own meter"
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         if isinstance(scope, Resource) or window.anchor is not None:

@@ -14,12 +14,12 @@ import servers
 from dynamodb_server import DYNAMODB
 from opening import ALL
 from pools import cancel, change, comes_to_none, ids, wait_for_a_slow_server
-from proxy import Cut, Proxy
 from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreClosed, StoreError, StoreUnavailable
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
 from threadkeep_adapters.lane import Lane, LaneBusyError
+from threadkeep_contract.proxy import Cut, Proxy
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,6 @@ import servers
 from dynamodb_gateway import EXPIRED, FORBIDDEN, Gateway, Refusal
 from dynamodb_server import DYNAMODB, client
 from opening import ALL, ONE, THREAD, commit, load, opened, refused, run
-from proxy import Cut, Proxy
 from servers import Server
 
 from threadkeep.errors import (
@@ -32,6 +31,7 @@ from threadkeep.errors import (
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, open_store, scan_backend, store_exists
 from threadkeep_adapters.dynamodb.layout import SCHEMA_KEY
 from threadkeep_adapters.dynamodb.schema import KEYS
+from threadkeep_contract.proxy import Cut, Proxy
 
 pytestmark = pytest.mark.slow
 

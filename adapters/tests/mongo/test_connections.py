@@ -12,12 +12,12 @@ import servers
 from mongodb_server import FERRETDB, MONGO_JAVA_SERVER
 from opening import ALL, THREAD
 from pools import cancel, change, comes_to_none, ids, use_in_loops_that_end, wait_for_a_slow_server
-from proxy import Cut, Proxy
 from servers import Kind, Server
 
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable
 from threadkeep.port import Changes, Guard, Put, Resource, Thread, open_store
 from threadkeep_adapters.mongo import connections
+from threadkeep_contract.proxy import Cut, Proxy
 
 pytestmark = pytest.mark.slow
 

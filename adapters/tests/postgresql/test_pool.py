@@ -12,11 +12,11 @@ import servers
 from opening import ALL, THREAD
 from pools import cancel, change, comes_to_none, ids, use_in_loops_that_end, wait_for_a_slow_server
 from postgresql_server import POSTGRESQL, connect
-from proxy import Proxy
 from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from threadkeep.port import Guard, Put, open_store
+from threadkeep_contract.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 

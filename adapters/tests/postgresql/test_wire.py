@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import servers
 from postgresql_server import POSTGRESQL, Pgbouncer, connect
-from proxy import Proxy
 from servers import Server
 
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
 from threadkeep_adapters.postgresql.statements import query
 from threadkeep_adapters.sql import rows as shared
+from threadkeep_contract.proxy import Proxy
 
 HERE = Thread("ann", "t")
 

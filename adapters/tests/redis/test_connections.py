@@ -11,12 +11,12 @@ import pytest
 import servers
 from opening import ALL, THREAD
 from pools import cancel, change, ids, use_in_loops_that_end, wait_for_a_slow_server
-from proxy import Cut, Proxy
 from redis_server import REDIS, client
 from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from threadkeep.port import Changes, Put, Resource, Thread, open_store
+from threadkeep_contract.proxy import Cut, Proxy
 
 
 @pytest.fixture(scope="module")

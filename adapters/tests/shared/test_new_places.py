@@ -1,4 +1,4 @@
-"""The hook `new_place`: a place of the same kind, with the same options, where nothing is yet."""
+"""The hooks `new_place` and `proxied`: a place of the same kind with the same options, and another way to a place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from threadkeep.port import new_place
+from threadkeep.port import new_place, proxied
 from threadkeep_adapters.memory import url as memory
 from threadkeep_adapters.mongo import url as mongo
 from threadkeep_adapters.postgresql import url as postgresql
@@ -49,3 +49,54 @@ def test_a_new_file_has_the_same_options() -> None:
     assert place.synchronous == "normal"
     assert not Path(place.path).exists()
     assert Path(place.path).parent.is_dir()
+
+
+def proxy(host: str, port: int) -> tuple[str, int]:
+    """A proxy that says in its address to which server it leads."""
+    return f"proxy-of-{host.replace(':', '-')}", port + 1
+
+
+@pytest.mark.parametrize(
+    ("url", "through"),
+    [
+        (
+            "postgresql://ann:secret%40x@host:5433/db?sslmode=require&schema=own",
+            "postgresql://ann:secret%40x@proxy-of-host:5434/db?sslmode=require&schema=own",
+        ),
+        ("postgresql://one,two:1/db", "postgresql://proxy-of-one:5433,proxy-of-two:2/db"),
+        ("redis://:p@[::1]/1?prefix=own", "redis://:p@proxy-of---1:6380/1?prefix=own"),
+        ("rediss://host?tls_verify=none", "rediss://proxy-of-host:6380?tls_verify=none"),
+        ("mongodb://host", "mongodb://proxy-of-host:27018/?directConnection=true"),
+        ("mongodb://host/db?prefix=own", "mongodb://proxy-of-host:27018/db?prefix=own&directConnection=true"),
+        ("mongodb://host/?directConnection=false", "mongodb://proxy-of-host:27018/?directConnection=false"),
+        (
+            "dynamodb://eu-central-1/table?endpoint=http%3A%2F%2Fhost%3A8000&timeout=3",
+            "dynamodb://eu-central-1/table?timeout=3&endpoint=http%3A%2F%2Fproxy-of-host%3A8001",
+        ),
+    ],
+)
+def test_a_place_is_reached_through_proxies_with_the_same_options(url: str, through: str) -> None:
+    assert proxied(url, proxy) == through
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql:///db?host=%2Ftmp", "no host"),
+        ("postgresql://host/db?sslmode=verify-full", "certificate"),
+        ("redis+cluster://one,two", "cluster"),
+        ("rediss://host", "certificate"),
+        ("mongodb+srv://host", "replica set"),
+        ("mongodb://one,two", "replica set"),
+        ("mongodb://host/?tls=true", "certificate"),
+        ("dynamodb://eu-central-1/table", "certificate"),
+    ],
+)
+def test_a_place_without_a_way_through_a_proxy_says_why(url: str, reason: str) -> None:
+    with pytest.raises(NotImplementedError, match=reason):
+        proxied(url, proxy)
+
+
+def test_a_store_without_a_server_has_no_way_through_a_proxy() -> None:
+    assert proxied("memory://place", proxy) is None
+    assert proxied("sqlite:////tmp/x.db", proxy) is None

@@ -22,11 +22,11 @@ import saboteurs_sqlite
 import servers
 from adapter_saboteurs import Plugin
 from postgresql_server import POSTGRESQL
-from proxy import Cut, Proxy
 from redis_server import REDIS
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import After, Changes, Guard, Put, Record, Resource, Thread, Window, open_store, scan_backend
+from threadkeep_contract.proxy import Cut, Proxy
 from threadkeep_contract.report import judge
 
 PLUGINS: Final[dict[str, Plugin]] = {

@@ -14,12 +14,12 @@ from dynamodb_server import DURABLE as DYNAMODB
 from faults import FAULTS, check, cutting, endure, killing
 from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, MONGOD, with_options
 from postgresql_server import POSTGRESQL
-from proxy import Proxy
 from redis_server import REDIS, REDIS_CLUSTER
 from servers import Kind, Server
 
 from threadkeep.errors import StoreError
 from threadkeep.port import Changes, Guard, Put, Record, Thread, Window, open_store
+from threadkeep_contract.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 

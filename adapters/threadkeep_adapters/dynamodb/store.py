@@ -38,7 +38,7 @@ from threadkeep_adapters.dynamodb.connections import Client, Deadline
 from threadkeep_adapters.dynamodb.errors import ERRORS
 from threadkeep_adapters.dynamodb.layout import Heads
 from threadkeep_adapters.dynamodb.reading import Torn
-from threadkeep_adapters.dynamodb.url import Place, read_url
+from threadkeep_adapters.dynamodb.url import Place, proxied_url, read_url
 from threadkeep_adapters.lane import Lane, LaneBusyError
 
 T = TypeVar("T")
@@ -194,6 +194,11 @@ def store_exists(url: str) -> bool:
         return inspect.exists(place)
     except (ClientError, BotoCoreError):
         return True  # something may be there, and opening it tells what is wrong
+
+
+@hookimpl
+def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    return proxied_url(url, proxy)
 
 
 @hookimpl

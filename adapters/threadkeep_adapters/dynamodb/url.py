@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
-from threadkeep_adapters.options import YES_OR_NO, choice, connection_count, read_options, seconds, text
+from threadkeep.port import replace_hosts
+from threadkeep_adapters.options import YES_OR_NO, choice, connection_count, read_options, seconds, text, with_value
 
 FORM: Final = "dynamodb://REGION/TABLE"
 
@@ -98,3 +100,11 @@ def read_url(url: str) -> Place:
         given[CONNECT_TIMEOUT],
         given[CONNECTIONS],
     )
+
+
+def proxied_url(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    """The URL of the same table through a proxy. NotImplementedError where the service is reached by TLS."""
+    endpoint = read_url(url).endpoint
+    if endpoint is None or urlsplit(endpoint).scheme != "http":
+        raise NotImplementedError("the service's certificate names the service, and not a proxy before it")
+    return with_value(url, ENDPOINT, replace_hosts(endpoint, proxy, 80))

@@ -8,7 +8,7 @@ whoever finds it left behind passes it over. docs/stores/mongodb.md tells more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -38,7 +38,7 @@ from threadkeep_adapters.mongo.connections import Connections, Link, whole
 from threadkeep_adapters.mongo.errors import ERRORS
 from threadkeep_adapters.mongo.layout import Document, bucket_of
 from threadkeep_adapters.mongo.requests import Requests
-from threadkeep_adapters.mongo.url import Place, new_url, read_url
+from threadkeep_adapters.mongo.url import Place, new_url, proxied_url, read_url
 from threadkeep_adapters.retry import RetryPolicy
 
 FAILING: Final = RetryPolicy(first=0.25, factor=1.0, jitter=1.0, tries=3)
@@ -148,6 +148,11 @@ def store_exists(url: str) -> bool:
 @hookimpl
 def new_place(url: str) -> str:
     return new_url(url)
+
+
+@hookimpl
+def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    return proxied_url(url, proxy)
 
 
 @hookimpl

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from threadkeep.errors import InvalidURL
+from threadkeep.port import replace_hosts
 from threadkeep_adapters.options import DriverOption, count, read_options, text, with_value
 
 FORM: Final = "mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST:PORT...]/[DATABASE][?OPTIONS]"
+
+PORT: Final = 27017
 
 DATABASE: Final = "threadkeep"
 MAX_BUCKETS: Final = 256
@@ -131,3 +134,19 @@ def new_url(url: str) -> str:
     """The URL of a place beside that of `url` where nothing is yet."""
     prefix = read_url(url).prefix.encode()[:40].decode(errors="ignore")
     return with_value(url, PREFIX, f"{prefix}-{secrets.token_hex(6)}")
+
+
+def proxied_url(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    """The URL of the same place through a proxy. NotImplementedError where the servers tell where they are."""
+    parts = urlsplit(url)
+    options = {name.lower(): value.lower() for name, value in parse_qsl(parts.query)}
+    if parts.scheme.lower().endswith("+srv") or "," in parts.netloc:
+        raise NotImplementedError("servers of a replica set tell their clients where they are, which is past a proxy")
+    if "true" in (options.get("tls"), options.get("ssl")):
+        raise NotImplementedError("the server's certificate names the server, and not a proxy before it")
+    through = replace_hosts(url, proxy, PORT)
+    if "directconnection" in options:
+        return through
+    # A member of a replica set would send the client to the address that it calls its own.
+    sign = "&" if parts.query else "?" if parts.path else "/?"
+    return f"{through}{sign}directConnection=true"

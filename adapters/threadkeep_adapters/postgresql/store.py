@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from threadkeep.errors import OutcomeUnknown, StoreError
@@ -29,7 +29,7 @@ from threadkeep_adapters.postgresql import errors, inspect, schema
 from threadkeep_adapters.postgresql.commit import commit_arguments, commit_receipt
 from threadkeep_adapters.postgresql.connections import Link, Pool, connect, single_connection
 from threadkeep_adapters.postgresql.statements import Query, commit_call, delete_call, query
-from threadkeep_adapters.postgresql.url import Place, new_url, read_url
+from threadkeep_adapters.postgresql.url import Place, new_url, proxied_url, read_url
 from threadkeep_adapters.retry import AT_ONCE
 from threadkeep_adapters.sql import rows as shared
 from threadkeep_adapters.sql import tables
@@ -184,6 +184,11 @@ def store_exists(url: str) -> bool:
 @hookimpl
 def new_place(url: str) -> str:
     return new_url(url)
+
+
+@hookimpl
+def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    return proxied_url(url, proxy)
 
 
 @hookimpl

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from threadkeep.errors import InvalidURL, StoreError
+from threadkeep.port import replace_hosts
 from threadkeep_adapters.options import DriverOption, choice, connection_count, read_options, seconds, text, with_value
 
 FORM: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+
+PORT: Final = 5432
 
 MAX_NAME: Final = 63
 """Bytes of a name that PostgreSQL tells apart (NAMEDATALEN - 1)."""
@@ -156,3 +159,13 @@ def new_url(url: str) -> str:
     """The URL of a place beside that of `url` where nothing is yet."""
     schema = read_url(url).schema.encode()[: MAX_NAME - 13].decode(errors="ignore")
     return with_value(url, SCHEMA, f"{schema}_{secrets.token_hex(6)}")
+
+
+def proxied_url(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    """The URL of the same place through a proxy. NotImplementedError where it names no host, or the server tells."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise NotImplementedError("the URL has no host before the database, where a proxy could be named")
+    if "verify-full" in parse_qs(parts.query).get("sslmode", ()):
+        raise NotImplementedError("the server's certificate names the server, and not a proxy before it")
+    return replace_hosts(url, proxy, PORT)

@@ -6,7 +6,7 @@ the settings of the server that the promises rest on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from threadkeep.port import (
     MIB,
@@ -33,7 +33,7 @@ from threadkeep_adapters.redis.errors import ERRORS
 from threadkeep_adapters.redis.layout import ResourceKeys
 from threadkeep_adapters.redis.listing import list_registered, list_resources, list_threads
 from threadkeep_adapters.redis.requests import Requests, repeated
-from threadkeep_adapters.redis.url import Place, new_url, read_url
+from threadkeep_adapters.redis.url import Place, new_url, proxied_url, read_url
 
 
 class RedisStore(Store):
@@ -109,6 +109,11 @@ def store_exists(url: str) -> bool:
 @hookimpl
 def new_place(url: str) -> str:
     return new_url(url)
+
+
+@hookimpl
+def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    return proxied_url(url, proxy)
 
 
 @hookimpl

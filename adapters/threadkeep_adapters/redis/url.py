@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from threadkeep.errors import InvalidURL
+from threadkeep.port import replace_hosts
 from threadkeep_adapters.options import (
     YES_OR_NO,
     Given,
@@ -160,3 +161,13 @@ def _tls_options(given: Given, *, use_tls: bool) -> tuple[tuple[str, Any], ...]:
 def new_url(url: str) -> str:
     """The URL of a place beside that of `url` where nothing is yet."""
     return with_value(url, PREFIX, f"{read_url(url).prefix}-{secrets.token_hex(6)}")
+
+
+def proxied_url(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    """The URL of the same place through a proxy. NotImplementedError where the server would tell."""
+    place = read_url(url)
+    if place.cluster:
+        raise NotImplementedError("a cluster tells its clients where its nodes are, which is past a proxy")
+    if place.tls and not {("ssl_cert_reqs", "none"), ("ssl_check_hostname", False)} & set(place.tls_options):
+        raise NotImplementedError("the server's certificate names the server, and not a proxy before it")
+    return replace_hosts(url, proxy, PORT)

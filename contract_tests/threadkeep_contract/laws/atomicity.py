@@ -36,6 +36,8 @@ from threadkeep.port import (
     ThreadRow,
     Window,
 )
+from threadkeep_contract.cases import COMMITS, DELETIONS
+from threadkeep_contract.cutting import Attempt, at_each_cut, through_proxy
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Counted, Recorded, source
@@ -166,6 +168,19 @@ async def _watched(harness: Harness, writing: Writing, size: int, drops: bool = 
     await look_everywhere(harness, [writer, *readers], [thread])
     # It may be most of what the store holds, and whoever looks at all of that later would read it.
     await writer.delete(resource)
+
+
+TORN = {
+    what: make
+    for what, make in {**COMMITS, **DELETIONS}.items()
+    if what not in ("a conditional append", "a commit of nothing", "the deletion of what is not there")
+}
+"""Writes of several parts."""
+
+
+async def _whole(attempt: Attempt) -> None:
+    # A call that was sent again is law 6's.
+    await attempt.see(f"{attempt.what} is done whole or not at all", {0, 1, 2})
 
 
 class Atomicity(Law):
@@ -394,6 +409,18 @@ class Atomicity(Law):
                 )
 
         harness.run(run, seconds=5 * harness.profile.seconds)
+
+    @least(commits=2, loads=5, lists=2, cuts=1, outages=True)
+    def test_a_write_whose_connection_is_cut_is_whole_or_not_there(self, harness: Harness) -> None:
+        """A commit or deletion whose connection is cut is done whole or not at all, as all views show to another
+        handle. Commits of messages and documents, with a truncation and of many messages, and deletions, go through a
+        proxy, which cuts each of their requests before it arrives, in its middle, after the
+        server has answered, or in the middle of the answer. Where the plugin has no hook `proxied`, or that finds no
+        way through a proxy, the report says NOT OFFERED; so do the other checks of cut connections, and of the meter.
+        """
+        with through_proxy(harness) as wire:
+            if wire is not None:
+                at_each_cut(wire, TORN, _whole)
 
 
 def _faults(there: bool) -> dict[str, tuple[Callable[[Tail], dict[str, Any]], type[Conflict]]]:

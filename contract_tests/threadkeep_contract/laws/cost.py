@@ -7,6 +7,9 @@ A store counts in its `meter`, at the place where it calls its driver: `trips` a
 embedded database, transactions), `rows` are the records, documents and threads that crossed between the adapter and the
 backend. Four rows more than asked for are allowed: the thread's own, its counters, one looked at ahead. Time is not
 measured here.
+
+A meter may be wrong. Where the store can be reached through a proxy (the plugin's hook `proxied`), what the meter says
+is compared with what goes over the wire.
 """
 
 from __future__ import annotations
@@ -14,12 +17,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha512
 from typing import Any, Final
 
 from threadkeep.port import After, Changes, Order, Put, Resource, Thread, Window
+from threadkeep_contract.beside import Given
+from threadkeep_contract.cutting import Wire, through_proxy
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Counted, Recorded
+from threadkeep_contract.machine import Verb
 
 SHORT: Final = 10
 """Messages in a short thread."""
@@ -32,6 +39,22 @@ PAGE: Final = 10
 
 SLACK: Final = 4
 """Rows that a call may move beyond those it was asked for: the thread's own, its counters, one looked at ahead."""
+
+
+METERED: Final = 64
+"""Messages in a thread, and threads in a resource, whose transfer is compared with what the meter says."""
+
+BODY: Final = 4096
+"""Bytes of text in each of these."""
+
+ROW_BYTES: Final = 2 * BODY + 2048
+"""Bytes that a row may take on the wire: its text as hexadecimal digits, say, and what is written around it."""
+
+CALL_BYTES: Final = 16_384
+"""Bytes that a call may take beside its rows: statements, names, headers."""
+
+TRIES: Final = 3
+"""How often a call is made: what a driver sends beside calls, such as heartbeats, hardly meets all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +121,71 @@ def _expect(harness: Harness, promise: str, declared: int, most: int | None, spe
         harness.expect(promise, declared, spent.trips)
     else:
         harness.require(promise, 0 < spent.trips <= most, f"1 to {most}", f"{spent.trips}")
+
+
+def _incompressible(seed: str, size: int = BODY) -> str:
+    """So many characters that no compression makes much shorter."""
+    return "".join(sha512(f"{seed}{part}".encode()).hexdigest() for part in range(size // 128))
+
+
+async def _metered(harness: Harness, handle: Recorded) -> dict[str, Callable[[int], Given]]:
+    """Make a large thread and a large list; the calls that each take little of them, given the number of the try."""
+    user = harness.fresh() + "user"
+    thread, resource = Thread(user, "long"), Resource(user)
+    for first in range(0, METERED, 16):
+        records = tuple(record(f"m{number}", _incompressible(f"m{number}")) for number in range(first, first + 16))
+        await handle.commit(thread, Changes(1, harness.epoch(), records))
+    await _remember(harness, handle, thread)
+    for number in range(METERED):
+        put = Put("info", f'"{_incompressible(f"t{number}")}"')
+        await handle.commit(Thread(user, f"t{number:02}"), Changes(10 + number, harness.epoch(), puts=(put,)))
+    middle, put = After(10 + METERED // 2, "t"), Put("work", "1")
+    documents = Changes(3, "epoch", puts=(put,), resource_puts=(put,))
+    orders: tuple[Order, ...] = ("created", "active")
+    pages = {
+        f"a page of threads by {order!r} {name}": partial(_given, "threads", resource, place, 3, order, ("info",))
+        for order in orders
+        for name, place in (("from the first", None), ("from the middle", middle))
+    }
+    return {
+        "a load of the newest message": partial(_given, "load", thread, Window(before=1)),
+        "a load around a message": partial(_given, "load", thread, Window("m30", 1, 1)),
+        "a load around a position": partial(_given, "load", thread, Window(30, 1, 1)),
+        "a load of documents": partial(_given, "load", thread, Window()),
+        "a load of a resource": partial(_given, "load", resource, Window()),
+        "a load of a missing thread": partial(_given, "load", Thread(user, "missing"), Window(before=1)),
+        "a commit of a message": lambda n: Given("commit", (thread, Changes(3, "epoch", (record(f"new{n}"),)))),
+        "a commit of documents": partial(_given, "commit", thread, documents),
+        "a commit to a resource": lambda n: Given("commit", (resource, Changes(3, puts=(put,)))),
+        **pages,
+        "a page of resources": partial(_given, "resources", user[:-1], 3),
+        "a deletion": lambda n: Given("delete", (Thread(user, f"t{n:02}"),)),
+    }
+
+
+def _given(verb: Verb, *args: Any) -> Given:
+    """A call that is the same in each try, whose number is the last argument."""
+    return Given(verb, args[:-1])
+
+
+def _compare(
+    harness: Harness, wire: Wire, promise: str, seen: Callable[[], int], allowed: Callable[[], int], spare: int = 0
+) -> None:
+    """LawBroken where each try of a call took more of something on the wire than its meter allows, and `spare`."""
+
+    async def run() -> None:
+        calls = await _metered(harness, wire.watcher)
+        for name, call in calls.items():
+            tried: list[tuple[int, int]] = []
+            for number in range(TRIES):
+                verb, args = call(number)
+                before = seen(), allowed()
+                await getattr(wire.handle, verb)(*args)
+                tried.append((seen() - before[0], allowed() - before[1] + spare))
+            on_wire, most = min(tried, key=lambda each: each[0] - each[1])
+            harness.require(f"{name}: {promise}", on_wire <= most, f"at most {most}", f"{on_wire}")
+
+    harness.run(run)
 
 
 class Cost(Law):
@@ -310,3 +398,27 @@ class Cost(Law):
             harness.require(promise, spent.rows <= allowed, f"at most {allowed} rows", f"{spent.rows} rows")
 
         harness.run(run)
+
+    @least(commits=60, loads=6, deletions=2, lists=6)
+    def test_the_meter_counts_the_round_trips_on_the_wire(self, harness: Harness) -> None:
+        """No call takes more round trips on the wire than the meter counts: times at which a connection's client has
+        sent something and waits for an answer, seen by a proxy. Loads, commits, lists and a deletion are made in a
+        large thread and a large list, each three times, and the best counts.
+        """
+        with through_proxy(harness) as wire:
+            if wire is not None:
+                meter = wire.handle.meter
+                promise = "the meter counts each round trip that is on the wire"
+                _compare(harness, wire, promise, lambda: wire.turns, lambda: meter.trips)
+
+    @least(commits=60, loads=6, deletions=2, lists=6)
+    def test_the_meter_counts_the_rows_on_the_wire(self, harness: Harness) -> None:
+        """No call moves more bytes over the wire, both ways, than the rows that the meter counts can hold: twice a
+        message's text and 2 KiB for each, and 16 KiB for the call. The calls are those of the check of round trips;
+        messages and documents hold 4 KiB of text that cannot be compressed much.
+        """
+        with through_proxy(harness) as wire:
+            if wire is not None:
+                meter = wire.handle.meter
+                promise = "the bytes on the wire are no more than the meter's rows can hold"
+                _compare(harness, wire, promise, lambda: wire.bytes, lambda: meter.rows * ROW_BYTES, CALL_BYTES)

@@ -16,6 +16,9 @@ import asyncio
 
 from threadkeep.errors import OutcomeUnknown, TailMoved, VersionMoved
 from threadkeep.port import Changes, Clause, Put, Receipt, Resource, Snapshot, Tail, Thread
+from threadkeep_contract import clocks
+from threadkeep_contract.cases import COMMITS, DELETIONS
+from threadkeep_contract.cutting import LOST, Attempt, at_each_cut, through_proxy
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, ids_of, record
 from threadkeep_contract.history import Counted, Recorded
@@ -74,6 +77,21 @@ async def _survive(harness: Harness, script: Script) -> None:
         harness.expect(promise, plain(answer), plain(outcome.receipt or outcome.failure))
         harness.expect(promise, look_at_model(model, survivor.user), await look(handle, survivor.user))
         await look_everywhere(harness, [handle], {step.scope}, model=model)
+
+
+async def _true(attempt: Attempt) -> None:
+    """What was told of a call whose connection was cut is true, and the call may be repeated."""
+    harness, error = attempt.wire.harness, attempt.end.error
+    promise = f"{attempt.what} is answered, or StoreUnavailable and not done, or OutcomeUnknown and done once or not"
+    if error is None:
+        (expected,), _ = attempt.one.imagine(attempt.one.call)
+        harness.expect(promise, expected, attempt.end.outcome)
+    else:
+        harness.require(promise, isinstance(error, LOST), "StoreUnavailable or OutcomeUnknown", error)
+    attempt.times = await attempt.see(promise, attempt.times)
+    promise = f"{attempt.what} may be repeated, and is done no more often than its answers say"
+    await attempt.repeat(promise)
+    await attempt.see(promise, attempt.times)
 
 
 class Durability(Law):
@@ -322,3 +340,32 @@ class Durability(Law):
                 await look_everywhere(harness, [handle, other], [thread])
 
         harness.run(run)
+
+    @least(commits=2, loads=5, lists=2, cuts=1, outages=True)
+    def test_what_is_told_of_a_write_whose_connection_is_cut_is_true(self, harness: Harness) -> None:
+        """What is told of a commit or deletion whose connection is cut is true: an answer, and it is done once;
+        `StoreUnavailable`, and it is not done; `OutcomeUnknown`, and it is done once or not at all. Repeated until it
+        is answered, it is answered, and leaves behind, what the reference model says. The cuts are those of law 4; the
+        calls are all kinds of commits and deletions. A store that sends a commit again by itself may not double it.
+        """
+        with through_proxy(harness) as wire:
+            if wire is not None:
+                at_each_cut(wire, {**COMMITS, **DELETIONS}, _true)
+
+    @least(commits=5, loads=20)
+    def test_nothing_expires_when_the_clock_jumps(self, harness: Harness) -> None:
+        """What was acknowledged is there, whatever the clock says: it is set forward and back by days and years in the
+        store's process, and nothing is gone. Threads, messages and documents do not expire.
+        """
+        with clocks.of_process() as move:
+            harness.run(clocks.agree, harness, move, clocks.loads)
+
+    @least(commits=5, loads=20, lists=20)
+    def test_a_servers_clock_changes_no_answer(self, harness: Harness) -> None:
+        """The same for the clock of the server, and for the order of messages and of lists: it is set forward and back,
+        and every call is answered as the reference model does. Where the plugin has no hook `clock`, the report says
+        NOT OFFERED.
+        """
+        with clocks.of_server(harness) as move:
+            if move is not None:
+                harness.run(clocks.agree, harness, move, clocks.everything)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from threadkeep.port import Changes, Receipt, Stored, Thread, Window
-from threadkeep_contract import large
+from threadkeep_contract import clocks, large
 from threadkeep_contract.beside import Given
 from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.evidence import least
@@ -254,3 +254,11 @@ class Order(Law):
 
         harness.explore(programs(("append", "drop"), harness.profile.steps, one_thread()), check)
         harness.explore(programs(("append", "drop", "conditions", "load"), harness.profile.steps), check, share=0.5)
+
+    @least(commits=5, loads=5)
+    def test_positions_rise_when_the_clock_jumps(self, harness: Harness) -> None:
+        """The clock of the store's process is set forward and back by days and years between commits: positions go on
+        rising, and the thread is read in the order in which it was written, by every window.
+        """
+        with clocks.of_process() as move:
+            harness.run(clocks.agree, harness, move, clocks.appends)

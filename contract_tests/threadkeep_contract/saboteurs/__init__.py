@@ -1,9 +1,10 @@
-"""Small stores, each broken in one named way that some real system was broken in, and two sound ones beside them.
+"""Small stores, each broken in one named way that some real system was broken in, and some sound ones beside them.
 
 The contract suite is only good if it rejects every one of `SABOTEURS` by the law that its class names, and accepts
 `SOUND`. This package is a store plugin without an entry point: `threadkeep.port.registry.register("saboteur", module)`
 makes it answer to `saboteur://FAULT/NAME`, where NAME keeps stores apart, and to `saboteur://FAULT/absolute/path.db`
-for those that keep a file (`FileStore`).
+for those that keep a file (`FileStore`). Those on a server (`WireStore`) are reached through a proxy at
+`saboteur://FAULT:PORT/NAME`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import atexit
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -24,6 +25,7 @@ from threadkeep.port import Store, hookimpl
 from threadkeep_contract.laws import NAMES
 from threadkeep_contract.saboteurs.base import DictStore, Saboteur
 from threadkeep_contract.saboteurs.file import FileStore
+from threadkeep_contract.saboteurs.wire import HOST, WireStore, server
 
 __all__ = [
     "SABOTEURS",
@@ -31,8 +33,11 @@ __all__ = [
     "DictStore",
     "FileStore",
     "Saboteur",
+    "WireStore",
+    "clock",
     "new_place",
     "open_store",
+    "proxied",
     "scan_backend",
     "shift_version",
 ]
@@ -61,7 +66,7 @@ SABOTEURS: Final[dict[str, type[Saboteur]]] = _collect()
 """Every saboteur by its fault; those of law 1 first. Each law has a module or package of them, called as
 the law's own."""
 
-SOUND: Final[dict[str, type[Saboteur]]] = {"sound-dict": DictStore, "sound-file": FileStore}
+SOUND: Final[dict[str, type[Saboteur]]] = {"sound-dict": DictStore, "sound-file": FileStore, "sound-wire": WireStore}
 """The unbroken stores that the saboteurs are made of, by the name that stands for the fault in their URLs."""
 
 
@@ -89,6 +94,24 @@ def shift_version(url: str, by: int) -> bool | None:
 
 
 @hookimpl
+def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str:
+    kind, path = _read(url)
+    if not issubclass(kind, WireStore):
+        raise NotImplementedError("the store has no server")
+    _, port = proxy(HOST, server().port)
+    return f"saboteur://{urlsplit(url).hostname}:{port}{quote(path)}"
+
+
+@hookimpl
+def clock(url: str, seconds: float) -> bool:
+    kind, _ = _read(url)
+    if not issubclass(kind, WireStore):
+        return False
+    server().ahead = seconds
+    return True
+
+
+@hookimpl
 def scan_backend(url: str) -> Iterator[bytes]:
     kind, path = _read(url)
     return kind.scan(url, path)
@@ -96,7 +119,7 @@ def scan_backend(url: str) -> Iterator[bytes]:
 
 def _read(url: str) -> tuple[type[Saboteur], str]:
     parts = urlsplit(url)
-    kind = {**SABOTEURS, **SOUND}.get(parts.netloc)
+    kind = {**SABOTEURS, **SOUND}.get(parts.hostname or "")
     if kind is None:
         raise InvalidURL(f"there is no saboteur {parts.netloc!r}; there are: {', '.join([*SOUND, *SABOTEURS])}")
     path = unquote(parts.path)

@@ -7,12 +7,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from threadkeep.errors import Conflict
 from threadkeep.port import After, Changes, Order, Put, Receipt, Resource, Scope, Snapshot, Thread, ThreadRow, Window
 from threadkeep_contract.saboteurs.base import DictStore
 from threadkeep_contract.saboteurs.file import FileStore
+from threadkeep_contract.saboteurs.wire import WireStore
 
 ONE_THREAD: Final = "resource_id = ? AND thread_id = ?"
 
@@ -384,3 +385,95 @@ class ActivityWrittenAfterCommit(FileStore):
         with self.transaction("IMMEDIATE") as connection:
             connection.execute(f"UPDATE threads SET active = max(active, ?) WHERE {ONE_THREAD}", (changes.at, *key))
         return receipt
+
+
+class InTwoRequests(WireStore):
+    """A store whose writes may be two requests. Nobody gets at the resource between them: the server lets others wait,
+    and lets them go on when the connection is lost."""
+
+    held_back: ClassVar[set[tuple[str, str]]] = set()
+
+    def parts(self, verb: str, *args: Any) -> Sequence[tuple[str, Sequence[Any]]]:
+        """The requests that a request is made of."""
+        raise NotImplementedError
+
+    def waits_for(self, place: tuple[str, str]) -> bool:
+        """Whether a request at a resource, or at "" for all of them, has to wait."""
+        return place in self.held_back or (not place[1] and any(path == self.path for path, _ in self.held_back))
+
+    async def exchange(self, verb: str, *args: Any) -> Any:
+        scope = args[0] if isinstance(args[0], Thread | Resource) else None
+        place = (self.path, scope.resource_id if scope is not None else "")
+        while self.waits_for(place):  # noqa: ASYNC110 - an event is one event loop's, and several wait here
+            await asyncio.sleep(0.001)
+        first, *more = self.parts(verb, *args)
+        if not more:
+            return await super().exchange(verb, *args)
+        self.held_back.add(place)
+        try:
+            answers = []
+            for part, given in (first, *more):
+                answers.append(await super().exchange(part, *given))
+            return answers
+        finally:
+            self.held_back.discard(place)
+
+
+class DocumentsInSecondRequest(InTwoRequests):
+    """A commit sends its documents behind its messages, in a second request, under a lock that nobody passes and that
+    goes with the connection: where that is cut in between, the messages stay without them."""
+
+    fault = "wire-documents-in-second-request"
+    caught_by = 4
+    seen_in = "session locks around two statements that are no transaction"
+
+    def parts(self, verb: str, *args: Any) -> Sequence[tuple[str, Sequence[Any]]]:
+        changes = args[1] if verb == "commit" else None
+        if changes is None or not changes.append or not changes.puts:
+            return [(verb, args)]
+        later = replace(changes, append=(), drop_after=None, if_tail=None, if_epoch=None)
+        return [
+            ("commit", (args[0], replace(changes, puts=(), resource_puts=()))),
+            ("commit", (args[0], later)),
+        ]
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        # What may be refused is one request, so that nothing but a cut shows the two.
+        conditions = [put for put in (*changes.puts, *changes.resource_puts) if put.if_version is not None]
+        parts = self.parts("commit", scope, changes)
+        if conditions or len(parts) == 1:
+            self.meter.rows += len(changes.append) + len(changes.puts) + len(changes.resource_puts)
+            self.meter.trips += 1
+            receipt: Receipt = await WireStore.exchange(self, "commit", scope, changes)
+            return receipt
+        first: Receipt
+        first, second = await self.request("commit", scope, changes)
+        return replace(first, versions=second.versions, resource_versions=second.resource_versions)
+
+
+class TruncationInTwoRequests(InTwoRequests):
+    """A commit that truncates and appends is two requests, under a lock that goes with the connection: where that is
+    cut in between, what was to be replaced is gone."""
+
+    fault = "wire-truncation-in-two-requests"
+    caught_by = 4
+    seen_in = "edit and regenerate as one call to delete and one to insert"
+
+    def parts(self, verb: str, *args: Any) -> Sequence[tuple[str, Sequence[Any]]]:
+        changes = args[1] if verb == "commit" else None
+        if changes is None or changes.drop_after is None or not changes.append:
+            return [(verb, args)]
+        return [
+            ("commit", (args[0], Changes(changes.at, changes.epoch, drop_after=changes.drop_after))),
+            ("commit", (args[0], replace(changes, drop_after=None))),
+        ]
+
+    async def commit(self, scope: Scope, changes: Changes) -> Receipt:
+        conditions = [put for put in (*changes.puts, *changes.resource_puts) if put.if_version is not None]
+        known = changes.if_tail is not None or changes.if_epoch is not None or bool(conditions)
+        parts = self.parts("commit", scope, changes)
+        if known or len(parts) == 1 or changes.drop_after is None:
+            return await super().commit(scope, changes)
+        _, receipt = await self.request("commit", scope, changes)
+        told: Receipt = receipt
+        return told

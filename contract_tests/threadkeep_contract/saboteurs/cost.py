@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
-from threadkeep.port import Changes, Costs, Order, Receipt, Resource, Scope, Snapshot, Thread, Window
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from threadkeep.port import (
+    After,
+    Changes,
+    Costs,
+    Order,
+    Receipt,
+    Resource,
+    Scope,
+    Snapshot,
+    Thread,
+    ThreadRow,
+    Window,
+)
 from threadkeep_contract.saboteurs.base import DictStore, Row
+from threadkeep_contract.saboteurs.wire import WireStore
+
+ALL_OF_IT: Final = 2**31 - 1
+"""More than any thread or list holds."""
 
 
 class LoadReadsWholeThread(DictStore):
@@ -116,3 +136,49 @@ class DeclaresMoreThanItTakes(DictStore):
     caught_by = 13
     seen_in = "budgets that say how much is allowed, and hide how much is spent"
     costs = Costs(load=3, commit=1, most_load=4, most_commit=4)
+
+
+class TripsUnderTheMeter(WireStore):
+    """A load asks for the resource's documents once more, and its meter, which sits in the verb, does not see that."""
+
+    fault = "wire-trips-under-the-meter"
+    caught_by = 13
+    seen_in = "meters in the verb, where the driver is called by something below it"
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        snapshot = await super().load(scope, window)
+        await self.exchange("load", Resource(scope.resource_id), Window())
+        return snapshot
+
+
+class RowsUnderTheMeter(WireStore):
+    """A load fetches the whole thread, cuts the window out of it, and counts what is left."""
+
+    fault = "wire-rows-under-the-meter"
+    caught_by = 13
+    seen_in = "LangGraph, Dapr, ADK and OpenAI defaults: LRANGE 0 -1"
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        if isinstance(scope, Resource) or window.anchor is not None:
+            return await super().load(scope, window)
+        rows = self.meter.rows
+        whole = await super().load(scope, Window(before=ALL_OF_IT))
+        wanted = whole.records[max(0, len(whole.records) - window.before) :]
+        self.meter.rows = rows + len(wanted) + len(whole.docs) + len(whole.resource_docs) + 1
+        return replace(whole, records=wanted)
+
+
+class ListUnderTheMeter(WireStore):
+    """A page of threads is cut out of the whole list, documents and all, and counts what is on it."""
+
+    fault = "wire-list-under-the-meter"
+    caught_by = 13
+    seen_in = "pages cut by the client: `list(...)[offset:offset + limit]`"
+
+    async def threads(
+        self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
+    ) -> Sequence[ThreadRow]:
+        rows = self.meter.rows
+        page = (await super().threads(resource, after, ALL_OF_IT, order, slots))[:limit]
+        self.meter.rows = rows + len(page)
+        return page

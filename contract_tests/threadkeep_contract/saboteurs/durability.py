@@ -8,14 +8,18 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from threadkeep.errors import StoreUnavailable, ThreadkeepError
+from threadkeep.errors import OutcomeUnknown, StoreUnavailable, ThreadkeepError
 from threadkeep.port import Changes, Receipt, Scope, Thread
+from threadkeep_contract.saboteurs.base import DictStore, Row
 from threadkeep_contract.saboteurs.file import FileStore
+from threadkeep_contract.saboteurs.wire import WireStore, server
 
 WRITE_BEHIND: Final = 0.05
 """Seconds for which an acknowledged commit waits in memory."""
+
+MONTH: Final = 30 * 86_400
 
 LOCK_SECONDS: Final = 1.0
 """Seconds for which a commit waits for the lock that another one holds."""
@@ -173,3 +177,77 @@ class ResourceListWrittenLater(FileStore):
                 (after or "", limit),
             )
             return [resource_id for (resource_id,) in rows]
+
+
+class LostCommitSentAgain(WireStore):
+    """A write whose answer is lost is sent again, as a reading may be: its documents count two versions."""
+
+    fault = "wire-lost-commit-sent-again"
+    caught_by = 6
+    seen_in = "retries around every call, whatever it does"
+
+    async def exchange(self, verb: str, *args: Any) -> Any:
+        try:
+            return await super().exchange(verb, *args)
+        except OutcomeUnknown:
+            return await super().exchange(verb, *args)
+
+
+class LostAnswerToldAsOutage(WireStore):
+    """A lost connection is StoreUnavailable, which says that nothing was written, although the server may have done
+    what it was asked."""
+
+    fault = "wire-lost-answer-told-as-outage"
+    caught_by = 6
+    seen_in = "one `except ConnectionError` around connecting, sending and reading"
+
+    def lost(self, verb: str, error: Exception) -> ThreadkeepError:
+        return StoreUnavailable(f"the connection was lost: {error}")
+
+
+class Expiring(DictStore):
+    """A store that forgets threads to which nobody has written for a month, by the clock of its machine."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def touch(self, thread: Thread, changes: Changes) -> Row:
+        self.values[("touched", *self.ids(thread))] = self.now()
+        return super().touch(thread, changes)
+
+    def remove_thread(self, thread: Thread) -> None:
+        super().remove_thread(thread)
+        self.values.pop(("touched", *self.ids(thread)), None)
+
+    async def request(self) -> None:
+        await super().request()
+        with self.lock:
+            for row in self.rows():
+                thread = Thread(row.resource_id, row.thread_id)
+                if self.now() - self.values[("touched", *self.ids(thread))] > MONTH:
+                    self.remove_thread(thread)
+
+
+class ThreadsExpireByTheClock(Expiring):
+    """Threads to which nobody has written for a month are gone: a clock that is set wrong for a moment empties it."""
+
+    fault = "threads-expire-by-the-clock"
+    caught_by = 6
+    seen_in = "a default time to live: Redis chat histories, DynamoDB TTL attributes"
+
+
+class ExpiringServer(Expiring):
+    """What such a store is on a server."""
+
+    def now(self) -> float:
+        return server().time
+
+
+class ThreadsExpireOnTheServer(WireStore):
+    """The server forgets threads to which nobody has written for a month, by its own clock."""
+
+    fault = "wire-threads-expire-on-the-server"
+    caught_by = 6
+    seen_in = "TTL indexes of MongoDB, EXPIRE of Redis"
+    held = ExpiringServer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from dataclasses import replace
 from typing import ClassVar, Final
 
@@ -208,3 +209,26 @@ class CountersForgottenOnRestart(FileStore):
         if self._connection is not None:
             self.running[self.path] -= 1
         await super().close()
+
+
+class OrderedByTimeOfWriting(DictStore):
+    """Records are read in the order in which the store's own clock says that they were written: where it is set back,
+    history reorders."""
+
+    fault = "ordered-by-time-of-writing"
+    caught_by = 3
+    seen_in = "`created_at DEFAULT now()` as the sort key"
+
+    def store(self, thread: Thread, stored: Stored) -> None:
+        super().store(thread, stored)
+        self.written(thread)[stored.position] = time.time()
+
+    def written(self, thread: Thread) -> dict[int, float]:
+        """By position, when records were written."""
+        written: dict[int, float] = self.values.setdefault(("written", *self.ids(thread)), {})
+        return written
+
+    def log(self, thread: Thread) -> list[Stored]:
+        log = super().log(thread)
+        log.sort(key=lambda stored: (self.written(thread).get(stored.position, 0.0), stored.position))
+        return log

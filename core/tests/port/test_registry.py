@@ -18,14 +18,17 @@ from threadkeep import Memory
 from threadkeep.errors import InvalidURL, MissingExtra, PluginError, ThreadkeepError, UnknownScheme
 from threadkeep.port import (
     Store,
+    clock,
     hookimpl,
     installed_schemes,
     load_plugin,
     new_place,
     open_store,
+    proxied,
     register,
     registered,
     registry,
+    replace_hosts,
     scan_backend,
     scheme_of,
     shift_version,
@@ -362,6 +365,26 @@ def test_a_plugin_whose_places_say_no_version_has_none_to_shift(install: Install
     assert not shift_version("acme://x", 1)
     install("other", SHIFTING)
     assert shift_version("other://x", -1)
+
+
+def test_a_plugin_without_a_proxy_and_a_clock_has_none(install: Install) -> None:
+    install("acme")
+    assert proxied("acme://x", lambda host, port: (host, port)) is None
+    assert not clock("acme://x", 1.0)
+
+
+def test_hosts_are_replaced_and_the_rest_stays_letter_by_letter() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def address(host: str, port: int) -> tuple[str, int]:
+        asked.append((host, port))
+        return "::1", 9
+
+    replaced = replace_hosts("acme://a:b%40@one,[::2]:7/x?y=%2F#z", address, 5)
+    assert replaced == "acme://a:b%40@[::1]:9,[::1]:9/x?y=%2F#z"
+    assert asked == [("one", 5), ("::2", 7)]
+    with pytest.raises(InvalidURL, match="names a host"):
+        replace_hosts("acme:///x", address, 5)
 
 
 def test_importing_the_registry_imports_no_plugin(install: Install) -> None:

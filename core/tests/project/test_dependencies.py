@@ -142,7 +142,12 @@ def test_every_scheme_with_an_extra_is_a_store_of_this_distribution() -> None:
 
 @pytest.mark.parametrize("path", modules(CONTRACT), ids=lambda path: str(path.relative_to(CONTRACT)))
 def test_the_contract_knows_no_adapter(path: Path) -> None:
-    assert strangers(path, {"threadkeep", "threadkeep_contract", "pydantic", "pytest", "hypothesis", "rich"}) == set()
+    assert (
+        strangers(
+            path, {"threadkeep", "threadkeep_contract", "pydantic", "pytest", "hypothesis", "rich", "time_machine"}
+        )
+        == set()
+    )
 
 
 def test_the_pytest_plugin_loads_neither_the_suite_nor_hypothesis() -> None:

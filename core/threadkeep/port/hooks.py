@@ -2,12 +2,12 @@
 
 A plugin is a module named by an entry point of the group `threadkeep`; the entry point's name is the URL scheme. One
 module may answer to several schemes. `open_store` is needed; `store_exists` serves the commands that look into a store,
-`scan_backend`, `new_place` and `shift_version` the contract suite.
+the others the contract suite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pluggy
 
@@ -64,4 +64,28 @@ def shift_version(url: str, by: int) -> bool | None:
 
     Called by the contract suite only, on a place of `new_place`: law 12 looks how places of other versions are refused.
     Without it, the report says that this was not judged.
+    """
+
+
+@hookspec(firstresult=True)
+def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str | None:
+    """The URL of the same place, reached through a proxy. Nothing is connected.
+
+    `proxy(host, port)` makes a TCP proxy to a server and gives the host and port at which it listens; clients reach
+    every server of the place through one. For URLs as `scheme://user@host:port/...` this is
+    `threadkeep.port.replace_hosts(url, proxy, port)`. Raises NotImplementedError, with the reason in words, where this
+    place cannot be reached so, as where it tells its clients other addresses.
+
+    Called by the contract suite only: laws 4, 6 and 12 cut connections and lose answers there, law 13 compares the
+    meter with what goes over the wire. Without it, the report says that these were not judged.
+    """
+
+
+@hookspec(firstresult=True)
+def clock(url: str, seconds: float) -> bool | None:
+    """Set the clock that the server of `url` sees so many seconds ahead of the machine's, or behind; 0 sets it right.
+
+    True when it is done. Called by the contract suite only: law 6 sets it forward and back, and no answer may be
+    another one. Without it, the report says that this was not judged. The clock of the store's own process is set in
+    any case.
     """

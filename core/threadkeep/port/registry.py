@@ -11,7 +11,7 @@ import re
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pluggy
 
@@ -21,7 +21,7 @@ from threadkeep.port.guard import Guard
 from threadkeep.port.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DEFAULT_URL: Final = "sqlite:///threadkeep.db"
 URL_VARIABLE: Final = "THREADKEEP_URL"
@@ -188,11 +188,11 @@ def open_store(url: str | None = None) -> Guard:
     return Guard(store)
 
 
-def _asked(url: str, hook: str, **others: object) -> object:
+def _asked(url: str, hook: str, **given: object) -> object:
     """What a hook of the URL's plugin answers. Whatever it raises comes as an error of ours, without the password."""
     caller = _caller(url, hook)
     try:
-        answer: object = caller(url=url, **others)
+        answer: object = caller(url=url, **given)
         return answer
     except InvalidURL as error:
         said = _without_password(url, str(error))
@@ -246,3 +246,42 @@ def shift_version(url: str, by: int) -> bool:
     For tests. Raises InvalidURL and its kinds, and PluginError.
     """
     return bool(_asked(url, "shift_version", by=by))
+
+
+def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str | None:
+    """The URL of the same place through proxies, which `proxy(host, port)` makes, or None without the hook. For tests.
+
+    Raises NotImplementedError with the plugin's reason where the place cannot be reached so, else as `new_place`.
+    """
+    try:
+        place = _asked(url, "proxied", proxy=proxy)
+    except PluginError as error:
+        if isinstance(error.__cause__, NotImplementedError):
+            raise error.__cause__ from None
+        raise
+    return None if place is None else str(place)
+
+
+def replace_hosts(url: str, address: Callable[[str, int], tuple[str, int]], port: int) -> str:
+    """A URL `scheme://user@host:port/...` with the host and port that `address` gives for those that it names.
+
+    `port` is the one where the URL names none. Several hosts are separated by commas. InvalidURL without a host.
+    """
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    replaced = []
+    for each in hosts.split(","):
+        one = urlsplit(f"//{each}")
+        if not one.hostname:
+            raise InvalidURL(f"a URL of {scheme_of(url)}:// names a host here, as in {scheme_of(url)}://host:{port}")
+        host, other = address(unquote(one.hostname), one.port or port)
+        replaced.append(f"[{host}]:{other}" if ":" in host else f"{host}:{other}")
+    return url.replace(f"//{parts.netloc}", f"//{login}{at}{','.join(replaced)}", 1)
+
+
+def clock(url: str, seconds: float) -> bool:
+    """Whether the plugin has set the clock of the URL's server so many seconds ahead. For tests.
+
+    Raises as `new_place`.
+    """
+    return bool(_asked(url, "clock", seconds=seconds))

@@ -13,7 +13,7 @@ What may happen, from the first opening to the end:
 - A *handle* is opened by itself or by its first verb, once, again or in a race; serves tasks, event loops and threads,
   one after the other and at once; loses an event loop with calls still running; has calls cancelled at any moment, its
   opening and closing among them; is closed before it was opened, while it opens, while calls run, twice, by another
-  loop; and is used after that.
+  loop; and is used after that. Its connections are cut, one under a call or all at once, and clocks jump under it.
 - An *answer* is kept while what it tells of changes.
 """
 
@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from threadkeep_contract.laws.lifecycle.cancellation import Cancellation
 from threadkeep_contract.laws.lifecycle.errors import Errors
+from threadkeep_contract.laws.lifecycle.faults import Faults
 from threadkeep_contract.laws.lifecycle.life import Life
 from threadkeep_contract.laws.lifecycle.opening import Opening
 from threadkeep_contract.laws.lifecycle.versions import Versions
 
 
-class Lifecycle(Errors, Life, Cancellation, Opening, Versions):
+class Lifecycle(Errors, Life, Cancellation, Opening, Versions, Faults):
     """Only the library's own errors leave a store, and it can be opened, closed, shared and interrupted at will."""
 
     number = 12

@@ -12,6 +12,7 @@ from threadkeep.errors import InvalidCursor
 from threadkeep.handles import Memory, ResourceHandle
 from threadkeep.messages import Message
 from threadkeep.port import MAX_PAGE, MIN_TIME, After, Changes, Order, Put, Resource, Thread, ThreadRow
+from threadkeep_contract import clocks
 from threadkeep_contract.beside import ORDERS, agree
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import Clock, Harness, Law, appending, record
@@ -372,6 +373,14 @@ class Lists(Law):
         for _ in range(max(2, harness.profile.rounds // 5)):
             harness.history.clear()
             harness.run(check)
+
+    @least(commits=5, loads=0, lists=10)
+    def test_lists_go_by_the_times_of_commits_when_the_clock_jumps(self, harness: Harness) -> None:
+        """The clock of the store's process is set forward and back by days and years, with lists and commits between:
+        both orders are by the times that commits name, and a list shows at once what was committed.
+        """
+        with clocks.of_process() as move:
+            harness.run(clocks.agree, harness, move, clocks.lists)
 
 
 async def _paged(resource: ResourceHandle, order: Order) -> Any:

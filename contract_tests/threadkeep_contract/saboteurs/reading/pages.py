@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -223,3 +224,22 @@ class DocumentsMissingInLists(DictStore):
 
     def listing(self, row: Row, slots: Sequence[str]) -> ThreadRow:
         return super().listing(row, slots)._replace(docs={})
+
+
+class PageKeptUntil(DictStore):
+    """A page of threads is kept for a moment, by the clock: where that is set back, for as long as it was set back."""
+
+    fault = "page-kept-until-a-time"
+    caught_by = 8
+    seen_in = "caches whose entries hold a time of day until which they are good"
+
+    async def threads(
+        self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
+    ) -> Sequence[ThreadRow]:
+        pages: dict[object, tuple[float, Sequence[ThreadRow]]] = self.values.setdefault(("pages",), {})
+        asked = (resource, after, limit, order, tuple(slots))
+        until, page = pages.get(asked, (0.0, ()))
+        if time.time() >= until:
+            page = await super().threads(resource, after, limit, order, slots)
+            pages[asked] = (time.time(), page)
+        return page

@@ -1,4 +1,4 @@
-"""Calls for law 12 to cancel, and what may be seen afterwards.
+"""Calls to cancel, or whose connection is cut, and what may be seen afterwards.
 
 Each call is made in a clean room of its own, in which two threads and a document are. A commit follows it. The model
 says what that commit answers and what is seen then, for a call that was not done, for one that was done, and for one
@@ -8,7 +8,7 @@ that was done after that commit, as a request may be that was on its way to a se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -177,10 +177,11 @@ async def look_afterwards(
 
 
 class Probes:
-    """Calls that each have a different answer, so that whatever a cancelled call left behind shows."""
+    """Calls that each have a different answer, so that whatever a call left behind shows that was cancelled or cut."""
 
-    def __init__(self, harness: Harness) -> None:
+    def __init__(self, harness: Harness, fate: str = "cancelled") -> None:
         self._harness = harness
+        self._fate = fate
         self._room = harness.fresh()
         self._resource = Resource(self._room + "r")
         self._model = Model()
@@ -201,11 +202,17 @@ class Probes:
             self._calls.append((Given("load", (scope, ALL)), row, Given("load", (scope, ALL)), repeated)[number % 4])
         self._expected = [by_model(self._model, call) for call in self._calls]
 
-    async def ask(self, what: str, handle: Recorded, count: int | None = None) -> None:
+    async def ask(
+        self,
+        what: str,
+        handle: Recorded,
+        count: int | None = None,
+        make: Callable[[Recorded, Given], Awaitable[Outcome]] = by_store,
+    ) -> None:
         """Make the calls at once, all of them or the first so many; LawBroken where one has another's answer."""
         calls = self._calls[:count]
-        answers = await asyncio.gather(*(by_store(handle, call) for call in calls))
+        answers = await asyncio.gather(*(make(handle, call) for call in calls))
         for call, expected, seen in zip(calls, self._expected, answers, strict=False):
             if expected != seen:
-                promise = f"after {what} that was cancelled, each call gets its own answer ({call.verb})"
+                promise = f"after {what} that was {self._fate}, each call gets its own answer ({call.verb})"
                 raise self._harness.broken(promise, expected, seen)

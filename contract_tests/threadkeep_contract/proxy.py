@@ -1,9 +1,9 @@
 """A TCP proxy on loopback, to count what goes over the wire and to cut it: between any client and any server.
 
-    with Proxy(server.host, server.port) as proxy:
-        store = open_store(kind.url("127.0.0.1", proxy.port))
+    with Proxy(host, port) as proxy:
+        store = open_store(f"acme://127.0.0.1:{proxy.port}/place")
 
-It runs in a thread of its own, so that it serves whatever event loops its test uses.
+It runs in a thread of its own, so that it serves whatever event loops its check uses.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Order:
 
 
 class Proxy:
-    """Forwards to one server. `turns` and `connections` only ever grow; take differences."""
+    """Forwards to one server. `turns`, `connections` and `bytes` only ever grow; take differences."""
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
@@ -51,6 +51,8 @@ class Proxy:
         self.turns = 0
         """Requests after which the client waited for an answer: a client's bytes after the server's, or at first."""
         self.connections = 0
+        self.bytes = 0
+        """Bytes that came from either side."""
         self.delay = 0.0
         """Seconds that each answer is held back."""
         self._armed: Order | None = None
@@ -79,6 +81,10 @@ class Proxy:
         self._armed = Order(where, self.turns + after)
         return self._armed.done
 
+    def disarm(self) -> None:
+        """Make no cut that has not been made yet."""
+        self._call(self._disarm())
+
     def hold(self) -> None:
         """Let nothing through in either direction until `release`; connections stay open, and new ones hang."""
         self._call(self._hold(True))
@@ -97,6 +103,11 @@ class Proxy:
     async def _hold(self, held: bool) -> None:
         if self._open is not None:
             (self._open.clear if held else self._open.set)()
+
+    async def _disarm(self) -> None:
+        self._armed = None
+        for link in self._links:
+            link.order = None
 
     async def _drop_all(self) -> None:
         for link in list(self._links):
@@ -136,7 +147,8 @@ class Proxy:
         self._links.add(link)
         try:
             await asyncio.gather(link.requests(from_client), link.answers(from_server))
-        except (OSError, EOFError):
+        except (OSError, EOFError, asyncio.CancelledError):
+            # Either side has gone, or the proxy ends.
             pass
         finally:
             link.cut()
@@ -171,6 +183,7 @@ class _Link:
 
     async def requests(self, from_client: asyncio.StreamReader) -> None:
         while data := await from_client.read(_CHUNK):
+            self._proxy.bytes += len(data)
             if self._answered:
                 self._answered = False
                 self._proxy.turns += 1
@@ -188,6 +201,7 @@ class _Link:
 
     async def answers(self, from_server: asyncio.StreamReader) -> None:
         while data := await from_server.read(_CHUNK):
+            self._proxy.bytes += len(data)
             self._answered = True
             if self._proxy.delay:
                 await asyncio.sleep(self._proxy.delay)
