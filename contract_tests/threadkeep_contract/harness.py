@@ -39,6 +39,7 @@ from threadkeep.port import (
 from threadkeep_contract.evidence import Seen, least_of
 from threadkeep_contract.history import Call, History, Recorded, source
 from threadkeep_contract.profiles import DEFAULT, Profile
+from threadkeep_contract.walks import Walked
 
 T = TypeVar("T")
 E = TypeVar("E", bound=ThreadkeepError)
@@ -160,7 +161,7 @@ class Harness:
     def handle(self) -> Recorded:
         """As `open`, but the store has not been opened yet."""
         store = open_store(self.url).store
-        handle = Recorded(store, self.history, f"handle{len(self._handles) + 1}")
+        handle = Walked(store, self.history, f"handle{len(self._handles) + 1}", self.require)
         self._handles.append(handle)
         return handle
 
