@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from threadkeep.port import Changes, Put, Resource, Thread
 from threadkeep_contract.harness import Harness, LawBroken, record
-from threadkeep_contract.history import Counted, source
+from threadkeep_contract.history import Recorded, source
 from threadkeep_contract.kills import Survivor, look, look_at_model, model_after
 from threadkeep_contract.looks import look_everywhere
 from threadkeep_contract.processes import workers
@@ -98,7 +98,7 @@ async def _moments(harness: Harness, name: str) -> int:
     return outcomes[-1].moments
 
 
-async def _die(harness: Harness, handle: Counted, name: str, at: int) -> Survivor | None:
+async def _die(harness: Harness, handle: Recorded, name: str, at: int) -> Survivor | None:
     """What a process leaves behind that dies at a moment; None where its call had fewer this time, and it has not."""
     user = harness.fresh() + "user"
     stage = _stage(user, name)
@@ -113,7 +113,7 @@ async def _die(harness: Harness, handle: Counted, name: str, at: int) -> Survivo
     return await _left(harness, handle, user, stage, at)
 
 
-async def _left(harness: Harness, handle: Counted, user: str, stage: Stage, at: int) -> Survivor:
+async def _left(harness: Harness, handle: Recorded, user: str, stage: Stage, at: int) -> Survivor:
     """What is there when nobody is at work on it any more: LawBroken where the views of it go on to disagree."""
     steps, told = (*stage.first, stage.last), len(stage.first)
     scopes = {step.scope for step in steps}
