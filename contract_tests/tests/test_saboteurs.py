@@ -57,7 +57,10 @@ def _found_is_enough() -> Iterator[None]:
 
 def url_of(name: str, tmp_path: Path) -> str:
     kind = {**SABOTEURS, **SOUND}[name]
-    return f"saboteur://{name}{tmp_path}/store.db" if issubclass(kind, FileStore) else f"saboteur://{name}/judged"
+    # Each test has a place of its own: what another has left open would keep its memory.
+    return (
+        f"saboteur://{name}{tmp_path}/store.db" if issubclass(kind, FileStore) else f"saboteur://{name}/{tmp_path.name}"
+    )
 
 
 @pytest.mark.slow
