@@ -1,5 +1,5 @@
 """What holds for all tests: `--no-skips`, with which a test that does not run is a failure; `--share`, with which slow
-tests run in part; and Hypothesis' profile.
+tests run in part; `--seed`, with which the suite is judged; and Hypothesis' profile.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _NOT_RUN = "{} did not run ({}), and with --no-skips everything has to"
 
 SHARES = 4
 """Into how many shares the slow tests are dealt, unless `--share` says it. All shares together are all tests."""
+SEEDS = 20
+"""Seeds, from 1 on, of which the commit chooses one for the saboteurs, unless `--seed` says it."""
 _DESELECTED = "threadkeep_deselected"
 
 
@@ -41,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"of the tests marked slow, run share K (0 to N - 1) of N (default: {SHARES}); "
         "`commit` for K lets the commit choose it",
     )
+    parser.addoption(
+        "--seed",
+        metavar="N",
+        default="commit",
+        help=f"judge saboteurs and sound stores with seed N; `commit`, the default, chooses one of 1 to {SEEDS}",
+    )
     parser.addoption("--share-all", action="store_true", help="deal out all tests, as if each were marked slow")
 
 
@@ -49,10 +57,10 @@ def share_of(nodeid: str, shares: int) -> int:
     return int.from_bytes(hashlib.sha256(nodeid.encode()).digest()[:8]) % shares
 
 
-def share_of_commit(folder: Path, shares: int) -> tuple[int, str]:
-    """The share that the commit of a folder chooses, and the reason in words. Where there is no commit it is 0.
+def number_of_commit(folder: Path, count: int) -> tuple[int, str]:
+    """The number below `count` that the commit of a folder chooses, and the reason in words; 0 without a commit.
 
-    Pythons that follow one another get shares that follow one another: together they try more of a commit.
+    Pythons that follow one another get numbers that follow one another: together they try more of a commit.
     """
     try:
         asked = subprocess.run(
@@ -62,7 +70,7 @@ def share_of_commit(folder: Path, shares: int) -> tuple[int, str]:
         return 0, f"there is no commit to choose it: {error}"
     commit = asked.stdout.strip()
     major, minor = sys.version_info[:2]
-    return (int(commit, 16) + minor) % shares, f"chosen by commit {commit[:12]} and Python {major}.{minor}"
+    return (int(commit, 16) + minor) % count, f"chosen by commit {commit[:12]} and Python {major}.{minor}"
 
 
 def chosen_share(config: pytest.Config) -> tuple[int, int, str] | None:
@@ -74,7 +82,7 @@ def chosen_share(config: pytest.Config) -> tuple[int, int, str] | None:
     shares = int(parts[2] or SHARES) if parts else 0
     if parts and shares > 0:
         if parts[1] == "commit":
-            share, reason = share_of_commit(config.rootpath, shares)
+            share, reason = number_of_commit(config.rootpath, shares)
             return share, shares, reason
         if int(parts[1]) < shares:
             return int(parts[1]), shares, "given"
@@ -83,13 +91,31 @@ def chosen_share(config: pytest.Config) -> tuple[int, int, str] | None:
     )
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    chosen = chosen_share(config)
-    if chosen is None:
-        return None
-    share, shares, reason = chosen
-    dealt = "all tests" if config.getoption("--share-all") else "the slow tests"
-    return f"share {share} of {shares} of {dealt} ({reason}); tests of the other shares are deselected"
+def chosen_seed(config: pytest.Config) -> tuple[int, str]:
+    """What `--seed` says, and who chose it."""
+    given = config.getoption("--seed")
+    if given == "commit":
+        number, reason = number_of_commit(config.rootpath, SEEDS)
+        return 1 + number, reason
+    if re.fullmatch(r"\d+", given):
+        return int(given), "given"
+    raise pytest.UsageError(f"--seed={given}: write a number, or commit")
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """The seed with which saboteurs and sound stores are judged."""
+    return chosen_seed(pytestconfig)[0]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    number, reason = chosen_seed(config)
+    lines = [f"seed {number} for saboteurs ({reason})"]
+    if chosen := chosen_share(config):
+        share, shares, reason = chosen
+        dealt = "all tests" if config.getoption("--share-all") else "the slow tests"
+        lines.append(f"share {share} of {shares} of {dealt} ({reason}); tests of the other shares are deselected")
+    return lines
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

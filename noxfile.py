@@ -77,8 +77,8 @@ def _seed(session: nox.Session) -> str:
 
 
 def _share(session: nox.Session) -> tuple[list[str], list[str]]:
-    """What follows `--`: options of shares, and all else."""
-    shares = [word for word in session.posargs if word.startswith("--share")]
+    """What follows `--`: options of shares and of the seed, and all else."""
+    shares = [word for word in session.posargs if word.startswith(("--share", "--seed"))]
     return shares, [word for word in session.posargs if word not in shares]
 
 

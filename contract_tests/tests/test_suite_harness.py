@@ -43,6 +43,20 @@ def test_a_call_that_never_ends_is_a_broken_law(harness: Harness, monkeypatch: p
         harness.run(waits, seconds=1)
 
 
+def test_an_example_that_hangs_is_not_tried_again_smaller(harness: Harness) -> None:
+    harness.profile = replace(harness.profile, seconds=0.5)
+    tried: list[int] = []
+
+    async def waits(number: int) -> None:
+        tried.append(number)
+        await asyncio.Event().wait()
+
+    with pytest.raises(LawBroken, match="every call ends"):
+        harness.explore(st.integers(0, 1000), waits)
+    assert len(tried) == 1
+    assert harness.hung
+
+
 def test_a_store_that_blocks_the_loop_is_a_broken_law() -> None:
     harness = Harness("memory://harness", PROFILES["quick"])
 

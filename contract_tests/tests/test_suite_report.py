@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,21 +22,26 @@ from threadkeep.cli import main
 from threadkeep.errors import InvalidInput, StoreError, UnknownScheme
 from threadkeep.port import (
     SHORT_ID_BYTES,
+    After,
     Changes,
+    Order,
     Receipt,
     Refusal,
+    Resource,
     Scope,
     Snapshot,
     Store,
     Thread,
+    ThreadRow,
     Window,
     hookimpl,
     registry,
 )
 from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.laws import NUMBERS, checks, law
+from threadkeep_contract.profiles import PROFILES
 from threadkeep_contract.program import Program
-from threadkeep_contract.report import Finding, Report, Verdict, judge, text, without_password
+from threadkeep_contract.report import Finding, Report, Verdict, judge, judging, text, without_password
 from threadkeep_contract.report.page import html_of
 from threadkeep_contract.report.values import schema, values_of
 from threadkeep_contract.source import visible
@@ -54,6 +61,16 @@ class OldestFirst(InProcessStore):
 class Unreachable(InProcessStore):
     async def open(self) -> None:
         raise StoreError("nobody home")
+
+
+class Hanging(InProcessStore):
+    """Lists never come."""
+
+    async def threads(
+        self, resource: Resource, after: After | None, limit: int, order: Order, slots: Sequence[str]
+    ) -> Sequence[ThreadRow]:
+        await asyncio.Event().wait()
+        return []
 
 
 def _texts(scope: Scope, changes: Changes) -> Iterator[str]:
@@ -102,6 +119,7 @@ class Plugin:
 
 registry.register("oldest", Plugin(OldestFirst))
 registry.register("nonul", Plugin(NoNul))
+registry.register("hanging", Plugin(Hanging))
 registry.register("shortids", Plugin(ShortIds))
 registry.register("unreachable", Plugin(Unreachable))
 
@@ -378,3 +396,16 @@ def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch: pytest.Mo
     code, output = invoke(["contract", "memory://x"])
     assert code != 0
     assert 'pip install "threadkeep[contract]"' in output
+
+
+def test_a_store_that_hangs_is_named_and_the_other_checks_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    brief = PROFILES["brief"]
+    monkeypatch.setattr(judging, "PROFILES", {"brief": replace(brief, seconds=3, shrink_seconds=1)})
+    report = judge("hanging://x", laws=[8], profile="brief")
+    found = report.law(8).findings
+    hung = [finding for finding in found if finding.promise == "every call ends" and ".threads" in finding.seen]
+    assert len(found) == len(checks(law(8)))
+    assert len(hung) > 3
+    # Who has hung once is waited for less.
+    assert hung[0].expected == "an end within 3 s"
+    assert {finding.expected for finding in hung[1:]} <= {"an end within 0.3 s", "an end within 1.5 s"}

@@ -31,9 +31,10 @@ from threadkeep.port import (
 )
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded, source
-from threadkeep_contract.looks import look_everywhere, place
+from threadkeep_contract.looks import look_everywhere
 from threadkeep_contract.model import Model
 from threadkeep_contract.races import Team, told
+from threadkeep_contract.walks import place
 from threadkeep_contract.worker import Failure, Outcome, Run, Step, perform
 
 WRITERS: Final = 4

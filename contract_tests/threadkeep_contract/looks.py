@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-from threadkeep.port import MISSING, After, Order, Resource, Scope, Stored, Thread, ThreadRow, Window
+from threadkeep.port import MISSING, Order, Resource, Scope, Stored, Thread, ThreadRow, Window
 from threadkeep_contract.confusable import just_before
 from threadkeep_contract.harness import ALL, Harness, ids_of
 from threadkeep_contract.history import Recorded, source
 from threadkeep_contract.machine import plain
 from threadkeep_contract.model import Model, ModelThread
+from threadkeep_contract.walks import place
 
 T = TypeVar("T")
 
@@ -134,11 +135,6 @@ def _pages(rows: Sequence[ThreadRow], resource: Resource, order: Order, slots: S
     yield View("threads", (resource, None, limit, order, slots))
     for row in rows[limit - 1 :: limit]:
         yield View("threads", (resource, place(row, order), limit, order, slots))
-
-
-def place(row: ThreadRow, order: Order) -> After:
-    """The place of a row in a list."""
-    return After(row.created if order == "created" else row.active, row.thread_id)
 
 
 def _windows(records: Sequence[Stored], ids: Collection[str]) -> Iterator[Window]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -174,6 +175,17 @@ class Worker:
             if json.loads(line) != DONE:
                 self._told(line)
         self._process.wait()
+
+    async def dies(self) -> bool:
+        """Wait until the order is done or the process has killed itself; whether it has. See `worker.Die`."""
+        while line := await self._line():
+            if json.loads(line) == DONE:
+                return False
+            self._told(line)
+        if self._process.wait() != -signal.SIGKILL:
+            raise self._broken(f"a worker process ended early, with status {self._process.wait()}")
+        self._killed = True
+        return True
 
     def reap(self, *, well: bool) -> None:
         """Let the process end and collect it; where the check went `well`, it has to have ended well."""

@@ -38,6 +38,7 @@ from threadkeep.port import (
     scheme_of,
 )
 from threadkeep.port import Order as ListOrder
+from threadkeep_contract.dying import Moments
 
 READY: Final = "ready"
 UNREADY: Final = "unready: "
@@ -103,6 +104,8 @@ class Outcome:
     rows: list[ThreadRow] | None = None
     names: list[str] | None = None
     failure: Failure | None = None
+    moments: int = 0
+    """How many moments a call had in which its process could have died; see `Die`."""
 
     @property
     def answer(self) -> Receipt | Snapshot | list[ThreadRow] | list[str] | None:
@@ -167,7 +170,21 @@ class Open:
     kind: Literal["open"] = "open"
 
 
-Order: TypeAlias = Run | Chain | Patch | Open
+@dataclass(frozen=True, slots=True)
+class Die:
+    """Do the steps as `Run` does, on a handle that is not open yet, then the last, and die in it, at the moment `at`.
+
+    Where the last has fewer moments, and where `at` is 0, the process lives, and the outcome says how many there were.
+    """
+
+    steps: tuple[Step, ...]
+    last: Step
+    at: int = 0
+    start: int = 0
+    kind: Literal["die"] = "die"
+
+
+Order: TypeAlias = Run | Chain | Patch | Open | Die
 
 PLACE: TypeAdapter[Place] = TypeAdapter(Place)
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
@@ -289,6 +306,13 @@ async def obey(guard: Guard, url: str, order: Order) -> AsyncIterator[Outcome]:
         case Open():
             for outcome in await asyncio.gather(*(_open_and_do(url, order.step) for _ in range(order.times))):
                 yield outcome
+        case Die():
+            moments = Moments(order.at)
+            moments.watch()
+            for step in order.steps:
+                yield await patiently(guard, step)
+            outcome = await moments.of(lambda: patiently(guard, order.last))
+            yield replace(outcome, moments=moments.count)
 
 
 def _say(line: str) -> None:

@@ -119,7 +119,6 @@ class KnownIdsOfFirstHundred(PatchedStore):
     fault: ClassVar = "postgresql-known-ids-of-first-100"
     caught_by: ClassVar = 2
     seen_in: ClassVar = "IN lists cut to what a backend takes at once"
-    slips: ClassVar = "why is not known yet"
     swaps = (("m.id = ANY (in_ids)", f"m.id = ANY (in_ids[1:{FIRST_IDS}])"),)
 
 

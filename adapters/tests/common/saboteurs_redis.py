@@ -60,7 +60,6 @@ class ActiveEntryStays(PatchedStore):
     fault: ClassVar = "redis-active-entry-stays"
     caught_by: ClassVar = 8
     seen_in: ClassVar = "sorted sets whose member holds its own sort key"
-    slips: ClassVar = "a walk that never ends is stopped by the time of the test alone"
     scripts = ((scripts.COMMIT, changed(scripts.COMMIT, ("redis.call('ZREM', active_list, active .. thread_id)", ""))),)
 
 
@@ -104,7 +103,6 @@ class DropsFirstTwoHundred(PatchedStore):
     fault: ClassVar = "redis-drops-first-200"
     caught_by: ClassVar = 10
     seen_in: ClassVar = "deletions in steps whose loop ends after the first"
-    slips: ClassVar = "why is not known yet"
     scripts = (
         (
             scripts.COMMIT,
@@ -162,7 +160,6 @@ class UnpackTakesTooMany(PatchedStore):
     fault: ClassVar = "redis-unpack-takes-too-many"
     caught_by: ClassVar = 11
     seen_in: ClassVar = "Lua: `too many results to unpack`"
-    slips: ClassVar = "why is not known yet"
     scripts = ((scripts.COMMIT, changed(scripts.COMMIT, ("local STEP = 4000", f"local STEP = {BEYOND_STACK}"))),)
 
 

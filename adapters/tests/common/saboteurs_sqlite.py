@@ -227,7 +227,6 @@ class ListStatementKeptByOrder(PatchedStore):
     fault: ClassVar = "sqlite-list-statement-kept-by-order"
     caught_by: ClassVar = 8
     seen_in: ClassVar = "statement caches with a key that leaves out a part of what the statement is made of"
-    slips: ClassVar = "a walk that never ends is stopped by the time of the test alone"
 
     def __init__(self, place: Any) -> None:
         super().__init__(place)

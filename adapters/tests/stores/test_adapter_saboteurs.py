@@ -36,7 +36,6 @@ PLUGINS: Final[dict[str, Plugin]] = {
 }
 _KINDS: Final[list[type[Any]]] = [*saboteurs_sqlite.BROKEN, *saboteurs_redis.BROKEN, *saboteurs_postgresql.BROKEN]
 BROKEN: Final = {kind.fault: kind for kind in _KINDS}
-SEED: Final = 1
 WORKERS_OWN: Final = "a worker process"
 """How a broken promise begins that says nothing of the store: a worker process did not start."""
 
@@ -73,9 +72,10 @@ def place_of(fault: str, name: str, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_found_is_enough")
 @pytest.mark.parametrize("fault", [fault for fault in PLUGINS if not getattr(BROKEN[fault], "slips", "")])
-def test_every_saboteur_is_rejected_by_its_law(fault: str, tmp_path: Path) -> None:
+def test_every_saboteur_is_rejected_by_its_law(fault: str, seed: int, tmp_path: Path) -> None:
     number = BROKEN[fault].caught_by
-    report = judge(PLUGINS[fault].url(place_of(fault, "judged", tmp_path)), laws=[number], profile="default", seed=SEED)
+    url = PLUGINS[fault].url(place_of(fault, "judged", tmp_path))
+    report = judge(url, laws=[number], profile="default", seed=seed, until_broken=True)
     findings = report.law(number).broken
     found = [finding for finding in findings if finding.violation and not finding.promise.startswith(WORKERS_OWN)]
     assert found, [(finding.check, finding.seen) for finding in findings]

@@ -38,6 +38,7 @@ from threadkeep.port import (
 )
 from threadkeep_contract.cases import COMMITS, DELETIONS
 from threadkeep_contract.cutting import Attempt, at_each_cut, through_proxy
+from threadkeep_contract.deaths import deaths
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Counted, Recorded, source
@@ -421,6 +422,27 @@ class Atomicity(Law):
         with through_proxy(harness) as wire:
             if wire is not None:
                 at_each_cut(wire, TORN, _whole)
+
+    @least(kills=4)
+    def test_a_call_is_whole_or_not_there_wherever_its_process_dies(self, harness: Harness) -> None:
+        """A call whose process dies in the middle of it is done or not done, whatever the moment. Processes kill
+        themselves in a first commit, a later one, a truncation, a commit of documents, a deletion and an erasure, at
+        moments that are counted and searched for what is left in parts between two of them. Clauses `processes` and
+        `durability`.
+        """
+        if not all([harness.offers(Clause.PROCESSES), harness.offers(Clause.DURABILITY)]):
+            return
+
+        async def run() -> None:
+            async for survivor in deaths(harness):
+                harness.require(
+                    "a call in which its process died is done or not done",
+                    survivor.done is not None,
+                    "what was there before, or what the call leaves behind, whole",
+                    survivor.seen,
+                )
+
+        harness.run(run, seconds=5 * harness.profile.seconds)
 
 
 def _faults(there: bool) -> dict[str, tuple[Callable[[Tail], dict[str, Any]], type[Conflict]]]:

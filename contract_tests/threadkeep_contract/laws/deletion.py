@@ -247,9 +247,9 @@ class Deletion(Law):
         harness.run(check)
 
     def test_very_large_scopes_are_deleted_whole(self, harness: Harness) -> None:
-        """A thread of thousands of messages is truncated and deleted whole, and then a resource of as many threads as
-        no page holds. No view shows anything of them, each thread that is made again begins anew, and a resource beside
-        them keeps what it has.
+        """A thread of thousands of messages is truncated, to some of its first messages and to none, filled again each
+        time, and deleted whole, and then a resource of as many threads as no page holds. No view shows anything of
+        them, each thread that is made again begins anew, and a resource beside them keeps what it has.
         """
 
         async def check() -> None:
@@ -259,12 +259,14 @@ class Deletion(Law):
             resource, beside = Resource(room + "r"), Thread(room + "s", "long")
             await _full(harness, one, beside)
             long = Thread(resource.resource_id, "long")
-            made = await large.long_thread(harness, one, long, large.size(harness, harness.profile.records))
-            kept = large.chance(harness).randrange(3)
-            await two.commit(long, appending(harness, START, drop_after=kept))
-            found = (await one.load(long, ALL)).records
-            harness.expect("a truncation drops all that is above", [m.id for m in made[:kept]], [m.id for m in found])
-            await one.commit(long, appending(harness, START, *made[:100]))
+            size = large.size(harness, harness.profile.records)
+            for kept in (1 + large.chance(harness).randrange(size // 8), 0):
+                made = await large.long_thread(harness, one, long, size)
+                await two.commit(long, appending(harness, START, drop_after=kept))
+                found = (await one.load(long, ALL)).records
+                left = [each.id for each in made[:kept]]
+                harness.expect("a truncation drops all that is above", left, [entry.id for entry in found])
+            await large.long_thread(harness, one, long, size)
             await one.delete(long)
             harness.expect("nothing of a deleted thread is seen", Snapshot(), _same_kinds(await two.load(long, ALL)))
             for each in (made[0], made[len(made) // 2], made[-1]):

@@ -295,8 +295,9 @@ class Duplication(Law):
 
     def test_a_repeat_is_known_however_far_back_it_was(self, harness: Harness) -> None:
         """Messages that were appended thousands of messages ago are known: repeated, in commits that take them from
-        anywhere in the thread, alone and mixed with new ones, they get their first positions. The same id with another
-        body is a conflict wherever it is, and nothing of its commit is written.
+        anywhere in the thread, dozens or nearly as many as a commit takes, alone and mixed with new ones, they get
+        their first positions. The same id with another body is a conflict wherever it is, and nothing of its commit is
+        written.
         """
 
         async def check() -> None:
@@ -305,7 +306,10 @@ class Duplication(Law):
             made = await large.long_thread(harness, one, scope, large.size(harness, harness.profile.records))
             count = len(made)
             for round_ in range(6):
-                places = drawn.sample(range(len(made)), large.BATCH - 1)
+                # Every other time nearly as many as a commit takes, which may be more than a store looks up at once.
+                most = min(len(made), one.limits.commit_messages)
+                size = large.BATCH - 1 if round_ % 2 else drawn.randrange(1 + most // 2, most + 1)
+                places = drawn.sample(range(len(made)), size)
                 # The oldest are the furthest back, and whoever looks at the newest only begins above them.
                 places[:2] = [round_, round_ + 6]
                 places = list(dict.fromkeys(places))
@@ -314,14 +318,16 @@ class Duplication(Law):
                 first = [place + 1 for place in places]
                 harness.expect("a repeat gets its first positions", first, list(receipt.positions))
                 harness.expect("a repeat adds nothing", count, receipt.tail.position)
-                changed = record(made[drawn.choice(places)].id, "changed")
-                mixed = [record(f"new{round_}"), *[each for each in repeated[:50] if each.id != changed.id], changed]
+                # In a commit of hundreds there is room for a new one.
+                some = repeated[: max(50, size - 2)]
+                changed = record(drawn.choice(repeated).id, "changed")
+                mixed = [record(f"new{round_}"), *[each for each in some if each.id != changed.id], changed]
                 work = two.commit(scope, appending(harness, START, *mixed))
                 error = await harness.refused("another body is a conflict, however far back", MessageConflict, work)
                 harness.expect("the conflict names the message", changed.id, error.message_id)
-                receipt = await one.commit(scope, appending(harness, START, record(f"new{round_}"), *repeated[:50]))
+                receipt = await one.commit(scope, appending(harness, START, record(f"new{round_}"), *some))
                 count += 1
-                harness.expect("new ones go to the end", [count, *first[:50]], list(receipt.positions))
+                harness.expect("new ones go to the end", [count, *first[: len(some)]], list(receipt.positions))
             seen = (await two.load(scope, ALL)).records
             harness.expect("every message is there once", count, len({entry.id for entry in seen}))
             harness.expect("every message is there once", count, len(seen))

@@ -13,16 +13,18 @@ A restart of a server is the adapter's own test, since a URL cannot ask for one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from threadkeep.errors import OutcomeUnknown, TailMoved, VersionMoved
 from threadkeep.port import Changes, Clause, Put, Receipt, Resource, Snapshot, Tail, Thread
 from threadkeep_contract import clocks
 from threadkeep_contract.cases import COMMITS, DELETIONS
 from threadkeep_contract.cutting import LOST, Attempt, at_each_cut, through_proxy
+from threadkeep_contract.deaths import deaths
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, ids_of, record
 from threadkeep_contract.history import Counted, Recorded
-from threadkeep_contract.kills import Script, appending, look, look_at_model, mixed, model_after, survivors
+from threadkeep_contract.kills import Survivor, appending, look, look_at_model, mixed, model_after, survivors
 from threadkeep_contract.linearizable import apply, plain
 from threadkeep_contract.looks import look_everywhere
 from threadkeep_contract.processes import workers
@@ -56,10 +58,10 @@ async def _interrupted(handle: Recorded, thread: Thread, changes: Changes, turns
     await asyncio.gather(commit, return_exceptions=True)
 
 
-async def _survive(harness: Harness, script: Script) -> None:
-    """Kill processes; what they were told is there, and what they were doing is done again by somebody else."""
+async def _survive(harness: Harness, killed: AsyncIterator[Survivor]) -> None:
+    """What killed processes were told is there, and what they were doing is done again by somebody else."""
     handle = await harness.open()
-    async for survivor in survivors(harness, script):
+    async for survivor in killed:
         done, told = survivor.done, survivor.acknowledged
         harness.require(
             "what was acknowledged survives the death of the client",
@@ -196,7 +198,7 @@ class Durability(Law):
         says. Clauses `processes` and `durability`.
         """
         if _both(harness):
-            harness.run(_survive, harness, mixed, seconds=5 * harness.profile.seconds)
+            harness.run(_survive, harness, survivors(harness, mixed), seconds=5 * harness.profile.seconds)
 
     @least(kills=1)
     def test_what_a_killed_process_was_doing_may_be_repeated(self, harness: Harness) -> None:
@@ -205,7 +207,16 @@ class Durability(Law):
         commit is then repeated by somebody else. Clauses `processes` and `durability`.
         """
         if _both(harness):
-            harness.run(_survive, harness, appending, seconds=5 * harness.profile.seconds)
+            harness.run(_survive, harness, survivors(harness, appending), seconds=5 * harness.profile.seconds)
+
+    @least(kills=4)
+    def test_a_call_in_which_its_process_died_may_be_repeated(self, harness: Harness) -> None:
+        """A call whose process died in the middle of it may be repeated, and doubles nothing, whatever the moment; what
+        was acknowledged before it is there, and all views agree. Processes kill themselves in calls of every kind, as
+        in law 4. Clauses `processes` and `durability`.
+        """
+        if _both(harness):
+            harness.run(_survive, harness, deaths(harness), seconds=5 * harness.profile.seconds)
 
     @least(commits=10, loads=4)
     def test_a_repeated_commit_doubles_nothing_and_answers_the_same(self, harness: Harness) -> None:

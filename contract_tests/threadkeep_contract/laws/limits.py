@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 from typing import Final
 
-from threadkeep.errors import LimitExceeded
+from threadkeep.errors import LimitExceeded, StoreFull
 from threadkeep.handles import Memory
 from threadkeep.messages import Message
 from threadkeep.port import MIB, Changes, Put, Record, Resource, Stored, Thread, Window
@@ -22,7 +22,7 @@ from threadkeep_contract.beside import ORDERS, agree
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START
+from threadkeep_contract.machine import START, plain
 from threadkeep_contract.model import Model
 
 LEAST: Final = {
@@ -201,6 +201,46 @@ class Limits(Law):
             await agree(harness, two, model, "load", scope, ALL)
 
         harness.run(check)
+
+    @least(loads=4, outages=True)
+    def test_thousands_of_documents_in_one_commit_are_written_or_refused(self, harness: Harness) -> None:
+        """A commit with thousands of small documents of a thread, of its resource, or of both, writes each of them. A
+        store that has no room for so many refuses it with StoreFull or LimitExceeded, and nothing is written. Those
+        of both are then put again at their versions.
+        """
+
+        async def check() -> None:
+            one, two = await harness.open(), await harness.open()
+            puts = tuple(
+                Put(f"slot{number}", f"{number}") for number in range(large.size(harness, 2 * harness.profile.records))
+            )
+            for times, of_thread, of_resource in ((1, puts, ()), (1, (), puts), (2, puts, puts)):
+                scope, model = Thread(harness.fresh() + "r", "t"), Model()
+                for version in range(times):
+                    changes = appending(
+                        harness,
+                        START,
+                        record(f"m{version}"),
+                        puts=tuple(put._replace(if_version=version) for put in of_thread),
+                        resource_puts=tuple(put._replace(if_version=version) for put in of_resource),
+                    )
+                    try:
+                        await one.commit(scope, changes)
+                        model.commit(scope, changes)
+                    except (StoreFull, LimitExceeded):
+                        changes = appending(harness, START, record(f"m{version}"))
+                        await agree(harness, one, model, "commit", scope, changes)
+                    seen, expected = plain(await two.load(scope, ALL)), plain(model.load(scope, ALL))
+                    harness.require(
+                        f"a commit of {len(of_thread)} documents of a thread and {len(of_resource)} of its resource "
+                        "writes all of them, or is refused and writes nothing",
+                        seen == expected,
+                        "what the reference model has",
+                        "something else",
+                    )
+                await one.delete(Resource(scope.resource_id))
+
+        large.run(harness, check)
 
     async def _whole(self, harness: Harness, handle: Recorded, scope: Thread, sent: list[Record]) -> None:
         found = (await handle.load(scope, ALL)).records

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hypothesis import strategies as st
 
 from threadkeep.errors import VersionMoved
 from threadkeep.handles import Memory, WorkingMemoryHandle
-from threadkeep.port import Changes, Doc, Put, Receipt, Resource, Scope, Thread
+from threadkeep.port import Changes, Doc, Put, Resource, Scope, Thread
 from threadkeep_contract import large
 from threadkeep_contract.beside import Given, agree
 from threadkeep_contract.evidence import least
@@ -43,6 +43,28 @@ RFC_7396: Final[tuple[tuple[Any, Any, Any], ...]] = (
     ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
 )
 """Value, patch and result: the test cases of RFC 7396, appendix A, whose patch is an object."""
+
+
+class Written(NamedTuple):
+    """A scope whose documents several writers put, and the scopes of their commits: the writers take those in turn."""
+
+    scope: Scope
+    through: tuple[Scope, ...]
+
+    async def put(self, harness: Harness, writer: int, handle: Recorded, *puts: Put) -> Sequence[int]:
+        """Put documents as a writer of a number does; their versions. Raises as a commit does."""
+        by = self.through[writer % len(self.through)]
+        if by == self.scope:
+            return (await handle.commit(by, _put(harness, by, *puts))).versions
+        changes = Changes(at=START, epoch=harness.epoch(), resource_puts=puts)
+        return (await handle.commit(by, changes)).resource_versions
+
+
+def _written(room: str) -> list[Written]:
+    """A thread's documents; a resource's, by commits to it; and a resource's, by commits to its threads too."""
+    thread, resource, shared = Thread(room + "r", "t"), Resource(room + "s"), Resource(room + "x")
+    threads = tuple(Thread(shared.resource_id, thread_id) for thread_id in "tuv")
+    return [Written(thread, (thread,)), Written(resource, (resource,)), Written(shared, (*threads, shared))]
 
 
 def _put(harness: Harness, scope: Scope, *puts: Put) -> Changes:
@@ -151,43 +173,41 @@ class WorkingMemory(Law):
     @least(commits=4, loads=4)
     def test_of_many_writers_at_one_version_one_wins(self, harness: Harness) -> None:
         """Of many tasks on two handles that put with one `if_version` exactly one wins, and the others get the new
-        version, in both scopes.
+        version, in both scopes: in a thread's document, and in a resource's, put by commits to the resource alone or by
+        commits to its threads and to it.
         """
 
-        async def check(scope: Scope) -> None:
+        async def check(written: Written) -> None:
             handles = await harness.reused(2)
             for version in range(3):
                 outcomes = await asyncio.gather(
                     *[
-                        handles[writer % 2].commit(
-                            scope, _put(harness, scope, Put("working_memory", str(writer), version))
-                        )
+                        written.put(harness, writer, handles[writer % 2], Put("working_memory", str(writer), version))
                         for writer in range(harness.profile.tasks)
                     ],
                     return_exceptions=True,
                 )
-                winners = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Receipt)]
+                winners = [number for number, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException)]
                 harness.expect("exactly one writer wins", 1, len(winners))
                 for outcome in outcomes:
-                    if not isinstance(outcome, Receipt):
+                    if isinstance(outcome, BaseException):
                         moved = isinstance(outcome, VersionMoved) and outcome.version == version + 1
                         harness.require("the others see the new version", moved, "VersionMoved", repr(outcome))
                 expected = {"working_memory": Doc(version + 1, str(winners[0]))}
-                harness.expect("the winner's body", expected, await _docs(handles[0], scope))
+                harness.expect("the winner's body", expected, await _docs(handles[0], written.scope))
 
         for _ in range(harness.profile.rounds):
             harness.history.clear()
-            room = harness.fresh()
-            harness.run(check, Thread(room + "r", "t"))
-            harness.run(check, Resource(room + "s"))
+            for written in _written(harness.fresh()):
+                harness.run(check, written)
 
     @least(commits=8)
     def test_unconditional_puts_are_all_counted(self, harness: Harness) -> None:
         """N writers that put M times each without a condition leave version N*M, and each version was given once, in
-        both scopes.
+        both scopes, through whichever scope a resource's document is put.
         """
 
-        async def check(scope: Scope) -> None:
+        async def check(written: Written) -> None:
             handles = await harness.reused(2)
             writers, times = harness.profile.tasks, 5
 
@@ -195,7 +215,7 @@ class WorkingMemory(Law):
                 given: list[int] = []
                 for number in range(times):
                     put = Put("working_memory", f"[{writer},{number}]")
-                    given += (await handles[writer % 2].commit(scope, _put(harness, scope, put))).versions
+                    given += await written.put(harness, writer, handles[writer % 2], put)
                 return given
 
             given = await asyncio.gather(*[write(writer) for writer in range(writers)])
@@ -203,27 +223,26 @@ class WorkingMemory(Law):
             harness.expect("each version once", list(range(1, writers * times + 1)), everything)
             for part in given:
                 harness.expect("each writer's versions rise", sorted(part), part)
-            version = (await _docs(handles[0], scope))["working_memory"].version
+            version = (await _docs(handles[0], written.scope))["working_memory"].version
             harness.expect("the version at the end", writers * times, version)
 
-        room = harness.fresh()
-        harness.run(check, Thread(room + "r", "t"))
-        harness.run(check, Resource(room + "s"))
+        for written in _written(harness.fresh()):
+            harness.run(check, written)
 
     @least(commits=8)
     def test_writers_of_two_documents_do_not_undo_each_other(self, harness: Harness) -> None:
         """Tasks that put two documents of one scope at the same time do not undo each other: each document has the
-        versions of its own writers, in both scopes.
+        versions of its own writers, in both scopes, through whichever scope a resource's documents are put.
         """
 
-        async def check(scope: Scope) -> None:
+        async def check(written: Written) -> None:
             handles = await harness.reused(2)
             writers = 4
             puts = [Put(slot, str(number)) for number in range(writers) for slot in ("info", "working_memory")]
             await asyncio.gather(
-                *[handles[number % 2].commit(scope, _put(harness, scope, put)) for number, put in enumerate(puts)]
+                *[written.put(harness, number, handles[number % 2], put) for number, put in enumerate(puts)]
             )
-            found = await _docs(handles[0], scope)
+            found = await _docs(handles[0], written.scope)
             harness.expect(
                 "each document counts its own writers",
                 {"info": writers, "working_memory": writers},
@@ -232,9 +251,8 @@ class WorkingMemory(Law):
 
         for _ in range(harness.profile.rounds):
             harness.history.clear()
-            room = harness.fresh()
-            harness.run(check, Thread(room + "r", "t"))
-            harness.run(check, Resource(room + "s"))
+            for written in _written(harness.fresh()):
+                harness.run(check, written)
 
     @least(commits=3, loads=3, deletions=1)
     def test_scopes_do_not_share_documents(self, harness: Harness) -> None:

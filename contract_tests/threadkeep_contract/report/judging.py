@@ -24,6 +24,9 @@ from threadkeep_contract.source import shortened
 FAILURE_SECONDS: Final = 3.0
 """How long the program of one broken check is looked for where each check stands alone, as under pytest."""
 
+IMPATIENCE: Final = 10
+"""A store that has hung once has a part of the time from then on: one in so many."""
+
 Progress: TypeAlias = Callable[[int, int, type[Law], str], None]
 """Told of each check before it begins: how many are done, how many there are, its law and its name."""
 
@@ -55,14 +58,18 @@ def judge(
     plan = [(law, check) for law in map(law_of, numbers) for check in checks(law)]
     findings: dict[int, list[Finding]] = {number: [] for number in numbers}
     cases: dict[str, Case] = {}
+    given = PROFILES[profile]
     for done, (law, check) in enumerate(plan):
         if until_broken and any(finding.status == "broken" for finding in findings[law.number]):
             continue
         if progress is not None:
             progress(done, len(plan), law, check)
-        harness = Harness(url, PROFILES[profile], seed, check=check, database=database)
+        harness = Harness(url, given, seed, check=check, database=database)
         finding, case = find(law, check, harness)
         findings[law.number].append(finding)
+        if harness.hung:
+            # Somebody waits for the report, and the store has broken the contract already.
+            given = replace(PROFILES[profile], seconds=PROFILES[profile].seconds / IMPATIENCE)
         if case is not None:
             cases[check] = case
     programs = _programs(cases, PROFILES[profile].shrink_seconds)

@@ -319,7 +319,6 @@ class ListEntryWrittenFirst(FileStore):
     fault = "list-entry-written-before-the-commit"
     caught_by = 4
     seen_in = "get-or-create of the session row in front of the transaction that saves the messages"
-    slips = "it shows only to a kill between two transactions, which kills at random moments seldom hit"
     listed = (
         "(SELECT resource_id, thread_id, coalesce(t.created, l.at) AS created, coalesce(t.active, l.at) AS active"
         " FROM listed AS l LEFT JOIN threads AS t USING (resource_id, thread_id))"
@@ -366,7 +365,6 @@ class ActivityWrittenAfterCommit(FileStore):
     fault = "activity-written-after-the-commit"
     caught_by = 4
     seen_in = "UPDATE sessions SET updated_at, in a statement of its own behind the commit"
-    slips = "it shows only to a kill between two transactions, which kills at random moments seldom hit"
 
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
         self.meter.trips += 1

@@ -139,7 +139,6 @@ class ResourceListWrittenLater(FileStore):
     fault = "resource-listed-in-a-second-transaction"
     caught_by = 6
     seen_in = "registries of users written after the first message: Redis SADD behind the script"
-    slips = "it shows only to a kill between two transactions, which kills at random moments seldom hit"
 
     def set_up(self, connection: sqlite3.Connection) -> None:
         super().set_up(connection)

@@ -175,7 +175,6 @@ class ResourceVersionCheckedApart(DictStore):
     fault = "resource-version-checked-apart"
     caught_by = 9
     seen_in = "Mastra: resource working memory is read, merged and written beside the thread's transaction"
-    slips = "it shows only to a put that another one overtakes between two steps of one call"
 
     async def commit(self, scope: Scope, changes: Changes) -> Receipt:
         if isinstance(scope, Resource) or not changes.resource_puts:

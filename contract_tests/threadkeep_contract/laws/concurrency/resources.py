@@ -14,9 +14,10 @@ from threadkeep_contract.confusable import just_before
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.linearizable import IDS, STEPS, WRITERS, Event, apply, explain, history_of, random_changes
-from threadkeep_contract.looks import MANY, ORDERS, look_everywhere, place
+from threadkeep_contract.looks import MANY, ORDERS, look_everywhere
 from threadkeep_contract.model import Model
 from threadkeep_contract.races import Team, told
+from threadkeep_contract.walks import place
 from threadkeep_contract.worker import Run, Step, perform
 
 MIXES: Final = (

@@ -6,6 +6,9 @@ listed by creation (every thread exactly once, whatever happens meanwhile) or by
 touched during the walk exactly once, none twice). Filters change what is shown, not the walk. A window never separates
 a tool call from its result when `pair_safe` is asked for. List order is total and stated; ties are broken by id.
 Counting is its own call.
+
+Every full page that any check is shown, of a list or of a thread's messages, has to be beyond the place from which it
+was asked to go on: a walk shows each once and ends.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from threadkeep_contract.beside import ORDERS
 from threadkeep_contract.confusable import just_before
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, ids_of
+from threadkeep_contract.walks import place
 
 
 class Large(Law):
@@ -67,7 +68,7 @@ class Large(Law):
                     rows += [(row.created, row.thread_id, row.docs["info"].body or "") for row in page]
                     if len(page) < limit:
                         return rows
-                    after = After(page[-1].created, page[-1].thread_id)
+                    after = place(page[-1], order)
 
             for order in ORDERS:
                 expected = [*made] if order == "created" else made[::-1]
@@ -77,14 +78,14 @@ class Large(Law):
                     harness.require(promise, expected == seen, "each once, in order", _gaps(expected, seen))
                 for _ in range(8):
                     at = drawn.randrange(count)
-                    place = After(expected[at].created, expected[at].thread_id)
+                    begin = After(expected[at].created, expected[at].thread_id)
                     if drawn.randrange(2):
                         # Before every thread of its instant by creation, and after every one by activity.
-                        place = After(place.at, "\x01")
+                        begin = After(begin.at, "\x01")
                     keys = [(one.created, one.thread_id) for one in expected]
-                    rest = [key[1] for key in keys if (key > place if order == "created" else key < place)][:20]
-                    page = await handles[1].threads(resource, place, 20, order)
-                    harness.expect(f"threads by {order} after {place}", rest, [row.thread_id for row in page])
+                    rest = [key[1] for key in keys if (key > begin if order == "created" else key < begin)][:20]
+                    page = await handles[1].threads(resource, begin, 20, order)
+                    harness.expect(f"threads by {order} after {begin}", rest, [row.thread_id for row in page])
 
         large.run(harness, check)
 

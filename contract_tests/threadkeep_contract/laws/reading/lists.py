@@ -21,6 +21,7 @@ from threadkeep_contract.identity import drawn_ids
 from threadkeep_contract.machine import START, compare
 from threadkeep_contract.model import Model
 from threadkeep_contract.operations import Program, programs
+from threadkeep_contract.walks import place
 
 Between: TypeAlias = Callable[[ThreadRow], Awaitable[object]]
 
@@ -41,7 +42,7 @@ async def _walk(
         if len(page) < limit:
             return rows
         last = page[-1]
-        after = After(last.created if order == "created" else last.active, last.thread_id)
+        after = place(last, order)
         if pending:
             await pending.pop(0)(last)
 

@@ -172,11 +172,11 @@ class Windows(Law):
             scope, model = Thread(harness.fresh() + "r", "t"), Model()
             changes = appending(harness, START, record("1"), record("m/one"), *map(record, family[::2]))
             await agree(harness, one, model, "commit", scope, changes)
-            near = [family[0][:-1] or "m", f"{family[0]}x"[-500:], "m", "m/", "m/on", "m/one/", "2", "3", "%", "m%"]
+            near = [family[0][:-1] or "m", f"{family[0]}x", "m", "m/", "m/on", "m/one/", "2", "3", "%", "m%"]
             for message_id in (*family, *near):
                 await agree(harness, two, model, "load", scope, Window(message_id, 2, 2))
 
-        harness.explore(drawn_ids(harness, changes=12), check, share=0.5)
+        harness.explore(drawn_ids(harness, less=1, changes=12), check, share=0.5)
 
     @least(commits=20, loads=20)
     def test_pages_joined_are_the_full_list_while_others_append(self, harness: Harness) -> None:

@@ -1,0 +1,88 @@
+"""Processes that die at a counted moment of a call: what they leave is found, in part or whole (laws 4 and 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import threadkeep_contract.saboteurs as plugin
+from threadkeep.port import Changes, Clause, Thread, Window, open_store, register
+from threadkeep_contract.deaths import deaths, stages
+from threadkeep_contract.harness import Harness, record
+from threadkeep_contract.kills import model_after
+from threadkeep_contract.processes import workers
+from threadkeep_contract.profiles import PROFILES
+from threadkeep_contract.worker import Die, Step
+
+THREAD = Thread("user", "thread")
+FIRST = (Step("load", THREAD),)
+LAST = Step("commit", THREAD, Changes(1, "epoch", (record("m1"),)))
+
+
+@pytest.fixture(params=["sqlite:///{}/store.db", "saboteur://sound-file{}/store.db"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    register("saboteur", plugin)
+    name: str = request.param
+    return name.format(tmp_path)
+
+
+async def _stored(url: str) -> int:
+    store = open_store(url)
+    found = await store.load(THREAD, Window(before=9))
+    await store.close()
+    return len(found.records)
+
+
+async def _moments(url: str) -> int:
+    # In a resource of its own: what is there already is committed otherwise.
+    other = Step("commit", Thread("other", "thread"), LAST.changes)
+    async with workers(url, 1) as (worker,):
+        return (await worker.outcomes_of(Die(FIRST, other)))[-1].moments
+
+
+@pytest.mark.parametrize(("part", "stored"), [(0.02, 0), (0.98, 1)])
+def test_a_process_dies_in_its_last_call(url: str, part: float, stored: int) -> None:
+    async def run() -> None:
+        at = round(part * await _moments(url))
+        assert at > 0
+        async with workers(url, 1) as (victim,):
+            victim.give(Die(FIRST, LAST, at))
+            assert await victim.dies()
+        assert len(victim.outcomes) == len(FIRST)
+        assert await _stored(url) == stored
+
+    asyncio.run(run())
+
+
+def test_a_process_whose_call_has_fewer_moments_lives(url: str) -> None:
+    async def run() -> None:
+        async with workers(url, 1) as (victim,):
+            victim.give(Die(FIRST, LAST, 10**9))
+            assert not await victim.dies()
+        assert 0 < victim.outcomes[-1].moments < 10**9
+        assert await _stored(url) == 1
+
+    asyncio.run(run())
+
+
+def test_the_moment_is_searched_from_which_a_call_is_done(url: str) -> None:
+    harness = Harness(url, PROFILES["quick"])
+    assert harness.offers(Clause.PROCESSES)
+
+    async def run() -> set[int | None]:
+        return {survivor.done - survivor.acknowledged if survivor.done else None async for survivor in deaths(harness)}
+
+    try:
+        assert harness.run(run) == {0, 1}
+        assert harness.seen["kills"] >= 4
+    finally:
+        harness.close()
+
+
+def test_each_last_call_changes_what_is_there() -> None:
+    for stage in stages("user"):
+        before, after = (model_after(steps) for steps in (stage.first, (*stage.first, stage.last)))
+        shown = [(model.by_scope, model.resource_docs) for model in (before, after)]
+        assert shown[0] != shown[1], stage.name
