@@ -143,7 +143,8 @@ def test_a_sound_store_is_accepted() -> None:
     assert report.law(2).not_offered == {
         "durability": "memory is gone when the last store of its name is closed, or the process ends"
     }
-    assert "law 2 NOT OFFERED durability: memory is gone" in shown(report)
+    assert "NOT OFFERED durability (laws 2 and 3): memory is gone" in shown(report)
+    assert "Not offered: durability</b> (laws 2 and 3). memory is gone" in html_of(report)
     with pytest.raises(KeyError):
         report.law(1)
 

@@ -35,7 +35,7 @@ def html_of(report: Report) -> str:
         answer=_answer(report),
         facts=_text(facts),
         strip="".join(_cell(verdict) for verdict in report.verdicts),
-        loud=_refusals(report) + "".join(_loud(verdict) for verdict in report.verdicts),
+        loud=_refusals(report) + _absences(report),
         fault=_first_fault(report),
         laws="".join(_law(verdict) for verdict in report.verdicts),
         footer=_text("Written by threadkeep contract. The same as data: threadkeep contract URL --json FILE."),
@@ -88,10 +88,10 @@ def _refusals(report: Report) -> str:
     return "".join(said)
 
 
-def _loud(verdict: Verdict) -> str:
+def _absences(report: Report) -> str:
     said = [
-        f'<p class="loud"><b>Law {verdict.number}: not offered.</b> {_text(what)}: {_text(reason)}</p>'
-        for what, reason in sorted(verdict.not_offered.items())
+        f'<p class="loud"><b>Not offered: {_text(absent.what)}</b> ({absent.where}). {_text(absent.reason)}</p>'
+        for absent in report.not_offered
     ]
     return "".join(said)
 

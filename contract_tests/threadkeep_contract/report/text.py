@@ -42,9 +42,8 @@ def show(report: Report, console: Console, *, everything: bool = False) -> None:
     console.print(_table(report))
     for what, reason in sorted(report.refuses.items()):
         _line(console, "REFUSES ", "bold yellow", f"{what}: {reason}")
-    for verdict in report.verdicts:
-        for what, reason in sorted(verdict.not_offered.items()):
-            _line(console, f"law {verdict.number} NOT OFFERED ", "bold yellow", f"{what}: {reason}")
+    for absent in report.not_offered:
+        _line(console, "NOT OFFERED ", "bold yellow", f"{absent.what} ({absent.where}): {absent.reason}")
     unjudged = [(verdict, finding) for verdict in report.verdicts for finding in verdict.not_judged]
     for verdict, finding in unjudged if everything else unjudged[:LISTED]:
         least, seen = shortened(finding.expected, 60), shortened(finding.seen, 60)
@@ -66,7 +65,7 @@ def show(report: Report, console: Console, *, everything: bool = False) -> None:
         return
     if len(faults) > LISTED:
         _line(console, "", "", f"and {len(faults) - LISTED} more")
-    declined = len(report.refuses) + sum(len(verdict.not_offered) for verdict in report.verdicts)
+    declined = len(report.refuses) + len(report.not_offered)
     program = _fitting(
         faults, LINES - HEAD - len(report.verdicts) - declined - min(len(faults), LISTED) - min(len(unjudged), LISTED)
     )

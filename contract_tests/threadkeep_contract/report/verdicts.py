@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from threadkeep_contract.program import Program
 
@@ -82,6 +82,21 @@ class Verdict:
         return sum(finding.seconds for finding in self.findings)
 
 
+class NotOffered(NamedTuple):
+    """Something that the store does not offer."""
+
+    what: str
+    reason: str
+    laws: tuple[int, ...]
+    """The numbers of the laws that ask for it."""
+
+    @property
+    def where(self) -> str:
+        """The laws in words."""
+        first, *others = map(str, self.laws)
+        return f"laws {', '.join([first, *others[:-1]])} and {others[-1]}" if others else f"law {first}"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The judgement of one store. See `text.show`, `to_json` and `page.html`."""
@@ -103,6 +118,15 @@ class Report:
     def tried(self) -> dict[str, int]:
         """How much was tried in all, by kind."""
         return dict(sum((Counter(verdict.tried) for verdict in self.verdicts), Counter()))
+
+    @property
+    def not_offered(self) -> list[NotOffered]:
+        """What the store does not offer, each with all laws that ask for it; by the first of them."""
+        laws: dict[tuple[str, str], list[int]] = {}
+        for verdict in self.verdicts:
+            for what, reason in sorted(verdict.not_offered.items()):
+                laws.setdefault((what, reason), []).append(verdict.number)
+        return [NotOffered(what, reason, tuple(numbers)) for (what, reason), numbers in laws.items()]
 
     def law(self, number: int) -> Verdict:
         """The verdict on one law, or KeyError where it was not judged."""
