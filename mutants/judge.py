@@ -1,0 +1,156 @@
+"""Judging a mutant by the contract, and by its store's own tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from mutant import Mutant
+from places import PLACES
+from target import Target
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parent
+SECONDS: Final = 600
+"""How long judging one mutant may take, in checks or in tests. The suite itself names a call that does not end, long
+before."""
+REJECTED: Final = ("broken", "not judged", "does not open")
+"""The verdicts of mutants that a store's author is told about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one mutant."""
+
+    number: int
+    file: str
+    change: str
+    """As `Mutant.shown`."""
+    verdict: str
+    """`broken`, `not judged`, `does not open` (or the server does not load it); `kept`; `hangs` or `ends`: the process
+    that judges did not end in time, or in an error, without naming what is broken; `tests` where those reject it."""
+    law: int = 0
+    check: str = ""
+    """Of a mutant that hangs or ends, the check that was running; of one that tests reject, the first such test."""
+    promise: str = ""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the contract rejects the mutant."""
+        return self.verdict in REJECTED
+
+    def __str__(self) -> str:
+        by = f" by law {self.law}, {self.check}" if self.law else f" {self.check} {self.promise}".rstrip()
+        return f"{self.verdict}{by}: mutant {self.number}, {self.file}:{self.change}"
+
+
+class Judge:
+    """Judges copies of one package, on a server of its own where the store needs one."""
+
+    def __init__(self, target: Target, profile: str) -> None:
+        self._target = target
+        self._profile = profile
+        self._places = PLACES[target.judged]()
+        self._order: Sequence[str] = ()
+
+    def measure(self) -> None:
+        """Judge the store without any change. Whatever is judged afterwards is asked the fastest checks first.
+
+        Raises SystemExit where the store is not kept.
+        """
+        with self._copied("unchanged") as (folder, _):
+            code, lines, err = self._checked(folder)
+        ended = [line for line in lines if line.get("status", "begun") != "begun"]
+        if code != 0 or not ended or ended[-1]["status"] == "broken":
+            raise SystemExit(f"without any change the store is not kept: {ended[-1:]} {err}")
+        for line in ended:
+            if line["status"] == "not judged":
+                print(f"not judged on the unchanged store, and left out: {line['check']}")
+        judged = [line for line in ended if line["status"] != "not judged"]
+        self._order = [str(line["check"]) for line in sorted(judged, key=lambda line: float(line["seconds"]))]
+
+    def judge(self, file: Path, mutant: Mutant, number: int = 0) -> Outcome:
+        """What comes of the package with this change."""
+        source = (ROOT / self._target.package / file).read_text(encoding="utf-8")
+        outcome = Outcome(number, str(file), mutant.shown(source), "kept")
+        refused = self._places.refuses(mutant.apply(source)) if file.suffix != ".py" else ""
+        if refused:
+            return replace(outcome, verdict="does not open", promise=" ".join(refused.split()))
+        with self._copied("mutant") as (folder, copy):
+            (copy / file).write_text(mutant.apply(source), encoding="utf-8")
+            code, lines, err = self._checked(folder)
+        last = lines[-1] if lines else {}
+        if not lines:
+            return replace(outcome, verdict="does not open" if code else "hangs", promise=_last_line(err))
+        found: dict[str, Any] = {key: last[key] for key in ("law", "check", "promise") if key in last}
+        if code is None or code:
+            return replace(
+                outcome, verdict="hangs" if code is None else "ends", **{**found, "promise": _last_line(err)}
+            )
+        return replace(outcome, verdict=last["status"], **found) if last["status"] in REJECTED else outcome
+
+    def tested(self, file: Path, mutant: Mutant, outcome: Outcome) -> Outcome:
+        """What comes of it when the store's own tests run with this change: `tests`, or the same outcome."""
+        with self._copied("mutant") as (folder, copy):
+            path = copy / file
+            path.write_text(mutant.apply(path.read_text(encoding="utf-8")), encoding="utf-8")
+            command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *self._target.tests]
+            code, out, _ = self._ran(folder, command, ROOT)
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", out, re.MULTILINE)
+        if not code:
+            return outcome
+        return replace(outcome, verdict="tests", law=0, check=failed[1] if failed else _last_line(out), promise="")
+
+    @contextmanager
+    def _copied(self, name: str) -> Iterator[tuple[Path, Path]]:
+        """A folder for one judgement, and the copy of the package in it. Nothing of either is left."""
+        with tempfile.TemporaryDirectory(prefix=f"{name}-") as made:
+            folder = Path(made)
+            copy = folder / "packages" / self._target.package.name
+            shutil.copytree(ROOT / self._target.package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            try:
+                yield folder, copy
+            finally:
+                self._places.clear()
+
+    def _checked(self, folder: Path) -> tuple[int | None, list[dict[str, Any]], str]:
+        """The exit status, None if it took too long, what first_broken.py has printed, and its errors."""
+        packages, package = folder / "packages", self._target.package.name
+        given = [self._places.url(folder), self._profile, packages, package, ",".join(self._order)]
+        code, out, err = self._ran(folder, [str(HERE / "first_broken.py"), *map(str, given)], folder)
+        return code, [json.loads(line) for line in out.splitlines() if line.startswith("{")], err
+
+    def _ran(self, folder: Path, command: Sequence[str], where: Path) -> tuple[int | None, str, str]:
+        """Run Python with the folder's packages: the exit status, None if it took too long, and what it has printed."""
+        # The judged package shadows the installed one, in worker processes too.
+        packages = str(folder / "packages")
+        environment = {**os.environ, "PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder)}
+        with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=where, env=environment, stdout=out, stderr=err, start_new_session=True
+            )
+            try:
+                code = process.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                # The mutant's worker processes are in its group.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        return code, (folder / "out").read_text(errors="replace"), (folder / "err").read_text(errors="replace")
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
