@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any, Final
 
 from mutant import Mutant
@@ -25,6 +26,7 @@ ROOT: Final = HERE.parent
 SECONDS: Final = 600
 """How long judging one mutant may take, in checks or in tests. The suite itself names a call that does not end, long
 before."""
+_ENVIRONMENT: Final = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 REJECTED: Final = ("broken", "not judged", "does not open")
 """The verdicts of mutants that a store's author is told about."""
 
@@ -63,12 +65,17 @@ class Judge:
         self._profile = profile
         self._places = PLACES[target.judged]()
         self._order: Sequence[str] = ()
+        self._forks = _Forks(target.package.name)
 
-    def measure(self) -> None:
+    def measure(self, known: Path | None = None) -> None:
         """Judge the store without any change. Whatever is judged afterwards is asked the fastest checks first.
 
-        Raises SystemExit where the store is not kept.
+        The order is written to the file, and taken from it where it has one. Raises SystemExit where the store is not
+        kept.
         """
+        if known is not None and known.exists():
+            self._order = known.read_text().split()
+            return
         with self._copied("unchanged") as (folder, _):
             code, lines, err = self._checked(folder)
         ended = [line for line in lines if line.get("status", "begun") != "begun"]
@@ -79,6 +86,8 @@ class Judge:
                 print(f"not judged on the unchanged store, and left out: {line['check']}")
         judged = [line for line in ended if line["status"] != "not judged"]
         self._order = [str(line["check"]) for line in sorted(judged, key=lambda line: float(line["seconds"]))]
+        if known is not None:
+            known.write_text("\n".join(self._order))
 
     def judge(self, file: Path, mutant: Mutant, number: int = 0) -> Outcome:
         """What comes of the package with this change."""
@@ -106,7 +115,7 @@ class Judge:
             path = copy / file
             path.write_text(mutant.apply(path.read_text(encoding="utf-8")), encoding="utf-8")
             command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *self._target.tests]
-            code, out, _ = self._ran(folder, command, ROOT)
+            code, out = self._ran(folder, command)
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", out, re.MULTILINE)
         if not code:
             return outcome
@@ -126,30 +135,75 @@ class Judge:
 
     def _checked(self, folder: Path) -> tuple[int | None, list[dict[str, Any]], str]:
         """The exit status, None if it took too long, what first_broken.py has printed, and its errors."""
-        packages, package = folder / "packages", self._target.package.name
-        given = [self._places.url(folder), self._profile, packages, package, ",".join(self._order)]
-        code, out, err = self._ran(folder, [str(HERE / "first_broken.py"), *map(str, given)], folder)
+        asked = {
+            "url": self._places.url(folder),
+            "profile": self._profile,
+            "folder": str(folder),
+            "package": self._target.package.name,
+            "checks": self._order,
+        }
+        code = self._forks.run(asked)
+        out, err = _said(folder)
         return code, [json.loads(line) for line in out.splitlines() if line.startswith("{")], err
 
-    def _ran(self, folder: Path, command: Sequence[str], where: Path) -> tuple[int | None, str, str]:
+    def _ran(self, folder: Path, command: Sequence[str]) -> tuple[int | None, str]:
         """Run Python with the folder's packages: the exit status, None if it took too long, and what it has printed."""
         # The judged package shadows the installed one, in worker processes too.
-        packages = str(folder / "packages")
-        environment = {**os.environ, "PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder)}
+        environment = {**_ENVIRONMENT, "PYTHONPATH": str(folder / "packages"), "TMPDIR": str(folder)}
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             process = subprocess.Popen(
-                [sys.executable, *command], cwd=where, env=environment, stdout=out, stderr=err, start_new_session=True
+                [sys.executable, *command], cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
             )
             try:
                 code = process.wait(SECONDS)
             except subprocess.TimeoutExpired:
                 code = None
             finally:
-                # The mutant's worker processes are in its group.
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _end_group(process.pid)
                 process.wait()
-        return code, (folder / "out").read_text(errors="replace"), (folder / "err").read_text(errors="replace")
+        return code, _said(folder)[0]
+
+
+class _Forks:
+    """The process that forks those that judge."""
+
+    def __init__(self, package: str) -> None:
+        command = [sys.executable, str(HERE / "first_broken.py"), package]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT
+        )
+
+    def run(self, asked: Mapping[str, Any]) -> int | None:
+        """The exit status of the process that was forked for this, None if it took too long."""
+        requests, answers = self._process.stdin, self._process.stdout
+        if requests is None or answers is None:
+            raise TypeError("the process was started without pipes")
+        requests.write(json.dumps(asked) + "\n")
+        requests.flush()
+        group = int(answers.readline())
+        late = Event()
+
+        def end() -> None:
+            late.set()
+            _end_group(group)
+
+        timer = Timer(SECONDS, end)
+        timer.start()
+        code = int(answers.readline())
+        timer.cancel()
+        _end_group(group)
+        return None if late.is_set() else code
+
+
+def _end_group(group: int) -> None:
+    """End what is left of a mutant, its worker processes as well."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _said(folder: Path) -> tuple[str, str]:
+    out, err = ((folder / name).read_text(errors="replace") for name in ("out", "err"))
+    return out, err
 
 
 def _last_line(text: str) -> str:

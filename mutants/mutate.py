@@ -1,6 +1,6 @@
 """Mutants of a store, and whether the contract rejects them.
 
-    python mutants/mutate.py TARGET [--count 100] [--seed 0] [--only NUMBERS] [--profile quick] [--tests] [--json FILE]
+    python mutants/mutate.py TARGET [--count 100] [--seed 0] [--only NUMBERS] [--tests] [--help]
 
 Draws mutants of the target's files, each with one small change, and judges each in a process of its own, on a copy of
 the package that holds the change. Prints a line for each mutant, with its number among all, and the score.
@@ -14,7 +14,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -23,6 +23,7 @@ import python_mutants
 import token_mutants
 from judge import ROOT, Judge, Outcome
 from mutant import Mutant
+from places import PLACES
 from target import TARGETS, Target
 
 Numbered: TypeAlias = tuple[int, Path, Mutant]
@@ -60,7 +61,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="how many mutants, at most (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="which of them (default: 0)")
     parser.add_argument("--only", metavar="NUMBERS", help="those with these numbers instead, separated by commas")
+    parser.add_argument("--store", choices=PLACES, help="judged instead of the target's own: its scheme")
     parser.add_argument("--profile", default="quick", help="of the contract (default: quick)")
+    parser.add_argument(
+        "--order",
+        type=Path,
+        help="a file for the order of checks, so that the next run need not judge the store without any change",
+    )
     parser.add_argument("--tests", action="store_true", help="try what the contract keeps with the store's own tests")
     parser.add_argument("--json", type=Path, help="write each outcome to this file too, as it comes, as a line of JSON")
     options = parser.parse_args()
@@ -71,8 +78,8 @@ def main() -> None:
         mutants = every(target)
         chosen = [mutants[int(number)] for number in options.only.split(",")]
     print(f"{len(chosen)} of {len(every(target))} mutants of {options.target}, seed {options.seed}", flush=True)
-    judge = Judge(target, options.profile)
-    judge.measure()
+    judge = Judge(replace(target, judged=options.store or target.judged), options.profile)
+    judge.measure(options.order)
     if options.json:
         options.json.write_text("", encoding="utf-8")
     outcomes = []

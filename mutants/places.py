@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ import postgresql_server
 import redis
 import redis_server
 import servers
+from servers import Kind
 
 
 class Places(ABC):
@@ -75,10 +77,17 @@ class Postgresql(Places):
 
 
 class Redis(Places):
-    """A database of a server, emptied between mutants."""
+    """A server, emptied between mutants."""
+
+    kind: Kind = redis_server.REDIS
 
     def __init__(self) -> None:
-        self._server = servers.private(redis_server.REDIS)
+        self._server = servers.private(self.kind)
+
+    @property
+    def _ports(self) -> Sequence[int]:
+        """Of all nodes."""
+        return [self._server.port]
 
     def url(self, folder: Path) -> str:
         return self._server.url
@@ -101,9 +110,20 @@ class Redis(Places):
             self._flush()
 
     def _flush(self) -> None:
-        with closing(redis_server.client(self._server.host, self._server.port)) as asked:
-            asked.script_flush()
-            asked.flushall()
+        for port in self._ports:
+            with closing(redis_server.client(self._server.host, port)) as asked:
+                asked.script_flush()
+                asked.flushall()
+
+
+class RedisCluster(Redis):
+    """A cluster of three nodes. Scripts do more there: they keep the registrations of resources."""
+
+    kind = redis_server.REDIS_CLUSTER
+
+    @property
+    def _ports(self) -> Sequence[int]:
+        return [own for own, _ in redis_server.REDIS_CLUSTER.nodes(self._server.port)]
 
 
 PLACES: Final[dict[str, type[Places]]] = {
@@ -111,5 +131,6 @@ PLACES: Final[dict[str, type[Places]]] = {
     "sqlite": Files,
     "postgresql": Postgresql,
     "redis": Redis,
+    "redis+cluster": RedisCluster,
 }
 """By the scheme of the store."""
