@@ -1,11 +1,11 @@
 """Judges stores until the first broken check, each in a process that is forked from this one.
 
 Reads requests from its input, one a line of JSON: `url`, `profile`, `folder`, `package`, and `checks` in the order in
-which they run, [] for all as they are written; then those that are not judged stop nothing. Prints the number of the
-process that judges, and its exit status when it has ended. That process has `folder/packages` before all else on its
+which they run, [] for all as they are written. Prints the number of the process that judges, and its exit status when
+it has ended. That process has `folder/packages` before all else on its
 path, where the package has to come from, so that what is judged is the mutant and not what is installed. It writes
 `folder/out`, lines of JSON: `{"opened": true}`; then for each check its law, its name and the status `begun`, and when
-it has ended its status, its seconds and what was promised. A check that fails is the last.
+it has ended its status, its seconds and what was promised. A check that is broken is the last.
 
 What is imported before the fork saves each mutant the time; nothing of a package that is changed may be among it.
 """
@@ -39,7 +39,6 @@ def until_broken(url: str, profile_name: str, order: Sequence[str]) -> None:
     from threadkeep_contract.laws import law as law_of
     from threadkeep_contract.profiles import PROFILES
     from threadkeep_contract.report.judging import find
-    from threadkeep_contract.report.verdicts import FAILING
 
     asyncio.run(_open(url))
     _print(opened=True)
@@ -55,7 +54,7 @@ def until_broken(url: str, profile_name: str, order: Sequence[str]) -> None:
                 break
         ended = {"status": finding.status, "promise": finding.promise, "seconds": round(finding.seconds, 3)}
         _print(law=law.number, check=check, **ended)
-        if finding.status == "broken" or (finding.status in FAILING and order):
+        if finding.status == "broken":
             return
 
 

@@ -27,7 +27,7 @@ SECONDS: Final = 600
 """How long judging one mutant may take, in checks or in tests. The suite itself names a call that does not end, long
 before."""
 _ENVIRONMENT: Final = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-REJECTED: Final = ("broken", "not judged", "does not open")
+REJECTED: Final = ("broken", "does not open")
 """The verdicts of mutants that a store's author is told about."""
 
 
@@ -40,8 +40,9 @@ class Outcome:
     change: str
     """As `Mutant.shown`."""
     verdict: str
-    """`broken`, `not judged`, `does not open` (or the server does not load it); `kept`; `hangs` or `ends`: the process
-    that judges did not end in time, or in an error, without naming what is broken; `tests` where those reject it."""
+    """`broken`; `does not open` (or the server does not load it); `kept`; `not judged`: nothing was broken, and a check
+    has not seen enough, which a busy machine may be the reason of; `hangs` or `ends`: the process that judges did not
+    end in time, or in an error, without naming what is broken; `tests` where those reject it."""
     law: int = 0
     check: str = ""
     """Of a mutant that hangs or ends, the check that was running; of one that tests reject, the first such test."""
@@ -107,7 +108,10 @@ class Judge:
             return replace(
                 outcome, verdict="hangs" if code is None else "ends", **{**found, "promise": _last_line(err)}
             )
-        return replace(outcome, verdict=last["status"], **found) if last["status"] in REJECTED else outcome
+        unjudged = [line for line in lines if line.get("status") == "not judged"]
+        if last["status"] != "broken" and unjudged:
+            return replace(outcome, verdict="not judged", check=str(unjudged[0]["check"]))
+        return replace(outcome, verdict="broken", **found) if last["status"] == "broken" else outcome
 
     def tested(self, file: Path, mutant: Mutant, outcome: Outcome) -> Outcome:
         """What comes of it when the store's own tests run with this change: `tests`, or the same outcome."""
