@@ -170,7 +170,8 @@ def bench(session: nox.Session) -> None:
 def mutants(session: nox.Session) -> None:
     """Mutants of a store, judged by the contract. After `--`: the target, then options (docs/mutants.md)."""
     session.install("-e", STORES, *_group("servers"))
-    session.run("python", "mutants/mutate.py", *session.posargs)
+    servers = str(ROOT / "adapters" / "tests" / "common")
+    session.run("python", "mutants/mutate.py", *session.posargs, env={"PYTHONPATH": servers})
 
 
 @nox.session(default=False)

@@ -1,7 +1,8 @@
 """Mutants of Python.
 
 What changes are comparisons, arithmetic, constants, conditions and slices; what is dropped are arguments, calls, locks
-and statements.
+and statements; what is swapped are arguments and values that stand side by side. The statements of SQL are built in
+Python: their orders, joins and conditions are calls.
 """
 
 from __future__ import annotations
@@ -34,6 +35,19 @@ ARITHMETIC: Final[dict[type[ast.operator], type[ast.operator]]] = {
     ast.BitAnd: ast.BitOr,
 }
 NAMES: Final = {"min": "max", "max": "min", "bisect_left": "bisect_right", "bisect_right": "bisect_left"}
+METHODS: Final = {
+    "min": "max",
+    "max": "min",
+    "asc": "desc",
+    "desc": "asc",
+    "is_": "is_not",
+    "is_not": "is_",
+    "in_": "not_in",
+    "outerjoin": "join",
+}
+"""Of statements that are built in Python."""
+NOT_SWAPPED: Final = {"Column", "Table", "enumerate", "isinstance", "max", "min", "where", "zip"}
+"""Calls where the order of arguments does not matter, or where another one always fails."""
 
 
 def mutants(source: str) -> list[Mutant]:
@@ -78,8 +92,12 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
     match node:
         case ast.Import() | ast.ImportFrom() | ast.Assign(targets=[ast.Name(id="__all__")]):
             return
+        case ast.keyword(arg="comment"):
+            return  # for people, in a schema
         case ast.JoinedStr():
             return  # places within f-strings are not exact before Python 3.12
+        case ast.AnnAssign(annotation=ast.Name(id="TypeAlias")):
+            return
         case ast.AnnAssign(value=value):
             children: list[ast.AST] = [value] if value else []
         case ast.FunctionDef() | ast.AsyncFunctionDef():
@@ -162,13 +180,30 @@ def _expression(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
                 yield ast.Subscript(value, ast.Slice(lower, None), ast.Load()), "slice to the end"
         case ast.Name(id=name) if name in NAMES:
             yield ast.Name(NAMES[name]), "function"
+        case ast.Tuple(elts=elements, ctx=ast.Load()):
+            for swapped in _swapped(elements):
+                yield ast.Tuple(swapped), "swapped"
         case ast.Call():
             yield from _call(node)
         case _:
             pass
 
 
+def _swapped(values: list[ast.expr]) -> Iterator[list[ast.expr]]:
+    """The values with two swapped that stand side by side and differ."""
+    for number in range(len(values) - 1):
+        first, second = values[number : number + 2]
+        if not isinstance(second, ast.Starred) and ast.unparse(first) != ast.unparse(second):
+            yield [*values[:number], second, first, *values[number + 2 :]]
+
+
 def _call(node: ast.Call) -> Iterator[tuple[ast.expr, str]]:
+    if ast.unparse(node.func).rpartition(".")[2] not in NOT_SWAPPED:
+        for swapped in _swapped(node.args):
+            yield ast.Call(node.func, swapped, node.keywords), "swapped"
+    if isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
+        other = ast.Attribute(node.func.value, METHODS[node.func.attr], ast.Load())
+        yield ast.Call(other, node.args, node.keywords), "function"
     # A function or class that lacks an argument is refused by Python; what hangs on an object may take fewer.
     if isinstance(node.func, ast.Attribute) and len(node.args) > 1:
         for number in range(len(node.args)):
