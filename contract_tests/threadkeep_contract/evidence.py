@@ -38,6 +38,8 @@ class Least:
     """Rounds of a race in which two contenders or more were answered, with a receipt or with a conflict."""
     kills: int = 0
     """Worker processes that were killed after they had acknowledged something and before they had done all."""
+    faults: int = 0
+    """Errors that were thrown into a call at a place where it waited."""
     outages: bool = False
     """Whether a call may be refused with a StoreError: because the check asks again, or because it made the outage."""
 
@@ -126,6 +128,10 @@ class Seen:
         """A process was killed in the middle of its work."""
         self._count["kills"] += 1
 
+    def faulted(self) -> None:
+        """An error was thrown into a call."""
+        self._count["faults"] += 1
+
     def __getitem__(self, what: str) -> int:
         """How often something was seen, by the name that it has in `Least`."""
         return self._count[what]
@@ -167,6 +173,7 @@ _WORDS: Final = {
     "overlaps": "calls that overlapped",
     "races": "rounds of a race",
     "kills": "processes killed at work",
+    "faults": "waits that failed",
 }
 """Each count of `Least`, in the words of a report."""
 

@@ -1,4 +1,4 @@
-"""Small stores, each broken in one named way that some real system was broken in, and two sound ones beside them.
+"""Small stores, each broken in one named way that some real system was broken in, and three sound ones beside them.
 
 The contract suite is only good if it rejects every one of `SABOTEURS` by the law that its class names, and accepts
 `SOUND`. This package is a store plugin without an entry point: `threadkeep.port.registry.register("saboteur", module)`
@@ -24,6 +24,7 @@ from threadkeep.port import Store, hookimpl
 from threadkeep_contract.laws import NAMES
 from threadkeep_contract.saboteurs.base import DictStore, Saboteur
 from threadkeep_contract.saboteurs.file import FileStore
+from threadkeep_contract.saboteurs.remote import RemoteStore
 
 __all__ = ["SABOTEURS", "SOUND", "DictStore", "FileStore", "Saboteur", "new_place", "open_store", "scan_backend"]
 
@@ -51,7 +52,11 @@ SABOTEURS: Final[dict[str, type[Saboteur]]] = _collect()
 """Every saboteur by its fault; those of law 1 first. Each law has a module or package of them, called as
 the law's own."""
 
-SOUND: Final[dict[str, type[Saboteur]]] = {"sound-dict": DictStore, "sound-file": FileStore}
+SOUND: Final[dict[str, type[Saboteur]]] = {
+    "sound-dict": DictStore,
+    "sound-file": FileStore,
+    "sound-remote": RemoteStore,
+}
 """The unbroken stores that the saboteurs are made of, by the name that stands for the fault in their URLs."""
 
 

@@ -11,8 +11,8 @@ What may happen, from the first opening to the end:
   checks); opened again; left by all and found again, in this process and in another.
 - A *handle* is opened by itself or by its first verb, once, again or in a race; serves tasks, event loops and threads,
   one after the other and at once; loses an event loop with calls still running; has calls cancelled at any moment, its
-  opening and closing among them; is closed before it was opened, while it opens, while calls run, twice, by another
-  loop; and is used after that.
+  opening and closing among them; has calls whose waits fail, or whose answers are lost; is closed before it was opened,
+  while it opens, while calls run, twice, by another loop; and is used after that.
 - An *answer* is kept while what it tells of changes.
 
 The refusal of a newer schema is the adapter's own test, since a URL cannot ask for one.
@@ -22,11 +22,12 @@ from __future__ import annotations
 
 from threadkeep_contract.laws.lifecycle.cancellation import Cancellation
 from threadkeep_contract.laws.lifecycle.errors import Errors
+from threadkeep_contract.laws.lifecycle.faults import Faults
 from threadkeep_contract.laws.lifecycle.life import Life
 from threadkeep_contract.laws.lifecycle.opening import Opening
 
 
-class Lifecycle(Errors, Life, Cancellation, Opening):
+class Lifecycle(Errors, Life, Cancellation, Faults, Opening):
     """Only the library's own errors leave a store, and it can be opened, closed, shared and interrupted at will."""
 
     number = 12

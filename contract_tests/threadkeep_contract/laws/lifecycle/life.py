@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from threadkeep.errors import StoreClosed, ThreadkeepError
 from threadkeep.port import Changes, Put, Resource, Thread
 from threadkeep_contract.beside import Given, agree
-from threadkeep_contract.cancelling import Ending
+from threadkeep_contract.driving import Ending
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.laws.lifecycle import cases
