@@ -1,5 +1,5 @@
-"""The faults that overlap, size, identity, cancellation and restarts bring to light are real: a few calls show each,
-and show nothing on the sound store that it is made of."""
+"""The faults that overlap, size, identity, cancellation, failing waits and restarts bring to light are real: a few
+calls show each, and show nothing on the sound store that it is made of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import pytest
 import threadkeep_contract.saboteurs as plugin
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import After, Changes, Guard, Put, Record, Resource, Thread, Window, open_store, register
-from threadkeep_contract.saboteurs import SABOTEURS, FileStore
+from threadkeep_contract.faults import ERRORS, Fault, Kind, fail_at
+from threadkeep_contract.saboteurs import SABOTEURS, SOUND, FileStore
 
 ALICE, BOB = Thread("alice", "t"), Thread("bob", "t")
 OF_ALICE: Final = Resource("alice")
@@ -370,6 +371,57 @@ async def _made_anew_by_another(at: Open) -> object:
     return (await one.load(ALICE, ALL)).tail
 
 
+# Waits that fail
+
+
+async def _failed(call: Callable[[], Awaitable[object]], kind: Kind = "lost") -> str:
+    """How a call ended whose first wait was failed by a reset connection, or how it was answered."""
+    ending = await fail_at(call, Fault(kind, 1, ERRORS[0]))
+    return type(ending.error or ending.result).__name__
+
+
+async def _lost_put(at: Open) -> object:
+    store = at()
+    await store.open()
+    await _failed(lambda: say(store, ALICE, puts=(Put("title", "1"),)))
+    return [doc.version for doc in (await store.load(ALICE)).docs.values()]
+
+
+async def _lost_commit(at: Open) -> object:
+    store = at()
+    await store.open()
+    return await _failed(lambda: say(store, ALICE, "a1")), await ids(store, ALICE)
+
+
+async def _commit_after_failed_commit(at: Open) -> object:
+    store = at()
+    await store.open()
+    await _failed(lambda: say(store, ALICE, "a1"))
+    return await ended(say(store, ALICE, "a2"))
+
+
+async def _half_a_failed_commit(at: Open) -> object:
+    store = at()
+    await store.open()
+    await _failed(lambda: say(store, ALICE, "a1", puts=(Put("title", "1"),)))
+    snapshot = await store.load(ALICE, ALL)
+    return bool(snapshot.records) == bool(snapshot.docs)
+
+
+async def _failed_load(at: Open) -> object:
+    store = at()
+    await say(store, ALICE, "a1")
+    return await _failed(lambda: store.load(ALICE, ALL))
+
+
+async def _load_after_failed_load(at: Open) -> object:
+    store = at()
+    await say(store, ALICE, "a1")
+    await say(store, BOB, "b1")
+    await _failed(lambda: store.load(ALICE, ALL), "failed")
+    return await ids(store, BOB)
+
+
 # Sizes
 
 
@@ -568,13 +620,20 @@ SCRIPTS: Final[dict[str, Script]] = {
     "cancelled-answer-stays": _load_after_cancelled_load,
     "cancelled-load-keeps-its-connection": _load_after_cancelled_loads,
     "cancelled-waiter-loses-the-turn": _cancelled_when_its_turn_comes,
+    "lost-acknowledgement-sent-again": _lost_put,
+    "lost-acknowledgement-told-as-outage": _lost_commit,
+    "error-keeps-the-lock": _commit_after_failed_commit,
+    "broken-ever-after-an-error": _commit_after_failed_commit,
+    "half-a-commit-kept-on-an-error": _half_a_failed_commit,
+    "read-error-told-as-empty": _failed_load,
+    "answer-stays-after-an-error": _load_after_failed_load,
 }
 
 
 @pytest.mark.parametrize("fault", SCRIPTS)
 def test_the_fault_is_real(fault: str, tmp_path: Path) -> None:
     register("saboteur", plugin)
-    base = "sound-file" if issubclass(SABOTEURS[fault], FileStore) else "sound-dict"
+    base = next(name for name, kind in reversed(SOUND.items()) if issubclass(SABOTEURS[fault], kind))
 
     async def run(name: str) -> object:
         async with AsyncExitStack() as opened:

@@ -9,9 +9,10 @@ event loop instead.
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from threadkeep_contract.driving import Driven, Ending
 
 Kind: TypeAlias = Literal["waiting", "answered", "turns"]
 
@@ -30,16 +31,6 @@ class Moment(NamedTuple):
     number: int
 
 
-class Ending(NamedTuple):
-    """How a call ended that was to be cancelled."""
-
-    reached: bool
-    """Whether the call was still running at the moment. Where it was not, no later moment is reached either."""
-    cancelled: bool = False
-    result: object = None
-    error: BaseException | None = None
-
-
 def first(kind: Kind) -> int:
     """The number of the first moment of a kind."""
     return 0 if kind == "turns" else 1
@@ -47,17 +38,13 @@ def first(kind: Kind) -> int:
 
 async def cancel_at(call: Callable[[], Awaitable[object]], moment: Moment) -> Ending:
     """Make a call in a task of its own and cancel it at a moment. Returns when the call has ended, however it did."""
-    driven = _Driven(call, moment)
+    driven = _Cancelled(call, moment)
     task = asyncio.ensure_future(driven.run())
     if moment.kind == "turns":
         for _ in range(moment.number):
             await asyncio.sleep(0)
         driven.reached = task.cancel()
-    await asyncio.wait([task])
-    if task.cancelled():
-        return Ending(driven.reached, cancelled=True)
-    error = task.exception()
-    return Ending(driven.reached, error=error) if error is not None else Ending(driven.reached, result=task.result())
+    return await driven.ending(task)
 
 
 async def at_each_moment(most: int, attempt: Callable[[Moment], Awaitable[bool]]) -> None:
@@ -71,39 +58,16 @@ async def at_each_moment(most: int, attempt: Callable[[Moment], Awaitable[bool]]
                 break
 
 
-class _Driven:
-    """One call, and how often it has been suspended."""
+class _Cancelled(Driven):
+    """One call, cancelled at a suspension."""
 
     def __init__(self, call: Callable[[], Awaitable[object]], moment: Moment) -> None:
-        self.reached = False
-        self._call = call
+        super().__init__(call)
         self._moment = moment
-        self._suspensions = 0
 
-    async def run(self) -> object:
-        return await self._drive(self._awaited())
-
-    async def _awaited(self) -> object:
-        return await self._call()
-
-    @types.coroutine
-    def _drive(self, work: Coroutine[Any, Any, object]) -> Generator[Any, Any, object]:
-        thrown: BaseException | None = None
-        while True:
-            try:
-                waited_for = work.send(None) if thrown is None else work.throw(thrown)
-            except StopIteration as end:
-                return end.value
-            self._suspensions += 1
-            if self._moment.kind != "turns" and self._suspensions == self._moment.number:
-                self._cancel(waited_for)
-            thrown = None
-            try:
-                yield waited_for
-            except BaseException as error:  # noqa: BLE001 - the call is thrown whatever its task is
-                thrown = error
-
-    def _cancel(self, waited_for: object) -> None:
+    def suspended(self, waited_for: object) -> None:
+        if self._moment.kind == "turns" or self.suspensions != self._moment.number:
+            return
         self.reached = True
         task = asyncio.current_task()
         assert task is not None

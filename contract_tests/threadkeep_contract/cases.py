@@ -1,4 +1,4 @@
-"""Calls to cancel, or whose connection is cut, and what may be seen afterwards.
+"""Calls to interrupt, and what may be seen afterwards.
 
 Each call is made in a clean room of its own, in which two threads and a document are. A commit follows it. The model
 says what that commit answers and what is seen then, for a call that was not done, for one that was done, and for one
@@ -15,7 +15,8 @@ from typing import Any, Final
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import After, Changes, Put, Resource, Tail, Thread, Window
 from threadkeep_contract.beside import Given, Look, by_model, by_store, differing, imagined, look
-from threadkeep_contract.cancelling import Ending, Moment, cancel_at
+from threadkeep_contract.cancelling import Moment, cancel_at
+from threadkeep_contract.driving import Ending
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.machine import START, Outcome, outcome
@@ -29,7 +30,7 @@ MANY: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A call to cancel: what is there before it, and the commit that follows it."""
+    """A call to interrupt: what is there before it, and the commit that follows it."""
 
     room: str
     before: tuple[Given, ...]
@@ -140,7 +141,7 @@ async def cancel(harness: Harness, handle: Recorded, one: Case, moment: Moment) 
     return ending
 
 
-async def _see(harness: Harness, handle: Recorded, promise: str, one: Case, looks: Sequence[Look]) -> Look:
+async def see(harness: Harness, handle: Recorded, promise: str, one: Case, looks: Sequence[Look]) -> Look:
     """What is seen, which has to be one of these."""
     # What is still on its way may come between two views of the first look, and not between those of another.
     for _ in range(2):
@@ -165,23 +166,22 @@ async def look_afterwards(
     untouched, changed = one.imagine()[1], one.imagine(one.call)[1]
     if not ending.cancelled and ending.error is None:
         untouched, possible = changed, [done]
-    if await _see(harness, handle, promise, one, [untouched, changed]) != untouched:
+    if await see(harness, handle, promise, one, [untouched, changed]) != untouched:
         possible = [done]
     seen = await by_store(handle, one.after)
     looks = [each for answer, several in possible if answer == seen for each in several]
     if not looks:
         raise harness.broken(promise, [answer for answer, _ in possible], seen)
     for other in (handle, watcher):
-        found = await _see(harness, other, promise, one, looks)
+        found = await see(harness, other, promise, one, looks)
         looks = looks if found == looks[0] else [found]
 
 
 class Probes:
-    """Calls that each have a different answer, so that whatever a call left behind shows that was cancelled or cut."""
+    """Calls that each have a different answer, so that whatever an interrupted call left behind shows."""
 
-    def __init__(self, harness: Harness, fate: str = "cancelled") -> None:
+    def __init__(self, harness: Harness) -> None:
         self._harness = harness
-        self._fate = fate
         self._room = harness.fresh()
         self._resource = Resource(self._room + "r")
         self._model = Model()
@@ -214,5 +214,5 @@ class Probes:
         answers = await asyncio.gather(*(make(handle, call) for call in calls))
         for call, expected, seen in zip(calls, self._expected, answers, strict=False):
             if expected != seen:
-                promise = f"after {what} that was {self._fate}, each call gets its own answer ({call.verb})"
+                promise = f"after {what}, each call gets its own answer ({call.verb})"
                 raise self._harness.broken(promise, expected, seen)

@@ -40,6 +40,8 @@ class Least:
     """Worker processes that were killed after they had acknowledged something and before they had done all."""
     cuts: int = 0
     """Connections that were cut while a call was under way."""
+    faults: int = 0
+    """Errors that were thrown into a call at a place where it waited."""
     outages: bool = False
     """Whether a call may be refused with a StoreError: because the check asks again, or because it made the outage."""
 
@@ -132,6 +134,10 @@ class Seen:
         """A connection was cut while a call was under way."""
         self._count["cuts"] += 1
 
+    def faulted(self) -> None:
+        """An error was thrown into a call."""
+        self._count["faults"] += 1
+
     def __getitem__(self, what: str) -> int:
         """How often something was seen, by the name that it has in `Least`."""
         return self._count[what]
@@ -174,6 +180,7 @@ _WORDS: Final = {
     "races": "rounds of a race",
     "kills": "processes killed at work",
     "cuts": "connections cut",
+    "faults": "waits that failed",
 }
 """Each count of `Least`, in the words of a report."""
 

@@ -25,6 +25,7 @@ from threadkeep.port import Store, hookimpl
 from threadkeep_contract.laws import NAMES
 from threadkeep_contract.saboteurs.base import DictStore, Saboteur
 from threadkeep_contract.saboteurs.file import FileStore
+from threadkeep_contract.saboteurs.remote import RemoteStore
 from threadkeep_contract.saboteurs.wire import HOST, WireStore, server
 
 __all__ = [
@@ -66,7 +67,12 @@ SABOTEURS: Final[dict[str, type[Saboteur]]] = _collect()
 """Every saboteur by its fault; those of law 1 first. Each law has a module or package of them, called as
 the law's own."""
 
-SOUND: Final[dict[str, type[Saboteur]]] = {"sound-dict": DictStore, "sound-file": FileStore, "sound-wire": WireStore}
+SOUND: Final[dict[str, type[Saboteur]]] = {
+    "sound-dict": DictStore,
+    "sound-file": FileStore,
+    "sound-remote": RemoteStore,
+    "sound-wire": WireStore,
+}
 """The unbroken stores that the saboteurs are made of, by the name that stands for the fault in their URLs."""
 
 

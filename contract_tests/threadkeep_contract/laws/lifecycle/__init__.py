@@ -12,8 +12,9 @@ What may happen, from the first opening to the end:
   version made it.
 - A *handle* is opened by itself or by its first verb, once, again or in a race; serves tasks, event loops and threads,
   one after the other and at once; loses an event loop with calls still running; has calls cancelled at any moment, its
-  opening and closing among them; is closed before it was opened, while it opens, while calls run, twice, by another
-  loop; and is used after that. Its connections are cut, one under a call or all at once, and clocks jump under it.
+  opening and closing among them; has calls whose waits fail, or whose answers are lost; is closed before it was opened,
+  while it opens, while calls run, twice, by another loop; and is used after that. Its connections are cut, one under a
+  call or all at once, and clocks jump under it.
 - An *answer* is kept while what it tells of changes.
 """
 
@@ -25,9 +26,10 @@ from threadkeep_contract.laws.lifecycle.faults import Faults
 from threadkeep_contract.laws.lifecycle.life import Life
 from threadkeep_contract.laws.lifecycle.opening import Opening
 from threadkeep_contract.laws.lifecycle.versions import Versions
+from threadkeep_contract.laws.lifecycle.waits import Waits
 
 
-class Lifecycle(Errors, Life, Cancellation, Opening, Versions, Faults):
+class Lifecycle(Errors, Life, Cancellation, Waits, Faults, Opening, Versions):
     """Only the library's own errors leave a store, and it can be opened, closed, shared and interrupted at will."""
 
     number = 12

@@ -28,7 +28,7 @@ async def _cancel_each(harness: Harness, calls: Mapping[str, cases.Make]) -> Non
             one = cases.case(harness, make)
             await cases.prepare(handle, one)
             ending = await cases.cancel(harness, handle, one, moment)
-            await probes.ask(what, handle)
+            await probes.ask(f"{what} that was cancelled", handle)
             await cases.look_afterwards(harness, handle, watcher, what, one, ending)
             return ending.reached
 
@@ -145,7 +145,7 @@ class Cancellation(Law):
             )
             probes = cases.Probes(harness)
             await probes.prepare(handle)
-            await probes.ask("one of several calls", handle)
+            await probes.ask("one of several calls that was cancelled", handle)
             for one, (what, _, _), ending in zip(ones, drawn, endings, strict=True):
                 await cases.look_afterwards(harness, handle, watcher, what, one, ending)
 
@@ -165,7 +165,7 @@ class Cancellation(Law):
             async def alone(moment: Moment) -> bool:
                 new = harness.handle()
                 ending = await cancel_at(new.open, moment)
-                await probes.ask("an opening", new)
+                await probes.ask("an opening that was cancelled", new)
                 await new.close()
                 return ending.reached
 
@@ -182,7 +182,7 @@ class Cancellation(Law):
 
             await at_each_moment(harness.profile.moments, alone)
             await at_each_moment(harness.profile.moments, beside)
-            await probes.ask("an opening", watcher)
+            await probes.ask("an opening that was cancelled", watcher)
 
         harness.run(run)
 

@@ -44,7 +44,7 @@ class Faults(Law):
         with through_proxy(harness) as wire:
             if wire is None:
                 return
-            probes = Probes(harness, "cut")
+            probes = Probes(harness)
             harness.run(probes.prepare, wire.watcher)
 
             async def judge(attempt: Attempt) -> None:
@@ -57,7 +57,7 @@ class Faults(Law):
                 if error is None:
                     (answer,), _ = attempt.one.imagine(call)
                     harness.expect(promise, answer, attempt.end.outcome)
-                await _ask(wire, probes, attempt.what, AT_ONCE)
+                await _ask(wire, probes, f"{attempt.what} that was cut", AT_ONCE)
 
             at_each_cut(wire, CUT, judge)
 
@@ -71,12 +71,12 @@ class Faults(Law):
                 return
 
             async def run() -> None:
-                probes = Probes(harness, "cut")
+                probes = Probes(harness)
                 await probes.prepare(wire.watcher)
                 for _ in range(3):
-                    await _ask(wire, probes, "every connection")
+                    await _ask(wire, probes, "every connection was cut")
                     wire.cut_all()
-                await _ask(wire, probes, "every connection")
+                await _ask(wire, probes, "every connection was cut")
 
             harness.run(run)
 
@@ -88,12 +88,12 @@ class Faults(Law):
         with through_proxy(harness) as wire:
             if wire is None:
                 return
-            probes = Probes(harness, "cut")
+            probes = Probes(harness)
             harness.run(probes.prepare, wire.watcher)
 
             async def attempt(where: Cut, turn: int) -> None:
                 harness.history.clear()
-                await wire.cutting(where, turn, lambda: _ask(wire, probes, f"one of several calls, {where},"))
+                await wire.cutting(where, turn, lambda: _ask(wire, probes, f"one of several calls was cut {where}"))
 
             for where in Cut:
                 for number in range(max(2, harness.profile.moments // 3)):
@@ -112,11 +112,11 @@ class Faults(Law):
 
         async def run(move: clocks.Move) -> None:
             handle = await harness.open()
-            probes = Probes(harness, "overtaken by a clock")
+            probes = Probes(harness)
             await probes.prepare(handle)
             for _ in range(harness.profile.rounds):
                 harness.history.clear()
-                await asyncio.gather(jump(move), probes.ask("each of several calls", handle, AT_ONCE))
+                await asyncio.gather(jump(move), probes.ask("a clock jumped", handle, AT_ONCE))
 
         with clocks.of_process() as move:
             harness.run(run, move)

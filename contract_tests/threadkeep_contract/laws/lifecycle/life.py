@@ -9,7 +9,7 @@ from threadkeep.errors import StoreClosed, ThreadkeepError
 from threadkeep.port import Changes, Put, Resource, Thread
 from threadkeep_contract import cases
 from threadkeep_contract.beside import Given, agree
-from threadkeep_contract.cancelling import Ending
+from threadkeep_contract.driving import Ending
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded

@@ -1,26 +1,17 @@
-"""Faults that law 12, errors and lifecycle, must find."""
+"""Handles that do not bear opening, closing, sharing, or calls that are cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import time
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
-from threadkeep.errors import StoreUnavailable, TailMoved, ThreadkeepError
+from threadkeep.errors import StoreUnavailable, TailMoved
 from threadkeep.port import Changes, Receipt, Resource, Scope, Snapshot, Stored, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
-from threadkeep_contract.saboteurs.file import VERSION, FileStore
-from threadkeep_contract.saboteurs.wire import WireStore
 
 TURNS: Final = 2000
 """Turns of the event loop for which a verb waits for the one connection."""
-
-READINGS: Final = ("load", "threads", "resources")
-
-PATIENCE: Final = 10.0
-"""Seconds that a call waits for its answer."""
 
 CONNECTIONS: Final = 8
 """Connections in the pool of a handle."""
@@ -261,114 +252,3 @@ class CancelledWaiterLosesTurn(DictStore):
             return await super().commit(scope, changes)
         finally:
             self.waiting.remove(ticket)
-
-
-class NewerVersionOpened(FileStore):
-    """What a newer version made is opened as if it were its own."""
-
-    fault = "newer-version-opened"
-    caught_by = 12
-    seen_in = "CREATE TABLE IF NOT EXISTS as the only look at a schema"
-
-    def check_version(self, connection: sqlite3.Connection, found: int) -> None:
-        if found < VERSION:
-            super().check_version(connection, found)
-
-
-class OlderVersionMadeAnew(FileStore):
-    """What an older version made is removed, and made anew in the layout of this one."""
-
-    fault = "older-version-made-anew"
-    caught_by = 12
-    seen_in = "caches with a version in their key, Room's fallbackToDestructiveMigration"
-
-    def check_version(self, connection: sqlite3.Connection, found: int) -> None:
-        if found >= VERSION:
-            super().check_version(connection, found)
-            return
-        for table in ("threads", "records", "docs"):
-            connection.execute(f"DROP TABLE {table}")
-        self.make(connection)
-
-
-class OtherVersionWrittenOver(FileStore):
-    """What another version made is refused, after the version was written over with its own."""
-
-    fault = "other-version-written-over"
-    caught_by = 12
-    seen_in = "migration tools that stamp before they check"
-
-    def check_version(self, connection: sqlite3.Connection, found: int) -> None:
-        if found != VERSION:
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
-        super().check_version(connection, found)
-
-
-class BreakerNeverCloses(WireStore):
-    """After a lost connection a handle refuses every call: what keeps callers from a server that is gone never lets
-    them through again."""
-
-    fault = "wire-breaker-never-closes"
-    caught_by = 12
-    seen_in = "clients that keep one connection and never make another: `server closed the connection unexpectedly`"
-
-    def __init__(self, url: str, path: str) -> None:
-        super().__init__(url, path)
-        self._gone = False
-
-    async def exchange(self, verb: str, *args: Any) -> Any:
-        if self._gone:
-            raise StoreUnavailable("the server is gone")
-        return await super().exchange(verb, *args)
-
-    def lost(self, verb: str, error: Exception) -> ThreadkeepError:
-        self._gone = True
-        return super().lost(verb, error)
-
-
-class RetrySendsLastRequest(WireStore):
-    """A reading whose answer is lost is sent again from where the handle keeps its last request: beside others, that
-    is another's."""
-
-    fault = "wire-retry-sends-last-request"
-    caught_by = 12
-    seen_in = "retries that close over a variable which all calls share"
-
-    async def request(self, verb: str, *args: Any) -> Any:
-        if verb not in READINGS:
-            return await super().request(verb, *args)
-        self._last = (verb, *args)
-        try:
-            return await super().request(verb, *args)
-        except StoreUnavailable:
-            found = await super().request(*self._last)
-            return found if self._last[0] == verb else await super().request(verb, *args)
-
-
-class LostReadingIsEmpty(WireStore):
-    """A load whose answer is lost shows an empty thread."""
-
-    fault = "wire-lost-reading-is-empty"
-    caught_by = 12
-    seen_in = "memory as best effort: `except Exception: return []`"
-
-    async def load(self, scope: Scope, window: Window) -> Snapshot:
-        try:
-            return await super().load(scope, window)
-        except StoreUnavailable:
-            return Snapshot()
-
-
-class DeadlineByTheClock(DictStore):
-    """A call gives up when the clock says that it has taken ten seconds: where the clock is set in between, at once."""
-
-    fault = "deadline-by-the-clock"
-    caught_by = 12
-    seen_in = "`time.time() + timeout`, where the monotonic clock belongs"
-
-    async def request(self) -> None:
-        end = time.time() + PATIENCE
-        await super().request()
-        if time.time() > end:
-            raise StoreUnavailable(f"no answer within {PATIENCE:g} s")

@@ -1,0 +1,1 @@
+"""Faults that law 12, errors and lifecycle, must find."""
