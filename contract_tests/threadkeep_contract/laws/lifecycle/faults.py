@@ -57,7 +57,7 @@ class Faults(Law):
                 if error is None:
                     (answer,), _ = attempt.one.imagine(call)
                     harness.expect(promise, answer, attempt.end.outcome)
-                await _ask(wire, probes, f"{attempt.what} that was cut", AT_ONCE)
+                await _ask(wire, probes, attempt.what, AT_ONCE)
 
             at_each_cut(wire, CUT, judge)
 
