@@ -1,4 +1,4 @@
-"""The suite judged: every saboteur is rejected by its law, in the default profile and with one seed for all; the two
+"""The suite judged: every saboteur is rejected by its law, in the default profile and with one seed for all; the
 sound stores that the saboteurs are made of are accepted. That more tries accept a sound store too is seen where the
 stores themselves are judged, in the default profile."""
 
