@@ -13,6 +13,7 @@ declare -A finds=(
     [postgresql]='ls /usr/lib/postgresql/*/bin/postgres'
     [redis-server]='command -v redis-server'
     [pgbouncer]='PATH=$PATH:/usr/sbin command -v pgbouncer'
+    [faketime]='ls /usr/lib/*/faketime/libfaketime.so.1'
     [default-jdk-headless]='command -v javac'
     [maven]='command -v mvn'
 )
@@ -61,7 +62,7 @@ libraries() {
 }
 
 wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(postgresql redis-server pgbouncer ferretdb mongo-java-server dynamodb-local)
+[ ${#wanted[@]} -gt 0 ] || wanted=(postgresql redis-server pgbouncer faketime ferretdb mongo-java-server dynamodb-local)
 
 unbuilt=()
 packages=()

@@ -1,6 +1,6 @@
 """The suite judged: every saboteur is rejected by its law, in the default profile and with the seed that `--seed`
-says, as a rule another one for each commit; the two sound stores that the saboteurs are made of are accepted. That
-more tries accept a sound store too is seen where the stores themselves are judged, in the default profile."""
+says, as a rule another one for each commit; the sound stores that the saboteurs are made of are accepted. That more
+tries accept a sound store too is seen where the stores themselves are judged, in the default profile."""
 
 from __future__ import annotations
 

@@ -182,8 +182,9 @@ def at_each_cut(wire: Wire, calls: Mapping[str, Make], judge: Callable[[Attempt]
         harness.history.clear()
         one = case(harness, calls[what])
         await prepare(wire.watcher, one)
-        # The call itself is to be cut, and not the making of a connection.
-        await patiently(wire, Given("load", (one.resource,)))
+        # The call itself is to be cut, and not the making of a connection or of a statement. The commit is a repeat.
+        for warming in (Given("load", (one.resource,)), one.before[1]):
+            await patiently(wire, warming)
         reached, end = await wire.cutting(where, turn, lambda: end_of(wire.handle, one.call))
         await judge(Attempt(wire, f"{what} whose connection was cut {where}", one, end, _times(end)))
         return reached

@@ -124,7 +124,7 @@ def _expect(harness: Harness, promise: str, declared: int, most: int | None, spe
 
 
 def _incompressible(seed: str, size: int = BODY) -> str:
-    """So many characters that no compression makes much shorter."""
+    """So many hexadecimal digits by chance, which no compression makes shorter than half."""
     return "".join(sha512(f"{seed}{part}".encode()).hexdigest() for part in range(size // 128))
 
 
@@ -415,7 +415,7 @@ class Cost(Law):
     def test_the_meter_counts_the_rows_on_the_wire(self, harness: Harness) -> None:
         """No call moves more bytes over the wire, both ways, than the rows that the meter counts can hold: twice a
         message's text and 2 KiB for each, and 16 KiB for the call. The calls are those of the check of round trips;
-        messages and documents hold 4 KiB of text that cannot be compressed much.
+        messages and documents hold 4 KiB of text that compresses to half at best.
         """
         with through_proxy(harness) as wire:
             if wire is not None:

@@ -65,6 +65,14 @@ class Order(Law):
 
         harness.run(check)
 
+    @least(commits=5, loads=5)
+    def test_positions_rise_when_the_clock_jumps(self, harness: Harness) -> None:
+        """The clock of the store's process is set forward and back by days and years between commits: positions go on
+        rising, and the thread is read in the order in which it was written, by every window.
+        """
+        with clocks.of_process() as move:
+            harness.run(clocks.agree, harness, move, clocks.appends)
+
     @least(commits=4)
     def test_one_append_is_adjacent_and_in_order(self, harness: Harness) -> None:
         """The messages of one append lie together, in the order given. Tasks on two handles append batches at the same
@@ -254,11 +262,3 @@ class Order(Law):
 
         harness.explore(programs(("append", "drop"), harness.profile.steps, one_thread()), check)
         harness.explore(programs(("append", "drop", "conditions", "load"), harness.profile.steps), check, share=0.5)
-
-    @least(commits=5, loads=5)
-    def test_positions_rise_when_the_clock_jumps(self, harness: Harness) -> None:
-        """The clock of the store's process is set forward and back by days and years between commits: positions go on
-        rising, and the thread is read in the order in which it was written, by every window.
-        """
-        with clocks.of_process() as move:
-            harness.run(clocks.agree, harness, move, clocks.appends)
