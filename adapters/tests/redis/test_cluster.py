@@ -220,6 +220,22 @@ async def test_a_registration_that_came_too_late_is_refused(server: Server, clus
     assert entries(cluster)["late"] == 1
 
 
+async def test_a_registration_tells_the_servers_time(server: Server, cluster: Any) -> None:
+    """By it an erasure tells what a client that died left in the list from what others are about to use."""
+
+    def now() -> int:
+        seconds, micros = cluster.time(target_nodes=cluster.get_node_from_key(key.decode()))
+        return int(seconds) * 10**6 + int(micros)
+
+    key = ResourceKeys("threadkeep", "timed").registration
+    store = open_store(server.url)
+    await store.open()
+    before = now()
+    await store.commit(Thread("timed", "t"), full("m"))
+    assert before <= int(cluster.get(key).partition(b"-")[0]) <= now()
+    await store.close()
+
+
 async def test_a_list_that_cannot_be_reached_changes_no_outcome(server: Server, cluster: Any) -> None:
     """A commit that happened is acknowledged though its spare entry stays; a deletion says that it is not whole."""
     store = open_store(server.url)
