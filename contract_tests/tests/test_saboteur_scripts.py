@@ -16,9 +16,10 @@ import pytest
 
 import threadkeep_contract.saboteurs as plugin
 from threadkeep.errors import ThreadkeepError
-from threadkeep.port import After, Changes, Guard, Put, Record, Resource, Thread, Window, open_store, register
+from threadkeep.port import MISSING, After, Changes, Guard, Put, Record, Resource, Thread, Window, open_store, register
 from threadkeep_contract.faults import ERRORS, Fault, Kind, fail_at
 from threadkeep_contract.saboteurs import SABOTEURS, SOUND, FileStore
+from threadkeep_contract.scheduling import in_turns
 
 ALICE, BOB = Thread("alice", "t"), Thread("bob", "t")
 OF_ALICE: Final = Resource("alice")
@@ -253,6 +254,34 @@ async def _put_beside_put(at: Open) -> object:
     await store.open()
     both = [say(store, Thread("alice", name), resource_puts=(Put("notes", "1", 0),)) for name in ("one", "two")]
     return await asyncio.gather(*map(ended, both))
+
+
+async def _load_after_slow_load(at: Open) -> object:
+    store = at()
+    await store.open()
+    await in_turns([[lambda: store.load(ALICE, ALL)], [lambda: say(store, ALICE, "a1")]], [1, 1, 2, 2, 2, 1])
+    return await ids(store, ALICE)
+
+
+async def _commit_beside_two(at: Open) -> object:
+    store = at()
+    await say(store, ALICE, "a0")
+    tail = (await store.load(ALICE, ALL)).tail
+    later = [lambda: ended(say(store, ALICE, "a1")), lambda: ended(say(store, ALICE, "a2"))]
+    how: list[str] = []
+
+    async def conditional() -> None:
+        how.append(await ended(say(store, ALICE, "a3", if_tail=tail)))
+
+    await in_turns([[conditional], later], [1, 1, 2, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 1])
+    return how, await ids(store, ALICE)
+
+
+async def _repeat_beside_refused(at: Open) -> object:
+    store = at()
+    await say(store, ALICE, "a0")
+    refused, repeat = say(store, ALICE, "a1", if_tail=MISSING), say(store, ALICE, "a1")
+    return await asyncio.gather(ended(refused), ended(repeat)), await ids(store, ALICE)
 
 
 # Cancelled, killed and opened again
@@ -575,6 +604,9 @@ SCRIPTS: Final[dict[str, Script]] = {
     "resource-taken-off-the-list-late": _last_thread_beside_first,
     "window-read-in-two-queries": _window_beside_regeneration,
     "resource-documents-read-apart": _load_beside_commit,
+    "cache-filled-by-a-slow-load": _load_after_slow_load,
+    "optimistic-retry-checks-once": _commit_beside_two,
+    "repeat-answered-too-early": _repeat_beside_refused,
     "cancelled-commit-leaves-half": _half_a_commit,
     "list-entry-written-before-the-commit": _killed_in_second_transaction,
     "activity-written-after-the-commit": _killed_in_second_transaction,

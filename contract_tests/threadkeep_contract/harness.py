@@ -48,13 +48,23 @@ E = TypeVar("E", bound=ThreadkeepError)
 class LawBroken(AssertionError):
     """A promise of the contract that was not kept: what was expected, what was seen, and the calls that show it."""
 
-    def __init__(self, promise: str, expected: str, seen: str, history: str = "", calls: Sequence[Call] = ()) -> None:
+    def __init__(
+        self,
+        promise: str,
+        expected: str,
+        seen: str,
+        history: str = "",
+        calls: Sequence[Call] = (),
+        turns: Sequence[int] = (),
+    ) -> None:
+        """`turns` are the numbers of the tasks that went on, in their order, where the calls were scheduled."""
         super().__init__(promise, expected, seen, history)
         self.promise = promise
         self.expected = expected
         self.seen = seen
         self.history = history
         self.calls = tuple(calls)
+        self.turns = tuple(turns)
 
     def __str__(self) -> str:
         text = f"{self.promise}\n  expected: {self.expected}\n  seen:     {self.seen}"
@@ -301,7 +311,8 @@ class Harness:
         seen = seen if isinstance(seen, str) else source(seen)
         comment = f"{promise}\nexpected: {expected}\nseen:     {seen}"
         calls = self.history.calls
-        return LawBroken(promise, expected, seen, self.history.source(comment) if calls else "", calls)
+        turns = [turn.task for turn in self.history.turns]
+        return LawBroken(promise, expected, seen, self.history.source(comment) if calls else "", calls, turns)
 
     def expect(self, promise: str, expected: object, seen: object) -> None:
         """LawBroken unless `seen` equals `expected`."""

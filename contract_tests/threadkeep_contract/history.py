@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from threadkeep.port import After, Changes, Guard, Order, Receipt, Resource, Scope, Snapshot, Store, ThreadRow, Window
 from threadkeep_contract.evidence import Seen
+from threadkeep_contract.scheduling import TASK
 from threadkeep_contract.source import comments, laid_out
 from threadkeep_contract.source import source as source
 
@@ -34,6 +35,15 @@ class Call:
     ended: int | None = None
     result: object = None
     error: BaseException | None = None
+    task: int = 0
+    """The scheduled task that made it, from 1; 0 where none did."""
+
+
+class Turn(NamedTuple):
+    """A scheduled task went on, at a moment (a tick)."""
+
+    at: int
+    task: int
 
 
 class History:
@@ -44,11 +54,18 @@ class History:
         self.url = url
         self.calls: list[Call] = []
         self.seen = seen or Seen()
+        self.turns: list[Turn] = []
+        """Who went on, where tasks were scheduled."""
         self._tick = 0
 
     def clear(self) -> None:
         """Forget the calls: a new example begins."""
         self.calls = []
+        self.turns = []
+
+    def going(self, task: int) -> None:
+        """A scheduled task goes on."""
+        self.turns.append(Turn(self.tick(), task))
 
     @property
     def pending(self) -> list[Call]:
@@ -62,7 +79,7 @@ class History:
 
     async def note(self, handle: str, verb: str, args: tuple[object, ...], work: Callable[[], Awaitable[T]]) -> T:
         """Await `work`, and keep what was given and what came of it."""
-        call = Call(handle, verb, args, self.tick())
+        call = Call(handle, verb, args, self.tick(), task=TASK.get())
         self.calls.append(call)
         try:
             result = await work()
@@ -186,6 +203,26 @@ def overlapping(calls: Sequence[Call]) -> list[list[Call]]:
             end = -1
         end = max(end, float("inf") if call.ended is None else call.ended)
     return groups
+
+
+def told(calls: Sequence[Call], turns: Sequence[Turn]) -> str:
+    """What scheduled tasks did, in order and with a line for each switch from one to another, for a reader."""
+    lines: list[tuple[int, str]] = []
+    for call in calls:
+        given, got = _expression(call), source(call.result if call.error is None else call.error)
+        ended = call.began if call.ended is None else call.ended
+        if call.task:
+            lines.append((call.began, f"task {call.task} begins  {given}"))
+            lines.append((ended, f"task {call.task} is told {got}"))
+        else:
+            when = "afterwards" if turns and call.began > turns[-1].at else "before"
+            lines.append((call.began, f"{when}, {given} -> {got}"))
+    last = 0
+    for turn in turns:
+        if last not in (0, turn.task):
+            lines.append((turn.at, f"-- task {turn.task} goes on"))
+        last = turn.task
+    return "\n    ".join(line for _, line in sorted(lines))
 
 
 def _expression(call: Call) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from threadkeep.errors import OutcomeUnknown, ThreadkeepError
 from threadkeep.port import (
@@ -30,7 +30,7 @@ from threadkeep.port import (
     Window,
 )
 from threadkeep_contract.harness import ALL, Harness, record
-from threadkeep_contract.history import Recorded, source
+from threadkeep_contract.history import Call, Recorded, source
 from threadkeep_contract.looks import look_everywhere
 from threadkeep_contract.model import Model
 from threadkeep_contract.races import Team, told
@@ -60,6 +60,31 @@ class Event:
         """Whether nobody knows if it happened."""
         failure = self.outcome.failure
         return failure is not None and failure.name == OutcomeUnknown.__name__
+
+
+def event_of(call: Call) -> Event:
+    """A recorded call that has ended, as an event. Its times are ticks of its history."""
+    began, ended = call.began, call.ended or call.began
+    given: tuple[Any, ...] = call.args
+    result: Any = call.result
+    outcome = Outcome(began, ended)
+    match call.verb, given:
+        case "commit", (scope, changes):
+            step, outcome = Step("commit", scope, changes), replace(outcome, receipt=result)
+        case "load", (scope, window):
+            step, outcome = Step("load", scope, window=window), replace(outcome, snapshot=result)
+        case "threads", (scope, after, limit, order, slots):
+            step = Step("threads", scope, after=after, limit=limit, order=order, slots=slots)
+            outcome = replace(outcome, rows=[row._replace(docs=dict(row.docs)) for row in result or ()])
+        case "resources", (after, limit):
+            # The scope of such a list is not looked at.
+            step = Step("resources", Resource(call.verb), after=after, limit=limit)
+            outcome = replace(outcome, names=list(result or ()))
+        case _:
+            step = Step("delete", given[0])
+    if isinstance(call.error, ThreadkeepError):
+        outcome = Outcome(began, ended, failure=Failure.of(call.error))
+    return Event(call.task, step, outcome)
 
 
 def copy_model(model: Model) -> Model:

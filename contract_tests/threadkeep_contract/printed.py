@@ -40,6 +40,8 @@ class Case:
     calls: Sequence[Call] = ()
     token: str = ""
     """Of the harness that made the calls."""
+    turns: Sequence[int] = ()
+    """Which task went on, in order, where the calls were scheduled."""
 
 
 class _Source(Writer):
@@ -143,6 +145,37 @@ def text_of_race(case: Case, groups: Sequence[Sequence[Call]], count: int, round
     return _module(case, [], [*said, *_function("main()", body)], "asyncio.run(main())")
 
 
+def text_of_schedule(case: Case, calls: Sequence[Call], turns: Sequence[int]) -> str:
+    """The program that makes calls of tasks, of which one goes on at a time, as `turns` says, up to where it waits."""
+    write = _Source(case.token)
+    names = handles_of(calls)
+    first = min(call.began for call in calls if call.task)
+    tasks = [
+        [f"lambda: answer({_call(write, call)})" for call in calls if call.task == number]
+        for number in range(1, max(turns) + 1)
+    ]
+    before = [call for call in calls if not call.task and call.began < first]
+    after = [call for call in calls if not call.task and call.began > first]
+    body = ["history = History(URL)"]
+    body += [f"{name} = Recorded(open_store(URL).store, history, {name!r})" for name in names]
+    # Within its first verb a handle would be opened in steps of its own.
+    opened = [f"await answer({name}.open())" for name in names]
+    made = [line for call in before for line in laid_out(f"await answer({_call(write, call)})", WIDTH - 4)]
+    for number, works in enumerate(tasks, 1):
+        made += laid_out(f"task{number} = [{', '.join(works)}]", WIDTH - 4)
+    named = ", ".join(f"task{number}" for number in range(1, len(tasks) + 1))
+    made += comments(
+        "Who goes on, each time up to the next place where it waits, or to the end of its call:", WIDTH - 4
+    )
+    made += laid_out(f"turns = {list(turns)}", WIDTH - 4)
+    made += [f"await in_turns([{named}], turns, history.going)"]
+    made += [line for call in after for line in laid_out(f"await answer({_call(write, call)})", WIDTH - 4)]
+    body += [*opened, *write.records, *made, *(f"await answer({name}.close())" for name in names)]
+    body += ["# Is there an order in which the reference model answers as the store did?"]
+    body += ["schedule_verdict(PROMISE, history)"]
+    return _module(case, ["ROOM = room()"], _function("main()", body), "asyncio.run(main())")
+
+
 def text_of_check(case: Case) -> str:
     """The program that runs the check itself."""
     said = comments(
@@ -196,7 +229,8 @@ _MODULES: Final = {
     "threadkeep.port": set(port.__all__),
     "threadkeep_contract.harness": {"record", "raw_record"},
     "threadkeep_contract.history": {"History", "Recorded"},
-    "threadkeep_contract.replay": {"answer", "explained", "race_verdict", "room", "verdict"},
+    "threadkeep_contract.replay": {"answer", "explained", "race_verdict", "room", "schedule_verdict", "verdict"},
+    "threadkeep_contract.scheduling": {"in_turns"},
     "threadkeep_contract.report": {"check_again"},
 }
 """Where the names come from that a program may use."""

@@ -12,7 +12,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final, Literal, TypeAlias
+from functools import partial
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from threadkeep.errors import InvalidContent, InvalidId, InvalidInput, LimitExceeded, StoreClosed, ThreadkeepError
 from threadkeep.port import (
@@ -26,8 +27,26 @@ from threadkeep.port import (
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.history import Call, History, Recorded, overlapping
 from threadkeep_contract.operations import SLOTS
-from threadkeep_contract.printed import ROUNDS, Case, handles_of, text_in_order, text_of_check, text_of_race
-from threadkeep_contract.replay import Difference, answer, explained, first_difference, moved, renamed, room
+from threadkeep_contract.printed import (
+    ROUNDS,
+    Case,
+    handles_of,
+    text_in_order,
+    text_of_check,
+    text_of_race,
+    text_of_schedule,
+)
+from threadkeep_contract.replay import (
+    Difference,
+    answer,
+    explained,
+    first_difference,
+    in_some_order,
+    moved,
+    renamed,
+    room,
+)
+from threadkeep_contract.scheduling import in_turns
 from threadkeep_contract.source import source
 
 LEAST_SHOWN: Final = 10
@@ -36,7 +55,7 @@ LEAST_SHOWN: Final = 10
 TRIAL: Final = 40
 """Rounds in which a smaller race must show the fault twice to be taken for it."""
 
-Kind: TypeAlias = Literal["calls", "race", "check"]
+Kind: TypeAlias = Literal["calls", "schedule", "race", "check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +75,8 @@ class Program:
 
     @property
     def length(self) -> tuple[int, int, int]:
-        """By which the shortest is found: calls in order before races, and these before whole checks."""
-        return (("calls", "race", "check").index(self.kind), self.calls, self.text.count("\n"))
+        """By which the shortest is found: calls in order, then schedules, then races, then whole checks."""
+        return (get_args(Kind).index(self.kind), self.calls, self.text.count("\n"))
 
 
 def program_of(case: Case, seconds: float) -> Program:
@@ -73,6 +92,8 @@ def program_of(case: Case, seconds: float) -> Program:
                 # Many checks look afterwards in ways that no history notes.
                 calls += _looks(calls)
                 found = _in_order(case, harness, calls, end)
+            if found is None and case.turns:
+                found = _as_schedule(case, harness, calls, end)
             if found is None and any(len(group) > 1 for group in overlapping(calls)):
                 found = _as_race(case, harness, calls, end)
         except Exception:  # noqa: BLE001 - whatever a faulty store does here, the check itself still shows the fault
@@ -241,6 +262,86 @@ def _without(changes: object, index: int) -> object:
 
 
 _DEFAULTS: Final = {field.name: field.default for field in fields(Changes) if field.name not in ("at", "epoch")}
+
+
+# Schedules
+
+
+def _as_schedule(case: Case, harness: Harness, calls: Sequence[Call], end: float) -> Program | None:
+    def steps_of(tried: Sequence[Call], turns: Sequence[int]) -> list[_Step] | None:
+        if len({call.task for call in tried if call.task}) < 2:
+            return None
+        return harness.run(_schedule, case, tried, turns, seconds=max(5.0, end + 5.0 - time.monotonic()))
+
+    calls = sorted(calls, key=lambda call: call.began)
+    steps = steps_of(calls, case.turns)
+    for number in [*range(len(calls) - 1, -1, -1)] * 2:
+        if steps is None or time.monotonic() > end or number >= len(calls):
+            continue
+        fewer, call = calls[:number] + calls[number + 1 :], calls[number]
+        own = (call.task, sum(other.task == call.task for other in calls[:number]))
+        found = steps_of(fewer, [step.task for step in steps if step != own])
+        if found is not None:
+            calls, steps = fewer, found
+    numbers = {old: new for new, old in enumerate(sorted({call.task for call in calls if call.task}), 1)}
+    calls = [replace(call, task=numbers.get(call.task, 0)) for call in calls]
+    turns = [numbers[step.task] for step in steps or ()]
+
+    def shows(tried: Sequence[Call]) -> bool:
+        return steps_of(tried, turns) is not None
+
+    calls = _plainer(calls, shows, end)
+    short = _short_names(calls, case.token)
+    if shows(short):
+        calls = short
+    steps = steps_of(calls, turns)
+    # What is printed has shown the fault twice in a row.
+    if steps is None or steps_of(calls, [step.task for step in steps]) is None:
+        return None
+    text = text_of_schedule(case, calls, [step.task for step in steps])
+    return Program("schedule", len(calls), text, text_of_check(case))
+
+
+class _Step(NamedTuple):
+    """A task went on, in so many of its calls, from 0."""
+
+    task: int
+    call: int
+
+
+async def _schedule(case: Case, calls: Sequence[Call], turns: Sequence[int]) -> list[_Step] | None:
+    """Make calls in a new room, those of tasks in the order that the turns say. Returns who went on, or None where the
+    model explains what was answered.
+    """
+    history = History(case.url)
+    handles = {name: Recorded(open_store(case.url).store, history, name) for name in handles_of(calls)}
+
+    async def one(call: Call) -> None:
+        await answer(getattr(handles[call.handle], call.verb)(*call.args))
+
+    there = moved(calls, case.token, room())
+    first = min(call.began for call in there if call.task)
+    tasks = [
+        [partial(one, call) for call in there if call.task == number]
+        for number in range(1, max(call.task for call in there) + 1)
+    ]
+    try:
+        for handle in handles.values():
+            await answer(handle.open())
+        for call in there:
+            if not call.task and call.began < first:
+                await one(call)
+        await in_turns(tasks, turns, history.going)
+        for call in there:
+            if not call.task and call.began > first:
+                await one(call)
+    finally:
+        for handle in handles.values():
+            await answer(handle.close())
+    if in_some_order(history.calls):
+        return None
+    ended = [(call.task, call.ended or 0) for call in history.calls]
+    return [_Step(turn.task, sum(task == turn.task and at < turn.at for task, at in ended)) for turn in history.turns]
 
 
 # Races

@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, cast
 
-from threadkeep.errors import OutcomeUnknown, ThreadkeepError
+from threadkeep.errors import OutcomeUnknown, StoreUnavailable, ThreadkeepError
 from threadkeep.port import Guard, Record
 from threadkeep_contract.harness import raw_record
-from threadkeep_contract.history import Call, overlapping
-from threadkeep_contract.linearizable import copy_model, state
+from threadkeep_contract.history import Call, History, overlapping, told
+from threadkeep_contract.linearizable import copy_model, event_of, linearizable, state
 from threadkeep_contract.machine import plain
 from threadkeep_contract.model import Model
 from threadkeep_contract.source import source
@@ -64,6 +64,15 @@ def race_verdict(promise: str, shown: int, rounds: int) -> None:
         absent(f"{promise} (the race was run {rounds} times)")
 
 
+def schedule_verdict(promise: str, history: History) -> None:
+    """As `verdict`, of calls whose schedule was given: shown where the model answers them so in no order."""
+    if in_some_order(history.calls):
+        absent(promise)
+    else:
+        found = told(history.calls, history.turns)
+        present(promise, f"in no order does the reference model answer these calls so:\n    {found}")
+
+
 def present(promise: str, *details: str) -> None:
     """End the program with status 1 and the promise that is broken."""
     sys.exit("\n".join([f"the promise is broken: {promise}", *(f"  {detail}" for detail in details)]))
@@ -93,7 +102,7 @@ def renamed(value: Any, rename: Callable[[str], str]) -> Any:
 def moved(calls: Sequence[Call], old: str, new: str) -> list[Call]:
     """The calls as they were given, in the room of another token."""
     return [
-        Call(call.handle, call.verb, renamed(call.args, lambda text: text.replace(old, new)), call.began, call.ended)
+        replace(call, args=renamed(call.args, lambda text: text.replace(old, new)), result=None, error=None)
         for call in calls
     ]
 
@@ -152,6 +161,13 @@ def expected_of(model: Model, call: Call, seen: object) -> object:
 
 
 # Calls that overlap
+
+
+def in_some_order(calls: Sequence[Call]) -> bool:
+    """Whether the model answers all calls as the store did, in some order that fits their times. What a list says of
+    each thread may be so at a moment of its own; a call that found no store to serve it has done nothing.
+    """
+    return linearizable([event_of(call) for call in calls if not isinstance(call.error, StoreUnavailable)], Model())
 
 
 def explained(calls: Sequence[Call], token: str) -> bool:

@@ -187,4 +187,5 @@ def case_of(law: type[Law], check: str, harness: Harness, broken: LawBroken) -> 
         broken.promise,
         broken.calls,
         harness.token,
+        broken.turns,
     )

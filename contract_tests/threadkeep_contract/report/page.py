@@ -154,6 +154,7 @@ def _broken(finding: Finding) -> str:
         return pairs
     told = {
         "calls": "These calls show it.",
+        "schedule": "These calls of tasks show it when they go on in this order.",
         "race": "These calls show it when they overlap.",
         "check": "The check itself shows it.",
     }[finding.program.kind]

@@ -97,6 +97,8 @@ def told(program: Program) -> str:
         case "calls":
             calls = "1 call" if program.calls == 1 else f"{program.calls} calls"
             return f"The shortest program that shows it, with {calls}; it fails while the fault is there:"
+        case "schedule":
+            return f"A schedule of {program.calls} calls of tasks that shows it; it fails while the fault is there:"
         case "race":
             return f"A race of {program.calls} calls that shows it; it fails while the fault is there:"
         case "check":

@@ -22,6 +22,7 @@ from threadkeep_contract.harness import Harness
 from threadkeep_contract.laws.concurrency import contests, resources
 from threadkeep_contract.laws.concurrency.first_opening import FirstOpening
 from threadkeep_contract.laws.concurrency.pairs import check_pairs
+from threadkeep_contract.laws.concurrency.schedules import Race, check_race, races
 from threadkeep_contract.linearizable import check_histories
 from threadkeep_contract.races import by_processes, by_tasks
 from threadkeep_contract.threads import by_threads
@@ -151,6 +152,20 @@ class Concurrency(FirstOpening):
         combinations are tried; the seed says which.
         """
         harness.run(check_pairs, harness)
+
+    @least(commits=10, loads=4, deletions=1, lists=4, outages=True)
+    def test_scheduled_calls_on_a_resource_are_linearizable(self, harness: Harness) -> None:
+        """Random calls of three tasks on two threads of one resource are answered in some order, as above, whichever
+        task goes on from each place where one waits. The suite drives the calls itself: who goes on is drawn as the
+        calls are, so that a race that fails is made of as few calls and switches between tasks as it needs, and is
+        printed as an ordered history that runs again. Where calls wait for nothing, or for a thread or a server, what
+        they wait for comes before the next one goes on; a task that waits for a lock of another lets it go on.
+        """
+
+        async def check(race: Race) -> None:
+            await check_race(harness, race)
+
+        harness.explore(races(), check, share=3)
 
     def test_tasks_walk_through_lists_that_change(self, harness: Harness) -> None:
         """Walks through the threads of a resource, in both orders and page by page, find every thread that nobody

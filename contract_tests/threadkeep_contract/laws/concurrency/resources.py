@@ -83,14 +83,14 @@ async def check_histories(harness: Harness, handle: Recorded, team: Team) -> Non
         plans = [_steps(chance, threads, writer, turn) for writer in range(min(team.size, WRITERS))]
         events = await history_of(harness, team, plans)
         for event in events:
-            _check_page(harness, event, threads)
+            check_page(harness, event, threads)
         final = [Step("load", thread, window=ALL) for thread in threads]
         final += [Step("load", resource) for resource in resources]
         await explain(harness, events, final, handle, model)
         await look_everywhere(harness, team.handles, [*threads, *resources], IDS)
 
 
-def _check_page(harness: Harness, event: Event, threads: Collection[Thread]) -> None:
+def check_page(harness: Harness, event: Event, threads: Collection[Thread]) -> None:
     """LawBroken where a page is not in order, goes beyond its bounds, or holds what nobody made."""
     step, outcome = event.step, event.outcome
     if outcome.rows is not None:
