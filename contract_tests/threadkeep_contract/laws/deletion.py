@@ -291,8 +291,8 @@ class Deletion(Law):
 
     @least(deletions=2)
     def test_deleting_is_idempotent(self, harness: Harness) -> None:
-        """Deleting what is not there, again and again, is no error and creates nothing. So it is beside other threads of
-        the resource, which stay.
+        """Deleting what is not there, again and again, is no error and creates nothing. So it is beside other threads
+        of the resource, which stay.
         """
 
         async def check() -> None:
