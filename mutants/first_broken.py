@@ -2,10 +2,10 @@
 
 Reads requests from its input, one a line of JSON: `url`, `profile`, `folder`, `package`, and `checks` in the order in
 which they run, [] for all as they are written. Prints the number of the process that judges, and its exit status when
-it has ended. That process has `folder/packages` before all else on its
-path, where the package has to come from, so that what is judged is the mutant and not what is installed. It writes
-`folder/out`, lines of JSON: `{"opened": true}`; then for each check its law, its name and the status `begun`, and when
-it has ended its status, its seconds and what was promised. A check that is broken is the last.
+it has ended. That process has `folder/packages` before all else on its path, where the package has to come from, so
+that what is judged is the mutant and not what is installed. It writes `folder/out`, lines of JSON: `{"opened": true}`;
+then for each check its law, its name and the status `begun`, and when it has ended its status, its seconds and what was
+promised. A check that is broken is the last.
 
 What is imported before the fork saves each mutant the time; nothing of a package that is changed may be among it.
 """

@@ -68,6 +68,10 @@ class Judge:
         self._order: Sequence[str] = ()
         self._forks = _Forks(target.package.name)
 
+    def close(self) -> None:
+        """End the process that forks. A server ends with this process."""
+        self._forks.close()
+
     def measure(self, known: Path | None = None) -> None:
         """Judge the store without any change. Whatever is judged afterwards is asked the fastest checks first.
 
@@ -154,8 +158,8 @@ class Judge:
 
     def _ran(self, folder: Path, command: Sequence[str]) -> tuple[int | None, str]:
         """Run Python with the folder's packages: the exit status, None if it took too long, and what it has printed."""
-        # The judged package shadows the installed one, in worker processes too. Servers of tests have folders elsewhere:
-        # some run as another user, who may not enter this one.
+        # The judged package shadows the installed one, in worker processes too. Servers have their folders elsewhere,
+        # since some run as another user, who may not enter this one.
         environment = {**_ENVIRONMENT, "PYTHONPATH": str(folder / "packages")}
         with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
             process = subprocess.Popen(
@@ -200,6 +204,10 @@ class _Forks:
         timer.cancel()
         _end_group(group)
         return None if late.is_set() else code
+
+    def close(self) -> None:
+        """No more is asked for."""
+        self._process.communicate()
 
 
 def _end_group(group: int) -> None:

@@ -14,6 +14,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -78,20 +79,20 @@ def main() -> None:
         mutants = every(target)
         chosen = [mutants[int(number)] for number in options.only.split(",")]
     print(f"{len(chosen)} of {len(every(target))} mutants of {options.target}, seed {options.seed}", flush=True)
-    judge = Judge(replace(target, judged=options.store or target.judged), options.profile)
-    judge.measure(options.order)
     if options.json:
         options.json.write_text("", encoding="utf-8")
     outcomes = []
-    for done, (number, file, mutant) in enumerate(chosen, 1):
-        outcome = judge.judge(file, mutant, number)
-        if options.tests and not outcome.rejected:
-            outcome = judge.tested(file, mutant, outcome)
-        outcomes.append(outcome)
-        print(f"{done}/{len(chosen)} {outcome}", flush=True)
-        if options.json:
-            with options.json.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
+    with closing(Judge(replace(target, judged=options.store or target.judged), options.profile)) as judge:
+        judge.measure(options.order)
+        for done, (number, file, mutant) in enumerate(chosen, 1):
+            outcome = judge.judge(file, mutant, number)
+            if options.tests and not outcome.rejected:
+                outcome = judge.tested(file, mutant, outcome)
+            outcomes.append(outcome)
+            print(f"{done}/{len(chosen)} {outcome}", flush=True)
+            if options.json:
+                with options.json.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
     _summary(options.target, outcomes)
 
 

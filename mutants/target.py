@@ -26,7 +26,10 @@ _ADAPTERS: Final = Path("adapters/threadkeep_adapters")
 
 TARGETS: Final = {
     "memory": Target(
-        _ADAPTERS, ("memory/commit.py", "memory/layout.py", "memory/store.py"), "memory", ("adapters/tests/memory",)
+        _ADAPTERS,
+        ("memory/commit.py", "memory/layout.py", "memory/store.py"),
+        "memory",
+        ("adapters/tests/memory", "adapters/tests/shared/test_new_places.py"),
     ),
     "conditions": Target(Path("core/threadkeep"), ("port/conditions.py",), "memory", ("core/tests/port",)),
     "sqlite": Target(

@@ -140,8 +140,10 @@ async def test_whatever_a_resource_holds_it_is_listed_while_others_delete_it(ser
 
 async def test_a_client_that_dies_in_a_first_commit_leaves_a_name_at_most(server: Server, cluster: Any) -> None:
     """Listing passes it over, a commit is not disturbed by it, and an erasure removes it."""
-    cluster.zadd(INDEX, {registry.entry("ghost", registry.token(1_000_000, "dead")): 0})
-    cluster.zadd(INDEX, {registry.entry("living", registry.token(1_000_000, "dead")): 0})
+    seconds, _ = cluster.time(target_nodes=redis.RedisCluster.RANDOM)
+    over = registry.token((seconds - 2 * registry.TOKEN_SECONDS) * 1_000_000, "dead")
+    cluster.zadd(INDEX, {registry.entry("ghost", over): 0})
+    cluster.zadd(INDEX, {registry.entry("living", over): 0})
 
     store = open_store(server.url)
     await store.commit(Thread("living", "t"), change("m"))

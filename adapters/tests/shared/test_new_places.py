@@ -41,11 +41,16 @@ def test_a_new_place_is_one_that_its_store_takes() -> None:
     assert postgresql.read_url(postgresql.new_url(f"postgresql://h/d?schema={'é' * 30}")).schema.startswith("é" * 20)
     assert redis.read_url(redis.new_url("redis://h")).prefix.startswith("threadkeep-")
     assert mongo.read_url(mongo.new_url(f"mongodb://h/d?prefix={'p' * 60}")).prefix.startswith("p" * 40)
-    assert memory.read_url(memory.new_url("memory://a%20b")).startswith("a b-")
+    made = new_place("memory://a%20b")
+    assert made is not None
+    assert memory.read_url(made).startswith("a b-")
+    assert new_place("memory://a%20b") != made
 
 
 def test_a_new_file_has_the_same_options() -> None:
-    place = sqlite.read_url(sqlite.new_url("sqlite:////tmp/x.db?synchronous=normal"))
+    made = new_place("sqlite:////tmp/x.db?synchronous=normal")
+    assert made is not None
+    place = sqlite.read_url(made)
     assert place.synchronous == "normal"
     assert not Path(place.path).exists()
     assert Path(place.path).parent.is_dir()

@@ -293,7 +293,9 @@ class Deletion(Law):
 
     @least(deletions=2)
     def test_deleting_is_idempotent(self, harness: Harness) -> None:
-        """Deleting what is not there, again and again, is no error and creates nothing."""
+        """Deleting what is not there, again and again, is no error and creates nothing. So it is beside other threads
+        of the resource, which stay.
+        """
 
         async def check() -> None:
             handle = await harness.open()
@@ -309,6 +311,15 @@ class Deletion(Law):
             harness.expect("nothing is left", Snapshot(), _same_kinds(await handle.load(Thread(room + "r", "t"), ALL)))
             listed = [found for found in await handle.resources(room, 9) if found.startswith(room)]
             harness.expect("deleting created nothing", [], listed)
+            beside, gone = Thread(room + "s", "beside"), Thread(room + "s", "t")
+            await handle.commit(beside, appending(harness, START, record("m")))
+            for is_there in (False, True):
+                if is_there:
+                    await _full(harness, handle, gone)
+                await handle.delete(gone)
+                await handle.delete(gone)
+                there = [row.thread_id for row in await handle.threads(Resource(room + "s"), None, 9)]
+                harness.expect("what is beside it stays, and nothing else is there", ["beside"], there)
 
         harness.run(check)
 

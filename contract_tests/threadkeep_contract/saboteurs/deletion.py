@@ -158,6 +158,20 @@ class DeleteOfMissingIsError(DictStore):
         super().remove_thread(thread)
 
 
+class DeleteOfMissingIsErrorBesideOthers(DictStore):
+    """Deleting a thread that is not there is an error where its resource has other threads."""
+
+    fault = "delete-of-missing-is-error-beside-others"
+    caught_by = 10
+    seen_in = "stores that keep the threads of a user in a dict of their own"
+
+    def remove_thread(self, thread: Thread) -> None:
+        beside = [row for row in self.rows() if row.resource_id == thread.resource_id]
+        if beside and self.row(thread) is None:
+            raise ThreadNotFound(thread.thread_id)
+        super().remove_thread(thread)
+
+
 class DeletedKeptAside(DictStore):
     """What is deleted is moved aside, where every verb overlooks it and a look into the backend does not."""
 

@@ -188,22 +188,22 @@ def test_every_mutant_differs_from_its_file_and_from_all_others(name: str) -> No
 def test_a_mutant_is_judged_in_the_place_of_the_original() -> None:
     """And of the original nothing is changed, afterwards as before."""
     target = TARGETS["memory"]
-    judge = Judge(target, "brief")
-    judge.measure()
     number, file, mutant = next(
         one for one in mutate.every(target) if one[2].text == "pass" and one[1].name == "commit.py"
     )
     source = (ROOT / target.package / file).read_bytes()
-    outcome = judge.judge(file, mutant, number)
+    length = len(source.decode())
+    unloaded = Mutant(0, 0, "import nothing.of.this.name\n", "broken import")
+    exits = "\nimport os, threading\nthreading.Timer(3, os._exit, [3]).start()\n"
+    with closing(Judge(target, "brief")) as judge:
+        judge.measure()
+        outcome = judge.judge(file, mutant, number)
+        assert judge.judge(file, unloaded).verdict == "does not open"
+        assert judge.judge(file, Mutant(length, length, exits, "ends")).verdict == "ends"
     assert (outcome.verdict, outcome.file, outcome.number) == ("broken", "memory/commit.py", number)
     assert outcome.rejected
     assert outcome.law
     assert outcome.check.startswith("test_")
-    unloaded = Mutant(0, 0, "import nothing.of.this.name\n", "broken import")
-    assert judge.judge(file, unloaded).verdict == "does not open"
-    exits = "\nimport os, threading\nthreading.Timer(3, os._exit, [3]).start()\n"
-    ended = Mutant(len(source.decode()), len(source.decode()), exits, "ends")
-    assert judge.judge(file, ended).verdict == "ends"
     assert (ROOT / target.package / file).read_bytes() == source
 
 
