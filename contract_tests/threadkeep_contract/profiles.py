@@ -77,10 +77,10 @@ QUICK: Final = Profile(
     name="quick",
     examples=20,
     steps=20,
-    rounds=5,
+    rounds=4,
     tasks=8,
     processes=3,
-    process_rounds=5,
+    process_rounds=4,
     kills=2,
     length=200,
     bystanders=40,
@@ -92,7 +92,7 @@ QUICK: Final = Profile(
     mebibytes=18,
     moments=5,
     calls=20,
-    share=3,
+    share=4,
 )
 """For a store whose server is slow."""
 
