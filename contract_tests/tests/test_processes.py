@@ -17,14 +17,15 @@ from typing import Any, ParamSpec
 import pytest
 
 from threadkeep.port import Changes, Put, Record, Resource, Thread, Window, open_store
-from threadkeep_contract import forkserver, processes
-from threadkeep_contract.forkserver import ForkedProcess, ForkServer
 from threadkeep_contract.harness import Clock, Harness, LawBroken, record
-from threadkeep_contract.linearizable import Event, linearizable
-from threadkeep_contract.model import Model
-from threadkeep_contract.processes import Worker, workers
-from threadkeep_contract.races import Processes, by_processes
-from threadkeep_contract.worker import Chain, Failure, Open, Outcome, Patch, Run, Step, obey
+from threadkeep_contract.processes import forkserver
+from threadkeep_contract.processes import team as processes
+from threadkeep_contract.processes.forkserver import ForkedProcess, ForkServer
+from threadkeep_contract.processes.team import Worker, workers
+from threadkeep_contract.processes.worker import Chain, Failure, Open, Outcome, Patch, Run, Step, obey
+from threadkeep_contract.races.contenders import Processes, by_processes
+from threadkeep_contract.races.linearizability import Event, linearizable
+from threadkeep_contract.reference.model import Model
 
 P = ParamSpec("P")
 
@@ -395,8 +396,8 @@ async def test_a_fork_server_that_was_killed_is_done_without(
 
 INTERRUPTED = """
 import asyncio, sys
-from threadkeep_contract.processes import workers
-from threadkeep_contract import forkserver
+from threadkeep_contract.processes.team import workers
+from threadkeep_contract.processes import forkserver
 
 async def main():
     async with workers(sys.argv[1], 3) as team:

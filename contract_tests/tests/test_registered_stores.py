@@ -15,11 +15,11 @@ import pytest
 
 from threadkeep.port import Changes, Store, Thread, hookimpl, register
 from threadkeep_adapters.sqlite import store as sqlite
-from threadkeep_contract import forkserver
 from threadkeep_contract.harness import NotJudged, record
-from threadkeep_contract.processes import place_of, workers
+from threadkeep_contract.processes import forkserver
+from threadkeep_contract.processes.team import place_of, workers
+from threadkeep_contract.processes.worker import Run, Step
 from threadkeep_contract.report import Finding, judge
-from threadkeep_contract.worker import Run, Step
 
 MODULE = """
 from threadkeep.port import hookimpl

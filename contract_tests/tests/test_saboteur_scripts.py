@@ -17,7 +17,7 @@ import pytest
 import threadkeep_contract.saboteurs as plugin
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import MISSING, After, Changes, Guard, Put, Record, Resource, Thread, Window, open_store, register
-from threadkeep_contract.faults import ERRORS, Fault, Kind, fail_at
+from threadkeep_contract.faults.waits import ERRORS, Fault, Way, fail_at
 from threadkeep_contract.saboteurs import SABOTEURS, SOUND, FileStore
 from threadkeep_contract.scheduling import in_turns
 
@@ -403,7 +403,7 @@ async def _made_anew_by_another(at: Open) -> object:
 # Waits that fail
 
 
-async def _failed(call: Callable[[], Awaitable[object]], kind: Kind = "lost") -> str:
+async def _failed(call: Callable[[], Awaitable[object]], kind: Way = "lost") -> str:
     """How a call ended whose first wait was failed by a reset connection, or how it was answered."""
     ending = await fail_at(call, Fault(kind, 1, ERRORS[0]))
     return type(ending.error or ending.result).__name__

@@ -15,8 +15,8 @@ import pytest
 import threadkeep_contract.saboteurs as plugin
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, clock, open_store, proxied, register
-from threadkeep_contract import clocks
-from threadkeep_contract.proxy import Cut, Proxy
+from threadkeep_contract.faults import clocks
+from threadkeep_contract.faults.proxy import Cut, Proxy
 from threadkeep_contract.saboteurs import SABOTEURS, WireStore
 
 ALICE, BOB = Thread("alice", "t"), Thread("bob", "t")

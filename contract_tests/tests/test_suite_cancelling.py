@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from threadkeep_contract.cancelling import Kind, Moment, at_each_moment, cancel_at
-from threadkeep_contract.driving import Ending
+from threadkeep_contract.faults.cancelling import Kind, Moment, at_each_moment, cancel_at
+from threadkeep_contract.faults.driving import Ending
 
 
 async def _three_answers(seen: list[int]) -> int:

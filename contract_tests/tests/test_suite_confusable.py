@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from threadkeep.port import Limits, Thread, check_id
-from threadkeep_contract.confusable import IDS, PAIRS, PREFIX, placed
+from threadkeep_contract.inputs.confusable import IDS, PAIRS, PREFIX, placed
 
 ROOM = "123456789000001"
 

@@ -12,9 +12,9 @@ from threadkeep.port import Changes, Clause, Thread, Window, open_store, registe
 from threadkeep_contract.deaths import deaths, stages
 from threadkeep_contract.harness import Harness, record
 from threadkeep_contract.kills import model_after
-from threadkeep_contract.processes import workers
+from threadkeep_contract.processes.team import workers
+from threadkeep_contract.processes.worker import Die, Step
 from threadkeep_contract.profiles import PROFILES
-from threadkeep_contract.worker import Die, Step
 
 THREAD = Thread("user", "thread")
 FIRST = (Step("load", THREAD),)

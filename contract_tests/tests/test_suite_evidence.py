@@ -27,7 +27,6 @@ from threadkeep.port import (
 )
 from threadkeep.port import register as register_plugin
 from threadkeep_adapters.memory.store import InProcessStore
-from threadkeep_contract import worker
 from threadkeep_contract.evidence import Least, Seen, least, least_of
 from threadkeep_contract.harness import Harness, Law, LawBroken, NotJudged, record
 from threadkeep_contract.history import Recorded
@@ -35,11 +34,12 @@ from threadkeep_contract.kills import survivors
 from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
 from threadkeep_contract.laws.durability import Durability
+from threadkeep_contract.processes import worker
+from threadkeep_contract.processes.worker import Run, Step
 from threadkeep_contract.profiles import PROFILES
-from threadkeep_contract.races import Team, by_processes
+from threadkeep_contract.races.contenders import Team, by_processes
 from threadkeep_contract.report import judge
 from threadkeep_contract.report.values import values_of
-from threadkeep_contract.worker import Run, Step
 
 
 class _NoCommits(InProcessStore):

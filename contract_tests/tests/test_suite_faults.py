@@ -8,13 +8,13 @@ import pytest
 
 import threadkeep_contract.saboteurs as plugin
 from threadkeep.port import register
-from threadkeep_contract import worker
-from threadkeep_contract.driving import Ending
 from threadkeep_contract.evidence import Least, Seen, least_of
-from threadkeep_contract.faults import ERRORS, Fault, fail_at
+from threadkeep_contract.faults.driving import Ending
+from threadkeep_contract.faults.waits import ERRORS, Fault, fail_at
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.laws import checks
 from threadkeep_contract.laws import law as law_of
+from threadkeep_contract.processes import worker
 from threadkeep_contract.profiles import PROFILES
 from threadkeep_contract.report.judging import find
 from threadkeep_contract.saboteurs import SABOTEURS

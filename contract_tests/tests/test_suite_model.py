@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from threadkeep.errors import MessageConflict, TailMoved, VersionMoved
 from threadkeep.port import MISSING, After, Changes, Doc, Put, Resource, Tail, Thread, Window
 from threadkeep_contract.harness import record
-from threadkeep_contract.machine import imagine
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import EVERYTHING, Commit, Program, catalogue, programs
+from threadkeep_contract.inputs.operations import EVERYTHING, Commit, Program, catalogue, programs
+from threadkeep_contract.reference.machine import imagine
+from threadkeep_contract.reference.model import Model
 
 T, U, R = Thread("r", "t"), Thread("r", "u"), Resource("r")
 

@@ -16,9 +16,9 @@ import threadkeep_contract.saboteurs as plugin
 from threadkeep.port import Changes, Put, Receipt, Record, Resource, Snapshot, Stored, Tail, Thread, Window, register
 from threadkeep_contract.harness import record
 from threadkeep_contract.history import Call
-from threadkeep_contract.printed import Case
 from threadkeep_contract.profiles import PROFILES
-from threadkeep_contract.program import program_of
+from threadkeep_contract.programs.printed import Case
+from threadkeep_contract.programs.program import program_of
 from threadkeep_contract.replay import explained, moved, renamed
 from threadkeep_contract.report import Report, judge, text
 from threadkeep_contract.saboteurs import SABOTEURS, FileStore

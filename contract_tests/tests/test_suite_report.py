@@ -40,7 +40,7 @@ from threadkeep.port import (
 from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.laws import NUMBERS, checks, law
 from threadkeep_contract.profiles import PROFILES
-from threadkeep_contract.program import Program
+from threadkeep_contract.programs.program import Program
 from threadkeep_contract.report import Finding, Report, Verdict, judge, judging, text, without_password
 from threadkeep_contract.report.page import html_of
 from threadkeep_contract.report.values import schema, values_of

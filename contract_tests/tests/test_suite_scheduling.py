@@ -17,7 +17,7 @@ from threadkeep.port import register
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.laws import law as law_of
 from threadkeep_contract.profiles import PROFILES
-from threadkeep_contract.program import program_of
+from threadkeep_contract.programs.program import program_of
 from threadkeep_contract.report.judging import find
 from threadkeep_contract.scheduling import Switch, Switches, in_turns
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from threadkeep_contract.confusable import PAIRS
 from threadkeep_contract.harness import Harness
+from threadkeep_contract.inputs.confusable import PAIRS
 from threadkeep_contract.laws import NUMBERS, checks
 from threadkeep_contract.laws import law as law_of
 from threadkeep_contract.profiles import PROFILES
@@ -97,11 +97,9 @@ def test_a_share_does_not_follow_the_order_of_the_catalogue() -> None:
 
 def test_a_kind_of_few_is_in_every_share() -> None:
     catalogue = [*range(100), "rare", "rarer"]
-    parts = [Harness("memory://shares", PROFILES["quick"], seed).some(catalogue, kind=type) for seed in range(3)]
-    assert [sum(isinstance(entry, str) for entry in part) for part in parts] == [1, 1, 1]
+    step = PROFILES["quick"].share
+    parts = [Harness("memory://shares", PROFILES["quick"], seed).some(catalogue, kind=type) for seed in range(step)]
+    assert [sum(isinstance(entry, str) for entry in part) for part in parts] == [1] * step
     assert {entry for part in parts for entry in part} == {*catalogue}
-    assert [sum(isinstance(entry, int) for entry in part) for part in parts] in (
-        [34, 33, 33],
-        [33, 34, 33],
-        [33, 33, 34],
-    )
+    sizes = {sum(isinstance(entry, int) for entry in part) for part in parts}
+    assert sizes <= {100 // step, 100 // step + 1}

@@ -16,9 +16,9 @@ from threadkeep.port import Changes, Put, Resource, Thread
 from threadkeep_contract.harness import Harness, LawBroken, record
 from threadkeep_contract.history import Recorded, source
 from threadkeep_contract.kills import Survivor, look, look_at_model, model_after
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.processes import workers
-from threadkeep_contract.worker import Die, Step
+from threadkeep_contract.processes.team import workers
+from threadkeep_contract.processes.worker import Die, Step
+from threadkeep_contract.reference.looks import look_everywhere
 
 MOST: Final = 14
 """Victims of one call, at most; a call has some hundreds of moments, some thousands where its driver is of Python."""

@@ -336,7 +336,7 @@ class Harness:
 
     def takes(self, value: object, *, ids: bool = False) -> bool:
         """Whether the store takes a value with all that is in it; `ids` says that its texts are ids."""
-        from threadkeep_contract.taken import taken
+        from threadkeep_contract.inputs.acceptable import taken
 
         return taken(value, self.refuses, ids=ids)
 

@@ -20,11 +20,11 @@ from typing import Final
 from threadkeep.port import Changes, Put, Record, Resource, Thread
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Counted, source
-from threadkeep_contract.linearizable import apply, plain
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.model import Model
-from threadkeep_contract.processes import Worker, workers
-from threadkeep_contract.worker import Run, Step
+from threadkeep_contract.processes.team import Worker, workers
+from threadkeep_contract.processes.worker import Run, Step
+from threadkeep_contract.races.linearizability import apply, plain
+from threadkeep_contract.reference.looks import look_everywhere
+from threadkeep_contract.reference.model import Model
 
 STEPS: Final = 150
 """Steps in a victim's script: as a rule more than it lives to do."""

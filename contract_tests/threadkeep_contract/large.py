@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from threadkeep.port import Changes, Put, Record, Resource, Thread
 from threadkeep_contract.harness import Harness, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START
+from threadkeep_contract.reference.machine import START
 
 T = TypeVar("T")
 

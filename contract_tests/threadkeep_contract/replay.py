@@ -17,9 +17,9 @@ from threadkeep.errors import OutcomeUnknown, StoreUnavailable, ThreadkeepError
 from threadkeep.port import Guard, Record
 from threadkeep_contract.harness import raw_record
 from threadkeep_contract.history import Call, History, overlapping, told
-from threadkeep_contract.linearizable import copy_model, event_of, linearizable, state
-from threadkeep_contract.machine import plain
-from threadkeep_contract.model import Model
+from threadkeep_contract.races.linearizability import copy_model, event_of, linearizable, state
+from threadkeep_contract.reference.machine import plain
+from threadkeep_contract.reference.model import Model
 from threadkeep_contract.source import source
 
 STATES: Final = 20_000

@@ -36,10 +36,10 @@ from threadkeep.port import (
 )
 from threadkeep_contract.harness import Harness, record
 from threadkeep_contract.history import History, Recorded, source
-from threadkeep_contract.machine import START, Outcome, Player, Step, compare_resources, outcome
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import EVERYTHING, List, Load, Operation, Program, programs
+from threadkeep_contract.inputs.operations import EVERYTHING, List, Load, Operation, Program, programs
 from threadkeep_contract.profiles import PROFILES
+from threadkeep_contract.reference.machine import START, Outcome, Player, Step, compare_resources, outcome
+from threadkeep_contract.reference.model import Model
 
 HANDLES: Final = 2
 """Handles of each store, as operations number them."""

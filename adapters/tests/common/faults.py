@@ -23,7 +23,7 @@ from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreError, VersionMoved
 from threadkeep.port import Changes, Guard, Put, Record, Thread, Window, open_store
-from threadkeep_contract.proxy import Cut, Proxy
+from threadkeep_contract.faults.proxy import Cut, Proxy
 
 VARIABLE: Final = "THREADKEEP_TEST_FAULTS"
 FAULTS: Final = int(os.environ.get(VARIABLE, "50"))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from opening import ALL, THREAD
 
 from threadkeep.port import Changes, Guard, Record, Thread
-from threadkeep_contract.proxy import Proxy
+from threadkeep_contract.faults.proxy import Proxy
 
 LOOPS: Final = 5
 AT_ONCE: Final = 5

@@ -19,7 +19,7 @@ from servers import Server
 from threadkeep.errors import OutcomeUnknown, StoreClosed, StoreError, StoreUnavailable
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
 from threadkeep_adapters.lane import Lane, LaneBusyError
-from threadkeep_contract.proxy import Cut, Proxy
+from threadkeep_contract.faults.proxy import Cut, Proxy
 
 pytestmark = pytest.mark.slow
 

@@ -31,7 +31,7 @@ from threadkeep.errors import (
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, open_store, scan_backend, store_exists
 from threadkeep_adapters.dynamodb.layout import SCHEMA_KEY
 from threadkeep_adapters.dynamodb.schema import KEYS
-from threadkeep_contract.proxy import Cut, Proxy
+from threadkeep_contract.faults.proxy import Cut, Proxy
 
 pytestmark = pytest.mark.slow
 

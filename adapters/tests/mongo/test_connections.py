@@ -17,7 +17,7 @@ from servers import Kind, Server
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable
 from threadkeep.port import Changes, Guard, Put, Resource, Thread, open_store
 from threadkeep_adapters.mongo import connections
-from threadkeep_contract.proxy import Cut, Proxy
+from threadkeep_contract.faults.proxy import Cut, Proxy
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from threadkeep.port import Guard, Put, open_store
-from threadkeep_contract.proxy import Proxy
+from threadkeep_contract.faults.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 

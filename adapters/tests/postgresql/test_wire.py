@@ -16,7 +16,7 @@ from servers import Server
 from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
 from threadkeep_adapters.postgresql.statements import query
 from threadkeep_adapters.sql import rows as shared
-from threadkeep_contract.proxy import Proxy
+from threadkeep_contract.faults.proxy import Proxy
 
 HERE = Thread("ann", "t")
 

@@ -23,7 +23,7 @@ from threadkeep_adapters.redis import registry, scripts
 from threadkeep_adapters.redis.errors import NotSentError
 from threadkeep_adapters.redis.layout import ResourceKeys
 from threadkeep_adapters.redis.store import RedisStore
-from threadkeep_contract.confusable import PAIRS
+from threadkeep_contract.inputs.confusable import PAIRS
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from servers import Server
 
 from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from threadkeep.port import Changes, Put, Resource, Thread, open_store
-from threadkeep_contract.proxy import Cut, Proxy
+from threadkeep_contract.faults.proxy import Cut, Proxy
 
 
 @pytest.fixture(scope="module")

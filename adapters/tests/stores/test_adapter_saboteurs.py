@@ -26,7 +26,7 @@ from redis_server import REDIS
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import After, Changes, Guard, Put, Record, Resource, Thread, Window, open_store, scan_backend
-from threadkeep_contract.proxy import Cut, Proxy
+from threadkeep_contract.faults.proxy import Cut, Proxy
 from threadkeep_contract.report import judge
 
 PLUGINS: Final[dict[str, Plugin]] = {

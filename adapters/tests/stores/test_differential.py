@@ -21,9 +21,9 @@ from servers import ServerMissing
 import threadkeep_contract.saboteurs as saboteurs
 from threadkeep.port import Limits, Store, hookimpl, register
 from threadkeep_adapters.memory.store import InProcessStore
-from threadkeep_contract.confusable import Spot
 from threadkeep_contract.harness import LawBroken
-from threadkeep_contract.operations import Load, Program
+from threadkeep_contract.inputs.confusable import Spot
+from threadkeep_contract.inputs.operations import Load, Program
 
 pytestmark = pytest.mark.slow
 

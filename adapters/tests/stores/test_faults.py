@@ -19,7 +19,7 @@ from servers import Kind, Server
 
 from threadkeep.errors import StoreError
 from threadkeep.port import Changes, Guard, Put, Record, Thread, Window, open_store
-from threadkeep_contract.proxy import Proxy
+from threadkeep_contract.faults.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 

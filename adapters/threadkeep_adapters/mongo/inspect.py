@@ -25,7 +25,7 @@ def exists(place: Place) -> bool:
         return client[place.database][meta_name(place)].find_one({"_id": NAME}) is not None
 
 
-def shift_version(place: Place, by: int) -> None:
+def shift(place: Place, by: int) -> None:
     """Write another schema version into the document about the store."""
     with closing(_client(place)) as client:
         client[place.database][meta_name(place)].update_one({"_id": NAME}, {"$inc": {"version": by}})

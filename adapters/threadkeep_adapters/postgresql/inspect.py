@@ -29,15 +29,15 @@ def exists(place: Place) -> bool:
         return True  # something may be there, and opening it tells what is wrong
 
 
-def shift_version(place: Place, by: int) -> None:
+def shift(place: Place, by: int) -> None:
     """Write another schema version into the database."""
 
-    async def shift() -> None:
+    async def update() -> None:
         async with single_connection(place) as connection:
             table = f"{quoted(place.schema)}.{tables.schema.name}"
             await connection.execute(f"UPDATE {table} SET version = version + $1", by)
 
-    _on_a_loop(shift)
+    _on_a_loop(update)
 
 
 def scan(place: Place) -> Iterator[bytes]:

@@ -198,5 +198,5 @@ def scan_backend(url: str) -> Iterator[bytes]:
 
 @hookimpl
 def shift_version(url: str, by: int) -> bool:
-    inspect.shift_version(read_url(url), by)
+    inspect.shift(read_url(url), by)
     return True

@@ -48,7 +48,7 @@ def exists(place: Place) -> bool:
         return True  # something may be there, and opening it tells what is wrong
 
 
-def shift_version(place: Place, by: int) -> None:
+def shift(place: Place, by: int) -> None:
     """Write another schema version into the server."""
     with closing(_client(place)) as client:
         client.incrby(schema_key(place.prefix), by)

@@ -27,7 +27,7 @@ def exists(place: Place) -> bool:
         return True  # something is there, and opening it tells what is wrong
 
 
-def shift_version(place: Place, by: int) -> None:
+def shift(place: Place, by: int) -> None:
     """Write another schema version into the file."""
     with closing(sqlite3.connect(place.path)) as connection, connection:
         connection.execute(f"UPDATE {tables.schema.name} SET version = version + ?", (by,))

@@ -36,16 +36,16 @@ from threadkeep.port import (
     ThreadRow,
     Window,
 )
-from threadkeep_contract.cases import COMMITS, DELETIONS
-from threadkeep_contract.cutting import Attempt, at_each_cut, through_proxy
 from threadkeep_contract.deaths import deaths
 from threadkeep_contract.evidence import least
+from threadkeep_contract.faults.cases import COMMITS, DELETIONS
+from threadkeep_contract.faults.cutting import Attempt, at_each_cut, through_proxy
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Counted, Recorded, source
 from threadkeep_contract.kills import mixed, survivors
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.processes import workers
-from threadkeep_contract.worker import Run, Step
+from threadkeep_contract.processes.team import workers
+from threadkeep_contract.processes.worker import Run, Step
+from threadkeep_contract.reference.looks import look_everywhere
 
 
 @dataclass(frozen=True, slots=True)

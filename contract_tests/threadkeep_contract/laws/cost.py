@@ -21,12 +21,12 @@ from hashlib import sha512
 from typing import Any, Final
 
 from threadkeep.port import After, Changes, Order, Put, Resource, Thread, Window
-from threadkeep_contract.beside import Given
-from threadkeep_contract.cutting import Wire, through_proxy
 from threadkeep_contract.evidence import least
+from threadkeep_contract.faults.cutting import Wire, through_proxy
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.history import Counted, Recorded
-from threadkeep_contract.machine import Verb
+from threadkeep_contract.reference.beside import Given
+from threadkeep_contract.reference.machine import Verb
 
 SHORT: Final = 10
 """Messages in a short thread."""

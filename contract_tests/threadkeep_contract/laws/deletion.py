@@ -35,13 +35,13 @@ from threadkeep.port import (
     scan_backend,
 )
 from threadkeep_contract import large
-from threadkeep_contract.beside import ORDERS
-from threadkeep_contract.confusable import PAIRS, Spot, just_before
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, NotJudged, appending, raw_record, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START, compare
-from threadkeep_contract.operations import EVERYTHING, Program, programs
+from threadkeep_contract.inputs.confusable import PAIRS, Spot, just_before
+from threadkeep_contract.inputs.operations import EVERYTHING, Program, programs
+from threadkeep_contract.reference.beside import ORDERS
+from threadkeep_contract.reference.machine import START, compare
 
 NEIGHBOURS: Final = (
     *[

@@ -17,15 +17,15 @@ from operator import itemgetter
 from threadkeep.errors import MessageConflict
 from threadkeep.port import Changes, Clause, Put, Record, Thread, Window
 from threadkeep_contract import large
-from threadkeep_contract.beside import agree
-from threadkeep_contract.confusable import MESSAGE_IDS, one_thread
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.identity import drawn_ids
-from threadkeep_contract.machine import START, compare
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import Program, programs
+from threadkeep_contract.inputs.confusable import MESSAGE_IDS, one_thread
+from threadkeep_contract.inputs.operations import Program, programs
+from threadkeep_contract.reference.beside import agree
+from threadkeep_contract.reference.machine import START, compare
+from threadkeep_contract.reference.model import Model
 
 
 async def _read(handle: Recorded, scope: Thread) -> list[tuple[int, str, str]]:

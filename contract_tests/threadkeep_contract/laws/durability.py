@@ -17,18 +17,18 @@ from collections.abc import AsyncIterator
 
 from threadkeep.errors import OutcomeUnknown, TailMoved, VersionMoved
 from threadkeep.port import Changes, Clause, Put, Receipt, Resource, Snapshot, Tail, Thread
-from threadkeep_contract import clocks
-from threadkeep_contract.cases import COMMITS, DELETIONS
-from threadkeep_contract.cutting import LOST, Attempt, at_each_cut, through_proxy
 from threadkeep_contract.deaths import deaths
 from threadkeep_contract.evidence import least
+from threadkeep_contract.faults import clocks
+from threadkeep_contract.faults.cases import COMMITS, DELETIONS
+from threadkeep_contract.faults.cutting import LOST, Attempt, at_each_cut, through_proxy
 from threadkeep_contract.harness import ALL, Harness, Law, ids_of, record
 from threadkeep_contract.history import Counted, Recorded
 from threadkeep_contract.kills import Survivor, appending, look, look_at_model, mixed, model_after, survivors
-from threadkeep_contract.linearizable import apply, plain
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.processes import workers
-from threadkeep_contract.worker import Run, perform
+from threadkeep_contract.processes.team import workers
+from threadkeep_contract.processes.worker import Run, perform
+from threadkeep_contract.races.linearizability import apply, plain
+from threadkeep_contract.reference.looks import look_everywhere
 
 REPETITIONS = 5
 """How often a call whose outcome is unknown is repeated before the check gives up."""

@@ -22,10 +22,10 @@ from threadkeep.errors import InvalidContent, InvalidId, InvalidInput, LimitExce
 from threadkeep.handles import Memory
 from threadkeep.messages import Message, dump, parse_message
 from threadkeep.port import Changes, Doc, Put, Resource, Thread, canonical_json
-from threadkeep_contract.confusable import IDS, just_before, lead
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record
-from threadkeep_contract.machine import START
+from threadkeep_contract.inputs.confusable import IDS, just_before, lead
+from threadkeep_contract.reference.machine import START
 
 
 def _nested(depth: int, wrap: Callable[[Any], Any]) -> Any:

@@ -25,15 +25,12 @@ from hypothesis import strategies as st
 from threadkeep.errors import InvalidCursor, InvalidId, MessageConflict, TailMoved, ThreadNotFound, VersionMoved
 from threadkeep.handles import Memory
 from threadkeep.port import Changes, Put, Resource, Scope, Snapshot, Tail, Thread, Window
-from threadkeep_contract.beside import ORDERS, agree
-from threadkeep_contract.confusable import PAIRS, PREFIX, Spot, just_before
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.identity import drawn_ids
-from threadkeep_contract.machine import START, imagine, observe
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import (
+from threadkeep_contract.inputs.confusable import PAIRS, PREFIX, Spot, just_before
+from threadkeep_contract.inputs.operations import (
     EVERYTHING,
     Commit,
     Delete,
@@ -47,7 +44,10 @@ from threadkeep_contract.operations import (
     SlotPut,
     programs,
 )
-from threadkeep_contract.overlap import Overlap, overlaps, play_overlapping
+from threadkeep_contract.reference.beside import ORDERS, agree
+from threadkeep_contract.reference.machine import START, imagine, observe
+from threadkeep_contract.reference.model import Model
+from threadkeep_contract.reference.overlap import Overlap, overlaps, play_overlapping
 
 
 def _of_resource(program: Program, resource_id: str) -> set[int]:

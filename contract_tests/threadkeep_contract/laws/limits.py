@@ -18,12 +18,12 @@ from threadkeep.messages import Message
 from threadkeep.port import MIB, Changes, Put, Record, Resource, Stored, Thread, Window
 from threadkeep.port import Limits as Declared
 from threadkeep_contract import large
-from threadkeep_contract.beside import ORDERS, agree
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, raw_record, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START, plain
-from threadkeep_contract.model import Model
+from threadkeep_contract.reference.beside import ORDERS, agree
+from threadkeep_contract.reference.machine import START, plain
+from threadkeep_contract.reference.model import Model
 
 LEAST: Final = {
     "id_bytes": 512,

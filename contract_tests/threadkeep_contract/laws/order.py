@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 
 from threadkeep.port import Changes, Receipt, Stored, Thread, Window
-from threadkeep_contract import clocks, large
-from threadkeep_contract.beside import Given
-from threadkeep_contract.confusable import one_thread
+from threadkeep_contract import large
 from threadkeep_contract.evidence import least
+from threadkeep_contract.faults import clocks
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
-from threadkeep_contract.machine import START, compare
-from threadkeep_contract.operations import Program, programs
-from threadkeep_contract.restarts import through_restarts
+from threadkeep_contract.inputs.confusable import one_thread
+from threadkeep_contract.inputs.operations import Program, programs
+from threadkeep_contract.races.restarts import through_restarts
+from threadkeep_contract.reference.beside import Given
+from threadkeep_contract.reference.machine import START, compare
 
 
 def _increasing(harness: Harness, records: list[Stored]) -> None:

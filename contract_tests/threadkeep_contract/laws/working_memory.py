@@ -19,15 +19,15 @@ from threadkeep.errors import VersionMoved
 from threadkeep.handles import Memory, WorkingMemoryHandle
 from threadkeep.port import Changes, Doc, Put, Resource, Scope, Thread
 from threadkeep_contract import large
-from threadkeep_contract.beside import Given, agree
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.identity import drawn_ids
-from threadkeep_contract.machine import START, compare
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import Kinds, Program, programs
-from threadkeep_contract.restarts import through_restarts
+from threadkeep_contract.inputs.operations import Kinds, Program, programs
+from threadkeep_contract.races.restarts import through_restarts
+from threadkeep_contract.reference.beside import Given, agree
+from threadkeep_contract.reference.machine import START, compare
+from threadkeep_contract.reference.model import Model
 
 RFC_7396: Final[tuple[tuple[Any, Any, Any], ...]] = (
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),

@@ -6,7 +6,7 @@ by `page`.
 
 from __future__ import annotations
 
-from threadkeep_contract.printed import without_password
+from threadkeep_contract.programs.printed import without_password
 from threadkeep_contract.report.judging import Progress, check_again, failure, judge
 from threadkeep_contract.report.verdicts import Finding, Report, Status, Verdict
 

@@ -15,7 +15,7 @@ from importlib.resources import files
 from string import Template
 from typing import Final
 
-from threadkeep_contract.program import Program
+from threadkeep_contract.programs.program import Program
 from threadkeep_contract.report.text import count, tried
 from threadkeep_contract.report.verdicts import FAILING, Finding, Report, Verdict
 from threadkeep_contract.source import visible

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from threadkeep_contract.evidence import TRIED
-from threadkeep_contract.program import Program
+from threadkeep_contract.programs.program import Program
 from threadkeep_contract.report.verdicts import Finding, Report, Status, Verdict
 from threadkeep_contract.source import shortened, visible
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from threadkeep_contract.program import Program
+from threadkeep_contract.programs.program import Program
 
 Status: TypeAlias = Literal["kept", "broken", "not judged", "not offered"]
 

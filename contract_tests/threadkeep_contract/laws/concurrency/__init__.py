@@ -23,9 +23,9 @@ from threadkeep_contract.laws.concurrency import contests, resources
 from threadkeep_contract.laws.concurrency.first_opening import FirstOpening
 from threadkeep_contract.laws.concurrency.pairs import check_pairs
 from threadkeep_contract.laws.concurrency.schedules import Race, check_race, races
-from threadkeep_contract.linearizable import check_histories
-from threadkeep_contract.races import by_processes, by_tasks
-from threadkeep_contract.threads import by_threads
+from threadkeep_contract.races.contenders import by_processes, by_tasks
+from threadkeep_contract.races.linearizability import check_histories
+from threadkeep_contract.races.threads import by_threads
 
 
 class Concurrency(FirstOpening):

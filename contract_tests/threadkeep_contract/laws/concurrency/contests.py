@@ -11,9 +11,9 @@ from threadkeep.errors import Conflict, MessageConflict, TailMoved, VersionMoved
 from threadkeep.port import MISSING, Changes, Put, Receipt, Resource, Snapshot, Tail, Thread, Window
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.races import Team, committing, told
-from threadkeep_contract.worker import Chain, Open, Outcome, Patch, Run, Step
+from threadkeep_contract.processes.worker import Chain, Open, Outcome, Patch, Run, Step
+from threadkeep_contract.races.contenders import Team, committing, told
+from threadkeep_contract.reference.looks import look_everywhere
 
 IDS: Final = ("old0", "old3", "same", "0-a", "1-b", "0/0/0")
 """Ids of some messages that contenders append, or fail to."""

@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from threadkeep.port import Clause, Resource, Thread, new_place
-from threadkeep_contract.beside import Given, agree
-from threadkeep_contract.cancelling import KINDS, Moment, cancel_at
-from threadkeep_contract.cancelling import first as first_of
+from threadkeep_contract.faults.cancelling import KINDS, Moment, cancel_at
+from threadkeep_contract.faults.cancelling import first as first_of
 from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START
-from threadkeep_contract.model import Model
-from threadkeep_contract.processes import soon, workers
-from threadkeep_contract.threads import in_threads
-from threadkeep_contract.worker import Run, Step
+from threadkeep_contract.processes.team import soon, workers
+from threadkeep_contract.processes.worker import Run, Step
+from threadkeep_contract.races.threads import in_threads
+from threadkeep_contract.reference.beside import Given, agree
+from threadkeep_contract.reference.machine import START
+from threadkeep_contract.reference.model import Model
 
 THREADS = 4
 """Threads that open a place at once."""

@@ -13,13 +13,13 @@ from itertools import product
 from typing import Final, NamedTuple
 
 from threadkeep.port import Changes, Put, Resource, Thread
-from threadkeep_contract.confusable import just_before
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.linearizable import IDS, Event, apply, explain
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.model import Model
-from threadkeep_contract.worker import Outcome, Step, perform
+from threadkeep_contract.inputs.confusable import just_before
+from threadkeep_contract.processes.worker import Outcome, Step, perform
+from threadkeep_contract.races.linearizability import IDS, Event, apply, explain
+from threadkeep_contract.reference.looks import look_everywhere
+from threadkeep_contract.reference.model import Model
 
 WRITES: Final = ("commit", "commit to both", "truncate", "commit to another", "put", "delete", "erase")
 READS: Final = ("load", "threads", "resources")

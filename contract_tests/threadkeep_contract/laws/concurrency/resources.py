@@ -10,15 +10,25 @@ from typing import Final
 
 from threadkeep.port import After, Changes, Put, Resource, Tail, Thread, ThreadRow, Window
 from threadkeep.port import Order as ListOrder
-from threadkeep_contract.confusable import just_before
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.linearizable import IDS, STEPS, WRITERS, Event, apply, explain, history_of, random_changes
-from threadkeep_contract.looks import MANY, ORDERS, look_everywhere
-from threadkeep_contract.model import Model
-from threadkeep_contract.races import Team, told
+from threadkeep_contract.inputs.confusable import just_before
+from threadkeep_contract.processes.worker import Run, Step, perform
+from threadkeep_contract.races.contenders import Team, told
+from threadkeep_contract.races.linearizability import (
+    IDS,
+    STEPS,
+    WRITERS,
+    Event,
+    apply,
+    explain,
+    history_of,
+    random_changes,
+)
+from threadkeep_contract.reference.beside import ORDERS
+from threadkeep_contract.reference.looks import MANY, look_everywhere
+from threadkeep_contract.reference.model import Model
 from threadkeep_contract.walks import place
-from threadkeep_contract.worker import Run, Step, perform
 
 MIXES: Final = (
     {"commit": 9, "resource commit": 2, "load": 3, "threads": 4, "resources": 1, "delete": 2, "erase": 1},

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from threadkeep.errors import StoreUnavailable
 from threadkeep.port import Thread, Window
-from threadkeep_contract.confusable import Spot, just_before
 from threadkeep_contract.harness import ALL, Harness
 from threadkeep_contract.history import told
+from threadkeep_contract.inputs.confusable import Spot, just_before
+from threadkeep_contract.inputs.operations import EVERYTHING, SLOTS, Kinds, Operation, programs
 from threadkeep_contract.laws.concurrency.resources import check_page
-from threadkeep_contract.linearizable import event_of
-from threadkeep_contract.looks import MANY, ORDERS
-from threadkeep_contract.machine import Player
-from threadkeep_contract.operations import EVERYTHING, SLOTS, Kinds, Operation, programs
+from threadkeep_contract.races.linearizability import event_of
+from threadkeep_contract.reference.beside import ORDERS
+from threadkeep_contract.reference.looks import MANY
+from threadkeep_contract.reference.machine import Player
 from threadkeep_contract.replay import answer, in_some_order
 from threadkeep_contract.scheduling import Switch, Switches, in_turns
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from threadkeep.errors import StoreClosed, ThreadkeepError
 from threadkeep.port import Changes, Guard, Put, Resource, Thread
-from threadkeep_contract import cases
-from threadkeep_contract.cancelling import KINDS, Kind, Moment, at_each_moment, cancel_at, first
 from threadkeep_contract.evidence import least
+from threadkeep_contract.faults import cases
+from threadkeep_contract.faults.cancelling import KINDS, Kind, Moment, at_each_moment, cancel_at, first
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.laws.lifecycle.common import count, three, verbs
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from threadkeep.errors import StoreUnavailable
-from threadkeep_contract import clocks
-from threadkeep_contract.beside import Given
-from threadkeep_contract.cases import CASES, READINGS, Probes
-from threadkeep_contract.cutting import LOST, Attempt, Wire, at_each_cut, patiently, through_proxy
 from threadkeep_contract.evidence import least
+from threadkeep_contract.faults import clocks
+from threadkeep_contract.faults.cases import CASES, READINGS, Probes
+from threadkeep_contract.faults.cutting import LOST, Attempt, Wire, at_each_cut, patiently, through_proxy
+from threadkeep_contract.faults.proxy import Cut
 from threadkeep_contract.harness import Harness, Law
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import Outcome
-from threadkeep_contract.proxy import Cut
+from threadkeep_contract.reference.beside import Given
+from threadkeep_contract.reference.machine import Outcome
 
 CUT = {**READINGS, **{what: CASES[what] for what in ("an append with documents", "the deletion of a thread")}}
 """Calls whose connection is cut. What becomes of other writes is law 6's."""

@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable
 
 from threadkeep.errors import StoreClosed, ThreadkeepError
 from threadkeep.port import Changes, Put, Resource, Thread
-from threadkeep_contract import cases
-from threadkeep_contract.beside import Given, agree
-from threadkeep_contract.driving import Ending
 from threadkeep_contract.evidence import least
+from threadkeep_contract.faults import cases
+from threadkeep_contract.faults.driving import Ending
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
+from threadkeep_contract.inputs.operations import EVERYTHING, Program, programs
 from threadkeep_contract.laws.lifecycle.common import count, three, verbs
-from threadkeep_contract.machine import START, Player, outcome, plain, play
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import EVERYTHING, Program, programs
-from threadkeep_contract.restarts import through_restarts
-from threadkeep_contract.threads import in_threads
+from threadkeep_contract.races.restarts import through_restarts
+from threadkeep_contract.races.threads import in_threads
+from threadkeep_contract.reference.beside import Given, agree
+from threadkeep_contract.reference.machine import START, Player, outcome, plain, play
+from threadkeep_contract.reference.model import Model
 
 
 async def _turns(number: int, work: Callable[[], Awaitable[object]]) -> object:

@@ -11,7 +11,7 @@ from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.laws.lifecycle.common import count, settled, three, verbs
-from threadkeep_contract.threads import in_threads
+from threadkeep_contract.races.threads import in_threads
 
 
 class Opening(Law):

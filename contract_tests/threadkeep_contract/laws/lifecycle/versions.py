@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from threadkeep.errors import StoreError, StoreTooNew, StoreTooOld
 from threadkeep.port import Changes, Put, Thread, new_place, shift_version
-from threadkeep_contract.beside import agree
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import Harness, Law, record
 from threadkeep_contract.laws.lifecycle.common import verbs
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.model import Model
+from threadkeep_contract.reference.beside import agree
+from threadkeep_contract.reference.looks import look_everywhere
+from threadkeep_contract.reference.model import Model
 
 NEWER = (1, 2, 1000)
 OLDER = (-1,)

@@ -8,15 +8,15 @@ from itertools import product
 from typing import Final, NamedTuple
 
 from threadkeep.errors import StoreError, StoreFull, StoreNotWritable, StoreUnavailable, ThreadkeepError
-from threadkeep_contract import cases
-from threadkeep_contract.beside import Given, Look, by_store
-from threadkeep_contract.driving import Ending
 from threadkeep_contract.evidence import least
-from threadkeep_contract.faults import ERRORS, KINDS, Fault, Kind, fail_at
+from threadkeep_contract.faults import cases
+from threadkeep_contract.faults.driving import Ending
+from threadkeep_contract.faults.waits import ERRORS, WAYS, Fault, Way, fail_at
 from threadkeep_contract.harness import ALL, Harness, Law
 from threadkeep_contract.history import Recorded, source
-from threadkeep_contract.machine import Outcome, outcome
-from threadkeep_contract.worker import Step, patiently
+from threadkeep_contract.processes.worker import Step, patiently
+from threadkeep_contract.reference.beside import Given, Look, by_store
+from threadkeep_contract.reference.machine import Outcome, outcome
 
 NOTHING_WRITTEN: Final = (StoreUnavailable, StoreFull, StoreNotWritable)
 """Errors that say that nothing was written."""
@@ -24,7 +24,7 @@ NOTHING_WRITTEN: Final = (StoreUnavailable, StoreFull, StoreNotWritable)
 FEW: Final = 4
 """Calls with different answers that follow each failed one; many follow the last."""
 
-HOW: Final[Mapping[Kind, str]] = {"failed": "of which a wait failed", "lost": "of which an answer was lost"}
+HOW: Final[Mapping[Way, str]] = {"failed": "of which a wait failed", "lost": "of which an answer was lost"}
 
 Moment = int | None
 """When the failed call was done: None for never; else before the first look (0), the repetition (1), the second look
@@ -129,7 +129,7 @@ async def _fail_each(harness: Harness, calls: Mapping[str, cases.Make]) -> None:
     probes = cases.Probes(harness)
     await probes.prepare(handle)
     reached = 0
-    catalogue = list(product(calls, KINDS, range(len(ERRORS))))
+    catalogue = list(product(calls, WAYS, range(len(ERRORS))))
     for name, kind, error in harness.some(catalogue, kind=lambda entry: entry[:2]):
         what = f"{name} {HOW[kind]}"
         for number in range(1, harness.profile.moments + 1):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from threadkeep.port import MAX_PAGE, After, Order, Resource, Thread, Window
 from threadkeep_contract import large
-from threadkeep_contract.beside import ORDERS
-from threadkeep_contract.confusable import just_before
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, ids_of
+from threadkeep_contract.inputs.confusable import just_before
+from threadkeep_contract.reference.beside import ORDERS
 from threadkeep_contract.walks import place
 
 

@@ -12,15 +12,15 @@ from threadkeep.errors import InvalidCursor
 from threadkeep.handles import Memory, ResourceHandle
 from threadkeep.messages import Message
 from threadkeep.port import MAX_PAGE, MIN_TIME, After, Changes, Order, Put, Resource, Thread, ThreadRow
-from threadkeep_contract import clocks
-from threadkeep_contract.beside import ORDERS, agree
 from threadkeep_contract.evidence import least
+from threadkeep_contract.faults import clocks
 from threadkeep_contract.harness import Clock, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.identity import drawn_ids
-from threadkeep_contract.machine import START, compare
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import Program, programs
+from threadkeep_contract.inputs.operations import Program, programs
+from threadkeep_contract.reference.beside import ORDERS, agree
+from threadkeep_contract.reference.machine import START, compare
+from threadkeep_contract.reference.model import Model
 from threadkeep_contract.walks import place
 
 Between: TypeAlias = Callable[[ThreadRow], Awaitable[object]]

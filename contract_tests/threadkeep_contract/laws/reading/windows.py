@@ -12,16 +12,16 @@ from threadkeep.errors import InvalidInput, MessageNotFound
 from threadkeep.handles import Memory, ThreadHandle
 from threadkeep.messages import Message
 from threadkeep.port import Changes, Resource, Stored, Thread, Window
-from threadkeep_contract.beside import agree
-from threadkeep_contract.confusable import one_thread
 from threadkeep_contract.conversations import check_pairs, conversation
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, ids_of, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.identity import drawn_ids
-from threadkeep_contract.machine import START, compare
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import Program, programs
+from threadkeep_contract.inputs.confusable import one_thread
+from threadkeep_contract.inputs.operations import Program, programs
+from threadkeep_contract.reference.beside import agree
+from threadkeep_contract.reference.machine import START, compare
+from threadkeep_contract.reference.model import Model
 
 
 async def _fill(harness: Harness, handle: Recorded, scope: Thread, count: int) -> list[str]:

@@ -22,11 +22,10 @@ from threadkeep.port import (
     ThreadRow,
     Window,
 )
-from threadkeep_contract.confusable import PREFIX, Spot, just_before, lead
 from threadkeep_contract.harness import Harness, record
 from threadkeep_contract.history import Recorded, source
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import (
+from threadkeep_contract.inputs.confusable import PREFIX, Spot, just_before, lead
+from threadkeep_contract.inputs.operations import (
     SLOTS,
     Commit,
     Condition,
@@ -40,6 +39,7 @@ from threadkeep_contract.operations import (
     PutResource,
     SlotPut,
 )
+from threadkeep_contract.reference.model import Model
 
 START: Final = 1_700_000_000_000_000
 """The time of a program's first commit, in microseconds since 1970 UTC."""

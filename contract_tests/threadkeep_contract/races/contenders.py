@@ -11,8 +11,8 @@ from typing import Final, Protocol
 from threadkeep.port import Changes, Clause, Thread
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.processes import Worker, count, soon, workers
-from threadkeep_contract.worker import Open, Order, Outcome, Run, Step, obey
+from threadkeep_contract.processes.team import Worker, count, soon, workers
+from threadkeep_contract.processes.worker import Open, Order, Outcome, Run, Step, obey
 
 HANDLES: Final = 3
 """Handles among which racing tasks are shared out."""

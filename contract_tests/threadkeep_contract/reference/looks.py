@@ -13,11 +13,12 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from threadkeep.port import MISSING, Order, Resource, Scope, Stored, Thread, ThreadRow, Window
-from threadkeep_contract.confusable import just_before
 from threadkeep_contract.harness import ALL, Harness, ids_of
 from threadkeep_contract.history import Recorded, source
-from threadkeep_contract.machine import plain
-from threadkeep_contract.model import Model, ModelThread
+from threadkeep_contract.inputs.confusable import just_before
+from threadkeep_contract.reference.beside import ORDERS
+from threadkeep_contract.reference.machine import plain
+from threadkeep_contract.reference.model import Model, ModelThread
 from threadkeep_contract.walks import place
 
 T = TypeVar("T")
@@ -30,8 +31,6 @@ PAGES: Final = 4
 
 MANY: Final = 1000
 """The longest page."""
-
-ORDERS: Final[tuple[Order, ...]] = ("created", "active")
 
 
 class View(NamedTuple):

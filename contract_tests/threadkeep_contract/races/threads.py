@@ -9,8 +9,8 @@ from typing import Any
 
 from threadkeep_contract.harness import Harness, LawBroken
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.races import Race
-from threadkeep_contract.worker import Order, Outcome, obey
+from threadkeep_contract.processes.worker import Order, Outcome, obey
+from threadkeep_contract.races.contenders import Race
 
 
 def in_threads(harness: Harness, promise: str, works: list[Callable[[], Awaitable[Any]]]) -> list[Any]:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import MAX_PAGE, Order, Resource, Thread
-from threadkeep_contract.confusable import just_before
 from threadkeep_contract.harness import ALL, Harness
 from threadkeep_contract.history import Recorded, source
-from threadkeep_contract.machine import Outcome, Verb, outcome, plain
-from threadkeep_contract.model import Model
+from threadkeep_contract.inputs.confusable import just_before
+from threadkeep_contract.reference.machine import Outcome, Verb, outcome, plain
+from threadkeep_contract.reference.model import Model
 
 ORDERS: tuple[Order, ...] = ("created", "active")
 

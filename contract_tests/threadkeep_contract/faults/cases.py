@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from threadkeep.errors import ThreadkeepError
 from threadkeep.port import After, Changes, Put, Resource, Tail, Thread, Window
-from threadkeep_contract.beside import Given, Look, by_model, by_store, differing, imagined, look
-from threadkeep_contract.cancelling import Moment, cancel_at
-from threadkeep_contract.driving import Ending
+from threadkeep_contract.faults.cancelling import Moment, cancel_at
+from threadkeep_contract.faults.driving import Ending
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.machine import START, Outcome, outcome
-from threadkeep_contract.model import Model
+from threadkeep_contract.reference.beside import Given, Look, by_model, by_store, differing, imagined, look
+from threadkeep_contract.reference.machine import START, Outcome, outcome
+from threadkeep_contract.reference.model import Model
 
 IDS: Final = ("t", "neighbour", "new")
 SLOTS: Final = ("info", "work")

@@ -1,4 +1,4 @@
-"""A process of its own that works on a store as it is told: `python -m threadkeep_contract.worker`.
+"""A process of its own that works on a store as it is told: `python -m threadkeep_contract.processes.worker`.
 
 It reads JSON lines: first its place, with the store's URL (which may hold a password, and so is no argument), then
 orders. It writes one JSON line for every outcome, flushed before the next step begins, so that what was acknowledged is
@@ -38,7 +38,7 @@ from threadkeep.port import (
     scheme_of,
 )
 from threadkeep.port import Order as ListOrder
-from threadkeep_contract.dying import Moments
+from threadkeep_contract.processes.dying import Moments
 
 READY: Final = "ready"
 UNREADY: Final = "unready: "

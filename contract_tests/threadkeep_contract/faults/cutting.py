@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from threadkeep.errors import OutcomeUnknown, StoreUnavailable, ThreadkeepError
 from threadkeep.port import proxied
-from threadkeep_contract.beside import Given, Look, differing, look
-from threadkeep_contract.cases import IDS, SLOTS, Case, Make, case, prepare
+from threadkeep_contract.faults.cases import IDS, SLOTS, Case, Make, case, prepare
+from threadkeep_contract.faults.proxy import Cut, Proxy
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.history import Recorded, source
-from threadkeep_contract.machine import Outcome, outcome
-from threadkeep_contract.proxy import Cut, Proxy
+from threadkeep_contract.reference.beside import Given, Look, differing, look
+from threadkeep_contract.reference.machine import Outcome, outcome
 
 T = TypeVar("T")
 

@@ -1,8 +1,9 @@
 """Real processes that work on a store, race each other and are killed.
 
-`workers(...)` starts some, as `threadkeep_contract.worker` describes them, and reaps every one whatever happens. They
-are forked where that is possible (`threadkeep_contract.forkserver`), and fresh interpreters elsewhere.
-A worker that ends badly, hangs or says something else than an outcome is a broken law, shown with its error output.
+`workers(...)` starts some, as `threadkeep_contract.processes.worker` describes them, and reaps every one whatever
+happens. They are forked where that is possible (`threadkeep_contract.processes.forkserver`), and fresh interpreters
+elsewhere. A worker that ends badly, hangs or says something else than an outcome is a broken law, shown with its error
+output.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from types import ModuleType
 from typing import IO, Final
 
 from threadkeep.port import registered, scheme_of
-from threadkeep_contract import forkserver
 from threadkeep_contract.evidence import Seen
 from threadkeep_contract.harness import LawBroken, NotJudged
-from threadkeep_contract.worker import DONE, ORDER, OUTCOME, PLACE, READY, UNREADY, Order, Outcome, Place
+from threadkeep_contract.processes import forkserver
+from threadkeep_contract.processes.worker import DONE, ORDER, OUTCOME, PLACE, READY, UNREADY, Order, Outcome, Place
 
 HANG: Final = 60.0
 """Seconds without a line from a worker that has something to say, after which it counts as hanging."""
@@ -76,7 +77,7 @@ class Worker:
         self._process = forkserver.fork(
             scheme_of(place.url), number, self._errors, place.module, place.path
         ) or subprocess.Popen(
-            [sys.executable, "-m", "threadkeep_contract.worker"],
+            [sys.executable, "-m", "threadkeep_contract.processes.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -1,8 +1,8 @@
 """Workers that are forked, so that not each of them has to import the modules of the store's driver.
 
-A fork server, `python -m threadkeep_contract.forkserver FD`, is a fresh interpreter that imports the worker, and the
-plugin of each scheme that it is asked for, and does nothing else: it opens no store and has no event loop and no
-thread, so that a process forked from it is as one that has just been started. What Python draws when it starts, the
+A fork server, `python -m threadkeep_contract.processes.forkserver FD`, is a fresh interpreter that imports the worker,
+and the plugin of each scheme that it is asked for, and does nothing else: it opens no store and has no event loop and
+no thread, so that a process forked from it is as one that has just been started. What Python draws when it starts, the
 seed of `hash()`, is the same for all that one server forks. A store whose locks are numbered by `hash()` would go
 unnoticed if racing workers had one seed, and so they are forked by several servers.
 
@@ -191,7 +191,7 @@ def serve(control: socket.socket) -> bool:
     """Fork a worker for each request. True in the worker; False when the parent is gone."""
     # Ctrl-C goes to the parent too, which then ends its workers and needs their fork server for it.
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from threadkeep_contract.worker import load
+    from threadkeep_contract.processes.worker import load
 
     while True:
         message, handles, _, _ = socket.recv_fds(control, _LONGEST, 3)
@@ -227,6 +227,6 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as parent:
         forked = serve(parent)
     if forked:
-        from threadkeep_contract.worker import work
+        from threadkeep_contract.processes.worker import work
 
         asyncio.run(work())

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from typing import Final
 
 from threadkeep.port import SHORT_ID_BYTES, Refusal
-from threadkeep_contract.confusable import Pair, Spot
-from threadkeep_contract.operations import Program
+from threadkeep_contract.inputs.confusable import Pair, Spot
+from threadkeep_contract.inputs.operations import Program
 
 ROOM_BYTES: Final = 15
 """Bytes of a clean room's prefix, which goes before an id."""

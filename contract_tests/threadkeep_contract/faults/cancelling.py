@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from threadkeep_contract.driving import Driven, Ending
+from threadkeep_contract.faults.driving import Driven, Ending
 
 Kind: TypeAlias = Literal["waiting", "answered", "turns"]
 

@@ -26,8 +26,8 @@ from threadkeep.port import (
 )
 from threadkeep_contract.harness import Harness
 from threadkeep_contract.history import Call, History, Recorded, overlapping
-from threadkeep_contract.operations import SLOTS
-from threadkeep_contract.printed import (
+from threadkeep_contract.inputs.operations import SLOTS
+from threadkeep_contract.programs.printed import (
     ROUNDS,
     Case,
     handles_of,

@@ -15,11 +15,11 @@ import errno
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from threadkeep_contract.driving import Driven, Ending
+from threadkeep_contract.faults.driving import Driven, Ending
 
-Kind: TypeAlias = Literal["failed", "lost"]
+Way: TypeAlias = Literal["failed", "lost"]
 
-KINDS: Final[tuple[Kind, ...]] = ("failed", "lost")
+WAYS: Final[tuple[Way, ...]] = ("failed", "lost")
 
 ERRORS: Final[tuple[Callable[[], Exception], ...]] = (
     lambda: ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
@@ -35,7 +35,7 @@ OSError; and what a file or a device says, of no class of its own."""
 class Fault(NamedTuple):
     """Where a call fails: at which of its waits (from 1), how, and with what."""
 
-    kind: Kind
+    kind: Way
     number: int
     error: Callable[[], Exception]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from threadkeep.port import Order
-from threadkeep_contract.confusable import PREFIX, Spot, pools
+from threadkeep_contract.inputs.confusable import PREFIX, Spot, pools
 
 SLOTS: Final = ("info", "working_memory")
 

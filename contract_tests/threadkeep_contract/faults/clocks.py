@@ -13,11 +13,11 @@ from typing import Final, TypeAlias
 import time_machine
 
 from threadkeep.port import Put, Resource, Thread, Window, clock
-from threadkeep_contract import beside
-from threadkeep_contract.beside import ORDERS, Given
 from threadkeep_contract.harness import ALL, Harness, appending, record
-from threadkeep_contract.machine import START
-from threadkeep_contract.model import Model
+from threadkeep_contract.reference import beside
+from threadkeep_contract.reference.beside import ORDERS, Given
+from threadkeep_contract.reference.machine import START
+from threadkeep_contract.reference.model import Model
 
 DAY: Final = 86_400.0
 

@@ -31,11 +31,11 @@ from threadkeep.port import (
 )
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Call, Recorded, source
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.model import Model
-from threadkeep_contract.races import Team, told
+from threadkeep_contract.processes.worker import Failure, Outcome, Run, Step, perform
+from threadkeep_contract.races.contenders import Team, told
+from threadkeep_contract.reference.looks import look_everywhere
+from threadkeep_contract.reference.model import Model
 from threadkeep_contract.walks import place
-from threadkeep_contract.worker import Failure, Outcome, Run, Step, perform
 
 WRITERS: Final = 4
 """Contenders in one history; the search takes time exponential in them."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from threadkeep.port import Clause, Resource
-from threadkeep_contract.beside import Given, agree, by_model
 from threadkeep_contract.harness import ALL, Harness
 from threadkeep_contract.history import source
-from threadkeep_contract.machine import Outcome, outcome
-from threadkeep_contract.model import Model
-from threadkeep_contract.processes import Worker, workers
-from threadkeep_contract.worker import Run, Step
+from threadkeep_contract.processes.team import Worker, workers
+from threadkeep_contract.processes.worker import Run, Step
+from threadkeep_contract.reference.beside import Given, agree, by_model
+from threadkeep_contract.reference.machine import Outcome, outcome
+from threadkeep_contract.reference.model import Model
 
 Stage = Callable[[Resource, int], list[Given]]
 """The calls of a stage, given the resource that all are about and the number of the stage, from 0."""

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from threadkeep.port import Changes, Guard, Resource, Thread
-from threadkeep_contract.confusable import PAIRS, Spot
 from threadkeep_contract.harness import ALL, Harness, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.looks import look_everywhere
-from threadkeep_contract.machine import START, Player, plain, play
-from threadkeep_contract.model import Model
-from threadkeep_contract.operations import EVERYTHING, List, Load, LoadResource, Operation, Program, programs
+from threadkeep_contract.inputs.confusable import PAIRS, Spot
+from threadkeep_contract.inputs.operations import EVERYTHING, List, Load, LoadResource, Operation, Program, programs
+from threadkeep_contract.reference.looks import look_everywhere
+from threadkeep_contract.reference.machine import START, Player, plain, play
+from threadkeep_contract.reference.model import Model
 
 PACES: Final = 5
 """Ways in which tasks let each other pass."""

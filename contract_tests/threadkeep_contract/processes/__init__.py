@@ -1,0 +1,1 @@
+"""Processes of their own that work on a store, and die in the middle of it."""
