@@ -62,8 +62,10 @@ class _Failing(Driven):
             return None
         self.reached = True
         if asyncio.isfuture(waited_for):
-            # Nobody waits for it any more.
+            # Nobody waits for it any more. Left as it is, it would keep the loop's eye on a socket that is closed then,
+            # and on the next one that has its number.
             waited_for._asyncio_future_blocking = False
+            waited_for.cancel()
         return self._fault.error()
 
     def resumed(self, waited_for: object) -> BaseException | None:
