@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _NOT_RUN = "{} did not run ({}), and with --no-skips everything has to"
 
 
-SHARES = 4
+SHARES = 8
 """Into how many shares the slow tests are dealt, unless `--share` says it. All shares together are all tests."""
 SEEDS = 20
 """Seeds, from 1 on, of which the commit chooses one for the saboteurs, unless `--seed` says it."""

@@ -22,7 +22,7 @@ HERE = "{}.{}".format(*sys.version_info)
 WHOLE = [version for version in PYTHONS if version in (OLDEST, HERE, NEWEST)]
 """Where a plain `nox` runs all but slow tests of other shares: the oldest, the newest, and the Python that runs nox."""
 BETWEEN = [version for version in PYTHONS if version not in WHOLE]
-PARTS = 8
+PARTS = 16
 """Into how many shares all tests are dealt on the Pythons between, each of which tries one."""
 IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal", "--durations=20"]
 """Two processes for each processor, since tests wait for disks, servers and one another more than half of their time.

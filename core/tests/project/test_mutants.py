@@ -194,7 +194,7 @@ def test_a_mutant_is_judged_in_the_place_of_the_original() -> None:
     source = (ROOT / target.package / file).read_bytes()
     length = len(source.decode())
     unloaded = Mutant(0, 0, "import nothing.of.this.name\n", "broken import")
-    exits = "\nimport os, threading\nthreading.Timer(3, os._exit, [3]).start()\n"
+    exits = "\nimport os, threading\nthreading.Timer(1, os._exit, [3]).start()\n"
     with closing(Judge(target, "brief")) as judge:
         judge.measure()
         outcome = judge.judge(file, mutant, number)

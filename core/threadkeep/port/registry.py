@@ -267,8 +267,10 @@ def replace_hosts(url: str, address: Callable[[str, int], tuple[str, int]], port
 
     `port` is the one where the URL names none. Several hosts are separated by commas. InvalidURL without a host.
     """
-    parts = urlsplit(url)
-    login, at, hosts = parts.netloc.rpartition("@")
+    # Several hosts are none in urllib's eyes, which takes them for a bad IPv6 address from Python 3.15 on.
+    found = re.match(r"[^:/?#]+://([^/?#]*)", url)
+    netloc = found[1] if found else ""
+    login, at, hosts = netloc.rpartition("@")
     replaced = []
     for each in hosts.split(","):
         one = urlsplit(f"//{each}")
@@ -276,7 +278,7 @@ def replace_hosts(url: str, address: Callable[[str, int], tuple[str, int]], port
             raise InvalidURL(f"a URL of {scheme_of(url)}:// names a host here, as in {scheme_of(url)}://host:{port}")
         host, other = address(unquote(one.hostname), one.port or port)
         replaced.append(f"[{host}]:{other}" if ":" in host else f"{host}:{other}")
-    return url.replace(f"//{parts.netloc}", f"//{login}{at}{','.join(replaced)}", 1)
+    return url.replace(f"//{netloc}", f"//{login}{at}{','.join(replaced)}", 1)
 
 
 def clock(url: str, seconds: float) -> bool:
