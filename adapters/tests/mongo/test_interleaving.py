@@ -331,3 +331,61 @@ async def test_who_is_overtaken_again_and_again_is_told_so_and_leaves_nothing(
     finally:
         await one.close()
         await another.close()
+
+
+REQUESTS: Final = ("find", "register", "is_registered", "unregister", "insert", "supersede")
+"""The requests of a commit or an erasure before which another may come, each by its name."""
+
+FIRST: Final[dict[str, tuple[Callable[[str], Act], Callable[[str], Act]]]] = {
+    "erasure before a first commit": (lambda user: _commit(user, 20, "new"), lambda user: _delete(Resource(user))),
+    "first commit before an erasure": (lambda user: _delete(Resource(user)), lambda user: _commit(user, 20, "new")),
+}
+
+
+@pytest.mark.parametrize("kind", FIRST)
+@pytest.mark.parametrize("erased", [False, True], ids=["never used", "erased before"])
+async def test_a_resource_with_a_thread_is_listed_whatever_erases_it(
+    place: tuple[str, Any], kind: str, erased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure and a resource's first commit meet before each of their requests (laws 5, 8, 10)."""
+    url, _ = place
+    call, other = FIRST[kind]
+    one, another = open_store(url), open_store(url)
+
+    async def met(gap: int) -> bool:
+        """Whether there was a request before which the other came."""
+        user = f"user-{secrets.token_hex(4)}"
+        if erased:
+            await _commit(user, 10, "old")(another)
+            await _delete(Resource(user))(another)
+        left = gap
+
+        def letting_in(request: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+            async def requested(*args: Any, **options: Any) -> object:
+                nonlocal left
+                left -= 1
+                if left == -1:
+                    await other(user)(another)
+                return await request(*args, **options)
+
+            return requested
+
+        with monkeypatch.context() as patch:
+            for name in REQUESTS:
+                patch.setattr(Requests, name, letting_in(getattr(Requests, name)))
+            await call(user)(one)
+        loaded = await another.load(_scope(user), ALL)
+        there = [record.id for record in loaded.records]
+        assert (user in await another.resources(limit=1_000)) == bool(there), (gap, there)
+        await _delete(Resource(user))(another)
+        assert user not in await another.resources(limit=1_000)
+        return left < 0
+
+    try:
+        gap = 0
+        while await met(gap):
+            gap += 1
+        assert gap > 2
+    finally:
+        await one.close()
+        await another.close()

@@ -234,9 +234,11 @@ async def _erase_resource(requests: Requests, found: Found) -> Deleted | Again:
     """Erase the resource that was found: from found to swept."""
     if await _finish_deletion(requests, found):
         return Again.SWEPT
-    if found.resource.is_empty:
-        await requests.unregister(below=found.resource.generation + 1)
+    if found.resource.is_empty and not await requests.is_registered(found.resource.generation):
+        await requests.unregister(below=found.resource.generation)
         return Deleted.BEFORE
+    # An entry of an empty resource is of a commit that never came, or is about to: it may be removed only after an
+    # erasure that comes first, since the commit, once overtaken, makes itself another one.
     erasure = plan_erasure(found.resource, secrets.token_hex(12))
     if not await requests.insert([erasure]):
         return Again.OVERTAKEN

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
-from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError
+from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, OperationFailure
 
 from threadkeep.errors import StoreUnavailable
 from threadkeep.port import KIB, MIB, Scope
@@ -42,13 +42,20 @@ REPLY_BYTES: Final = 16 * MIB
 NEAREST: Final = 8
 """How many records are read at once to find the newest up to a position, since some may not count."""
 
+SCHEMA_CHANGED: Final = "database schema has changed"
+"""What FerretDB on SQLite answers to a query while another client makes a collection; the next one is answered."""
+
 
 async def _fetch(cursor: AsyncCursor[Document]) -> list[Document]:
-    """All that a query finds. A lost connection means that nothing was written."""
+    """All that a query finds. A connection that was lost, or a server that is busy, means that nothing was written."""
     try:
         return await cursor.to_list()
     except ConnectionFailure as error:
         raise StoreUnavailable(str(error)) from error
+    except OperationFailure as error:
+        if SCHEMA_CHANGED in str(error):
+            raise StoreUnavailable(str(error)) from error
+        raise
 
 
 async def read_registry(registry: AsyncCollection[Document], after: str, limit: int) -> list[Document]:
@@ -147,6 +154,11 @@ class Requests:
         }
         with suppress(DuplicateKeyError):
             await self._registry.insert_one(entry)
+
+    async def is_registered(self, generation: int) -> bool:
+        """Whether the resource is on the list in a generation."""
+        found = self._registry.find({"_id": registry_id(self.resource_id, generation)}, {"_id": 1})
+        return bool(await _fetch(found))
 
     async def unregister(self, *, below: int) -> None:
         """Take the resource's generations before one from the list."""
