@@ -90,6 +90,30 @@ class Lane:
         self._threads.append(thread)
 
 
+class Ending:
+    """The closing of what is used in threads. It blocks, so that it is done in a thread too; and it is done to its end,
+    though whoever waits for it is cancelled."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        """`close` is safe to repeat."""
+        self._close = close
+        self._turn = threading.Lock()
+
+    async def wait(self) -> None:
+        """Close, and wait until that is done: by this call, or by an earlier one that was cancelled."""
+        try:
+            closing = asyncio.get_running_loop().run_in_executor(None, self._in_turn)
+        except RuntimeError:
+            # The interpreter is ending and starts no thread any more.
+            self._in_turn()
+        else:
+            await asyncio.shield(closing)
+
+    def _in_turn(self) -> None:
+        with self._turn:
+            self._close()
+
+
 def _stop(queue: _Queue, threads: int) -> None:
     for _ in range(threads):
         queue.jobs.put(None)

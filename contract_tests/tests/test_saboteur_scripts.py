@@ -7,7 +7,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from unittest.mock import patch
@@ -687,7 +687,7 @@ def test_positions_in_16_bits_are_negative_behind_the_last_one(tmp_path: Path) -
     async def run(name: str) -> object:
         store = open_store(f"saboteur://{name}{path}")
         await say(store, Thread("alice", name), "a1")
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE threads SET newest = 32767 WHERE thread_id = ?", (name,))
         positions = (await say(store, Thread("alice", name), "a2")).positions
         await store.close()

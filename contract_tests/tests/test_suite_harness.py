@@ -11,11 +11,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import strategies as st
 
-from threadkeep.errors import StoreError, TailMoved
+from threadkeep.errors import StoreClosed, StoreError, TailMoved
 from threadkeep.port import Changes, Clause, Tail, Thread, Window
 from threadkeep_contract.harness import Harness, LawBroken, appending, record
 from threadkeep_contract.history import Call, History
 from threadkeep_contract.profiles import DEFAULT, PROFILES
+from threadkeep_contract.races.threads import in_threads
 
 
 @pytest.fixture
@@ -70,6 +71,15 @@ def test_a_store_that_blocks_the_loop_is_a_broken_law() -> None:
     assert not released.is_set()
     released.set()
     harness.close()
+
+
+def test_handles_that_only_threads_used_are_closed() -> None:
+    harness = Harness("memory://harness", PROFILES["quick"])
+    handle = harness.handle()
+    in_threads(harness, "threads use a handle", [handle.open])
+    harness.close()
+    with pytest.raises(StoreClosed):
+        asyncio.run(handle.load(Thread("alice", "t")))
 
 
 def test_an_error_that_was_not_expected_is_a_broken_law(harness: Harness) -> None:

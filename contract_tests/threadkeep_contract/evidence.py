@@ -42,6 +42,8 @@ class Least:
     """Connections that were cut while a call was under way."""
     faults: int = 0
     """Errors that were thrown into a call at a place where it waited."""
+    closings: int = 0
+    """Handles that were closed, after which the files that this process holds open were counted."""
     outages: bool = False
     """Whether a call may be refused with a StoreError: because the check asks again, or because it made the outage."""
 
@@ -138,6 +140,10 @@ class Seen:
         """An error was thrown into a call."""
         self._count["faults"] += 1
 
+    def closed(self) -> None:
+        """A handle was closed, and the files that this process holds open were counted."""
+        self._count["closings"] += 1
+
     def __getitem__(self, what: str) -> int:
         """How often something was seen, by the name that it has in `Least`."""
         return self._count[what]
@@ -181,6 +187,7 @@ _WORDS: Final = {
     "kills": "processes killed at work",
     "cuts": "connections cut",
     "faults": "waits that failed",
+    "closings": "closings after which open files were counted",
 }
 """Each count of `Least`, in the words of a report."""
 

@@ -365,16 +365,15 @@ class Harness:
 
     def close(self) -> None:
         """Close the handles and end the event loop. Safe to repeat."""
-        if self._loop is None:
-            return
         handles, self._handles = self._handles, []
         try:
-            if not self._loop.hung:
-                for handle in handles:
+            for handle in handles:
+                if self._loop is None or not self._loop.hung:
                     self.run(handle.close)
         finally:
-            self._loop.end()
-            self._loop = None
+            if self._loop is not None:
+                self._loop.end()
+                self._loop = None
 
 
 _EXAMPLES: Final = ".hypothesis/examples"

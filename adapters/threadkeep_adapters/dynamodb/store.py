@@ -39,7 +39,7 @@ from threadkeep_adapters.dynamodb.errors import ERRORS
 from threadkeep_adapters.dynamodb.layout import Heads
 from threadkeep_adapters.dynamodb.reading import Torn
 from threadkeep_adapters.dynamodb.url import Place, proxied_url, read_url
-from threadkeep_adapters.lane import Lane, LaneBusyError
+from threadkeep_adapters.lane import Ending, Lane, LaneBusyError
 
 T = TypeVar("T")
 
@@ -61,6 +61,9 @@ class DynamoDBStore(Store):
         self.place = place
         self._client = Client(place, self.meter)
         self._lane: Lane | None = None
+        self._left: list[Lane] = []
+        """Lanes that are to be closed."""
+        self._ending = Ending(self._let_go)
         self._lock = threading.Lock()
         self._seen: OrderedDict[Scope, Heads] = OrderedDict()
         self._turns: WeakValueDictionary[Scope, threading.Lock] = WeakValueDictionary()
@@ -74,11 +77,11 @@ class DynamoDBStore(Store):
 
     async def close(self) -> None:
         with self._lock:
-            lane, self._lane = self._lane, None
+            if self._lane is not None:
+                self._left.append(self._lane)
+                self._lane = None
             self._seen.clear()
-        if lane is not None:
-            await asyncio.to_thread(lane.close)
-            self._client.close()
+        await self._ending.wait()
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         deadline = self._client.deadline()
@@ -133,6 +136,14 @@ class DynamoDBStore(Store):
                 f"all {self.place.connections} connections were busy for {self.place.timeout:g} s; "
                 "raise connections= or timeout= in the URL"
             ) from None
+
+    def _let_go(self) -> None:
+        while self._left:
+            self._left.pop().close()
+        with self._lock:
+            if self._lane is not None:
+                return  # it was opened again meanwhile, and uses the client
+        self._client.close()
 
     # What follows runs in the lane and blocks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -18,7 +18,7 @@ from pymongo.write_concern import WriteConcern
 
 from threadkeep.errors import StoreUnavailable
 from threadkeep.port import Meter
-from threadkeep_adapters.loops import PerLoop
+from threadkeep_adapters.loops import CLOSE_SECONDS, PerLoop
 from threadkeep_adapters.mongo.layout import Document
 from threadkeep_adapters.mongo.url import Place
 
@@ -90,7 +90,13 @@ class Link:
         """Tasks that open the store at once wait for the first of them."""
 
     async def close(self) -> None:
-        """Close the client. Safe to repeat."""
+        """Close the client, and let an opening that runs end before. Safe to repeat.
+
+        A client that is closed while it connects leaves its sockets to the garbage collector.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS), self.opening:
+                pass
         await self.client.close()
 
     @asynccontextmanager

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import threading
@@ -27,7 +26,7 @@ from threadkeep.port import (
     Window,
     hookimpl,
 )
-from threadkeep_adapters.lane import Lane
+from threadkeep_adapters.lane import Ending, Lane
 from threadkeep_adapters.sql import rows as shared
 from threadkeep_adapters.sqlite import inspect, schema
 from threadkeep_adapters.sqlite.commit import delete_scope, write_changes
@@ -56,6 +55,9 @@ class SQLiteStore(shared.SqlStore):
         self._process = 0
         self._writing: Lane | None = None
         self._reading: Lane | None = None
+        self._left: list[Lane] = []
+        """Lanes that are to be closed."""
+        self._ending = Ending(self._let_go)
         self._writer = Writer(place)
         self._readers = Readers(place)
         self._sweeper = Sweeper(self._writer)
@@ -71,15 +73,9 @@ class SQLiteStore(shared.SqlStore):
 
     async def close(self) -> None:
         with self._lock:
-            lanes = (self._writing, self._reading)
+            self._left += [lane for lane in (self._writing, self._reading) if lane is not None]
             self._writing = self._reading = None
-        try:
-            letting_go = asyncio.get_running_loop().run_in_executor(None, self._let_go, lanes)
-        except RuntimeError:
-            # The interpreter is ending and starts no thread any more.
-            self._let_go(lanes)
-        else:
-            await letting_go
+        await self._ending.wait()
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         step = shared.load_step(scope, window)
@@ -156,13 +152,14 @@ class SQLiteStore(shared.SqlStore):
             self._writer.connection = connection
             self._readers.is_sealed = is_sealed
 
-    def _let_go(self, lanes: Sequence[Lane | None]) -> None:
-        for lane in lanes:
-            if lane is not None:
-                lane.close()
+    def _let_go(self) -> None:
+        while self._left:
+            self._left.pop().close()
         if self._process != os.getpid():
             return
         with self._lock:
+            if self._writing is not None:
+                return  # it was opened again meanwhile, and uses them
             writing = self._writer.connection
             self._writer.connection = None
         self._readers.close()

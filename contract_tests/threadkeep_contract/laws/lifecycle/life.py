@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
 
 from threadkeep.errors import StoreClosed, ThreadkeepError
 from threadkeep.port import Changes, Put, Resource, Thread
 from threadkeep_contract.evidence import least
 from threadkeep_contract.faults import cases
+from threadkeep_contract.faults.cancelling import Moment, at_each_moment, cancel_at
 from threadkeep_contract.faults.driving import Ending
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
@@ -19,6 +24,25 @@ from threadkeep_contract.races.threads import in_threads
 from threadkeep_contract.reference.beside import Given, agree
 from threadkeep_contract.reference.machine import START, Player, outcome, plain, play
 from threadkeep_contract.reference.model import Model
+
+LETTING_GO_SECONDS: Final = 5.0
+"""How long what is closed late may take: a store that another event loop uses is closed by that."""
+
+LETTING_GO_INTERVAL: Final = 0.005
+"""Seconds between two counts of open files."""
+
+
+def _open_files() -> int | None:
+    """How many files, sockets and pipes this process holds open; None where the system does not list them, as Linux,
+    macOS and the BSDs do."""
+    listed = Path("/dev/fd")
+    return len(list(listed.iterdir())) if listed.exists() else None
+
+
+def _collect() -> None:
+    """Have everything closed that nobody holds any more."""
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 async def _turns(number: int, work: Callable[[], Awaitable[object]]) -> object:
@@ -166,6 +190,73 @@ class Life(Law):
                 harness.run(handle.close)
             harness.run(_closed, harness, "that another loop closed", handle, thread)
             harness.expect("other handles go on", 3, harness.run(count, watcher, thread))
+
+    @least(closings=1)
+    def test_a_closed_handle_holds_no_file_and_no_socket(self, harness: Harness) -> None:
+        """Who closes a handle lets go of its files and sockets, and need not close it again: those that this process
+        holds open are as many as before the handle was there. Handles are closed after use, while they open, after an
+        opening that was cancelled, and by closings that are cancelled, at every moment. What is closed late has some
+        seconds; what nobody holds any more, and only waits for the garbage collector, is forgiven. A system that does
+        not list a process's open files is not asked for this.
+        """
+
+        async def run() -> None:
+            first = await harness.open()
+            thread = await three(harness, first)
+            # SQLite holds what others have closed as long as one connection to the file is open.
+            await first.close()
+
+            async def used() -> Recorded:
+                handle = await harness.open()
+                await asyncio.gather(*(count(handle, thread) for _ in range(harness.profile.tasks)))
+                return handle
+
+            # What a driver opens once and for all it opens now.
+            await (await used()).close()
+            _collect()
+            held = _open_files()
+            loop = asyncio.get_running_loop()
+
+            async def let_go(what: str) -> None:
+                if held is None:
+                    return
+                deadline = loop.time() + LETTING_GO_SECONDS
+                while (holds := _open_files() or 0) > held and loop.time() < deadline:
+                    _collect()
+                    await asyncio.sleep(LETTING_GO_INTERVAL)
+                promise = f"a handle {what} holds no file and no socket"
+                harness.require(promise, holds <= held, f"at most the {held} files that were open before", holds)
+                harness.seen.closed()
+
+            await (await used()).close()
+            await let_go("that was closed")
+
+            async def closing(moment: Moment) -> bool:
+                harness.history.clear()
+                handle = await used()
+                ending = await cancel_at(handle.close, moment)
+                if moment == Moment("turns", 0):
+                    await handle.close()  # the other one was cancelled before it began
+                await let_go("whose closing was cancelled")
+                return ending.reached
+
+            async def opening(moment: Moment) -> bool:
+                harness.history.clear()
+                handle = harness.handle()
+                ending = await cancel_at(handle.open, moment)
+                await handle.close()
+                await let_go("whose opening was cancelled and that was closed")
+                return ending.reached
+
+            await at_each_moment(harness.profile.moments, closing)
+            await at_each_moment(harness.profile.moments, opening)
+            for turns in range(harness.profile.moments):
+                harness.history.clear()
+                handle = harness.handle()
+                await asyncio.gather(handle.open(), _turns(turns, handle.close), return_exceptions=True)
+                await let_go("that was closed while it was opened")
+
+        harness.run(run)
 
     def test_threads_that_share_a_handle_each_get_their_own_answers(self, harness: Harness) -> None:
         """Operating system threads, each with an event loop of its own, use one handle at the same time, which some of

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import weakref
 from collections import deque
 from typing import Final
 
 from threadkeep.errors import StoreUnavailable, TailMoved
 from threadkeep.port import Changes, Receipt, Resource, Scope, Snapshot, Stored, Thread, Window
 from threadkeep_contract.saboteurs.base import DictStore, Row
+from threadkeep_contract.saboteurs.file import FileStore
 
 TURNS: Final = 2000
 """Turns of the event loop for which a verb waits for the one connection."""
@@ -252,3 +255,41 @@ class CancelledWaiterLosesTurn(DictStore):
             return await super().commit(scope, changes)
         finally:
             self.waiting.remove(ticket)
+
+
+class CancelledCloseKeepsTheFile(FileStore):
+    """A closing lets others have their turn first; one that is cancelled then closes nothing, and is not made again."""
+
+    fault = "cancelled-close-keeps-the-file"
+    caught_by = 12
+    seen_in = "`await flush()` in front of `connection.close()`, without a finally"
+
+    async def open(self) -> None:
+        await super().open()
+        # Python warns of a connection that goes unclosed: whoever judges this would see that instead.
+        weakref.finalize(self, self.connection.close)
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        await super().close()
+
+
+class ReadersAreNeverClosed(FileStore):
+    """Loads go over a second connection, which nobody closes."""
+
+    fault = "readers-are-never-closed"
+    caught_by = 12
+    seen_in = "clients with a replica to read from, whose `close` knows the primary alone"
+
+    def __init__(self, url: str, path: str) -> None:
+        super().__init__(url, path)
+        self._reader: sqlite3.Connection | None = None
+
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        await asyncio.sleep(0)
+        with self.lock:
+            _ = self.connection
+            if self._reader is None:
+                self._reader = sqlite3.connect(self.path, timeout=self.wait, check_same_thread=False)
+                weakref.finalize(self, self._reader.close)
+            return self.read(self._reader, scope, window)
