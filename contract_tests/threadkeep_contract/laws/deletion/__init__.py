@@ -9,8 +9,6 @@ commit like any other; the ids dropped are free again.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final
 
@@ -20,7 +18,6 @@ from threadkeep.messages import Message
 from threadkeep.port import (
     MISSING,
     Changes,
-    Clause,
     Doc,
     Put,
     Receipt,
@@ -31,15 +28,14 @@ from threadkeep.port import (
     Thread,
     ThreadRow,
     Window,
-    open_store,
-    scan_backend,
 )
 from threadkeep_contract import large
 from threadkeep_contract.evidence import least
-from threadkeep_contract.harness import ALL, Harness, Law, NotJudged, appending, raw_record, record
+from threadkeep_contract.harness import ALL, Harness, appending, record
 from threadkeep_contract.history import Recorded
 from threadkeep_contract.inputs.confusable import PAIRS, Spot, just_before
 from threadkeep_contract.inputs.operations import EVERYTHING, Program, programs
+from threadkeep_contract.laws.deletion.traces import Traces
 from threadkeep_contract.reference.beside import ORDERS
 from threadkeep_contract.reference.machine import START, compare
 
@@ -97,7 +93,7 @@ async def _full(harness: Harness, handle: Recorded, scope: Thread) -> Receipt:
     )
 
 
-class Deletion(Law):
+class Deletion(Traces):
     """What is deleted is gone, whole and alone."""
 
     number = 10
@@ -440,46 +436,6 @@ class Deletion(Law):
 
         harness.run(check)
 
-    @least(commits=10, loads=0, deletions=2)
-    def test_no_trace_is_left(self, harness: Harness) -> None:
-        """A scan of the backend finds no trace of what was deleted. It is made through the plugin's hook
-        `scan_backend`. What it can see is found out first: ids, a message's text, a title, metadata and working memory
-        are stored, and looked for. Of what it saw, it finds nothing after the deletion. What it does not see, as where
-        a store compresses or encrypts and its scan does not decode, is not judged. Where the store names the clause
-        `scan`, or has no such hook, the report says NOT OFFERED.
-        """
-        if scan_backend(harness.url) is None:
-            harness.decline(
-                "raw scan", "the plugin has no scan_backend hook, so traces were looked for by reading only"
-            )
-            return
-        unseen: set[str] = set()
-
-        async def check(erase: bool) -> None:
-            (handle,) = await harness.reused(1)
-            marks = {name: f"{name}{secrets.token_hex(12)}" for name in _MARKED}
-            scope = Thread(harness.fresh() + marks["resource"], marks["thread"])
-            memory = Put("working_memory", f'"{marks["memory"]}"')
-            info = Put("info", f'{{"title":"{marks["title"]}","metadata":{{"key":"{marks["metadata"]}"}}}}')
-            for number in range(5):
-                made = raw_record(f"{marks['message']}{number}", f'{{"text":"{marks["text"]}{number}"}}')
-                await handle.commit(
-                    scope, appending(harness, START, made, puts=(memory, info), resource_puts=(memory,))
-                )
-            await handle.commit(scope, Changes(at=START, epoch=harness.epoch(), drop_after=3))
-            seen = _found(harness, marks)
-            unseen.update(marks.keys() - seen)
-            await handle.delete(Resource(scope.resource_id) if erase else scope)
-            # Without an erasure the resource stays, with its document.
-            gone = seen if erase else seen - {"resource", "memory"}
-            looked = {name: marks[name] for name in gone}
-            harness.expect("no trace after the deletion", [], sorted(_found(harness, looked)))
-
-        harness.run(check, False)
-        harness.run(check, True)
-        if unseen:
-            _not_seen(harness, sorted(unseen))
-
     @least(commits=3, loads=5, deletions=1)
     def test_programs_with_deletions_answer_as_the_model(self, harness: Harness) -> None:
         """Random deletions, erasures and truncations between everything else are answered as by the reference model."""
@@ -488,39 +444,6 @@ class Deletion(Law):
             await compare(harness, program)
 
         harness.explore(programs(EVERYTHING, harness.profile.steps), check)
-
-
-_MARKED: Final = ("resource", "thread", "message", "text", "title", "metadata", "memory")
-"""What a scan may see: the ids of resource, thread and message, and contents."""
-
-
-def _not_seen(harness: Harness, names: Sequence[str]) -> None:
-    """Decline the scan of these for a store that says why its scan cannot see them; else raise NotJudged."""
-    what = ", ".join(names)
-    reason = open_store(harness.url).not_offered.get(Clause.SCAN)
-    if reason is None:
-        raise NotJudged(
-            "whether a deletion leaves no trace is seen by a scan that shows what is stored",
-            f"a scan that finds each of {', '.join(_MARKED)} before the deletion",
-            f"before the deletion it does not find {what}",
-            "Let `scan_backend` decode what the store compresses or encrypts, or say in `not_offered`, under "
-            "`Clause.SCAN`, why it cannot",
-        )
-    harness.decline(f"scan of {what}", reason)
-
-
-def _found(harness: Harness, marks: dict[str, str]) -> set[str]:
-    """Which of the marks a scan finds, in UTF-8 or UTF-16, also across the borders of its chunks."""
-    chunks = scan_backend(harness.url)
-    found = set()
-    overlap = b""
-    for chunk in chunks or ():
-        text = overlap + chunk
-        for name, mark in marks.items():
-            if mark.encode() in text or mark.encode("utf-16-le") in text:
-                found.add(name)
-        overlap = text[-256:]
-    return found
 
 
 def _same_kinds(snapshot: Snapshot) -> Snapshot:
