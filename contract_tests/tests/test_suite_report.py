@@ -296,6 +296,15 @@ def test_a_sound_store_that_refuses_some_input_is_accepted_and_says_so(
         assert f"The store refuses {kind}.</b> {reason}" in html_of(report)
 
 
+def test_the_page_cuts_digests_and_the_values_keep_them() -> None:
+    digest = "0123456789abcdef" * 4
+    finding = Finding("test_one", "broken", 1.0, "a promise", "nothing", f"Record('m', '{digest}', '1')")
+    report = Report("acme://x", "quick", 0, (Verdict(3, law(3).title, (finding,)),), {})
+    assert "01234567…" in html_of(report)
+    assert digest not in html_of(report)
+    assert digest in json.dumps(values_of(report))
+
+
 def test_until_broken_stops_at_the_first_broken_check() -> None:
     findings = judge("oldest://x", laws=[8], profile="quick", until_broken=True).law(8).findings
     assert [finding.status for finding in findings].count("broken") == 1

@@ -90,9 +90,14 @@ def visible(text: str) -> str:
     )
 
 
+def without_digests(text: str) -> str:
+    """The text with digests cut to their first 8 digits, which tell most of them apart."""
+    return _DIGEST.sub(r"\1…", text)
+
+
 def shortened(text: str, width: int) -> str:
     """The text on one line of at most `width` characters: digests cut to 8 digits, and its middle left out."""
-    short = visible(_DIGEST.sub(r"\1…", " ".join(text.split())))
+    short = visible(without_digests(" ".join(text.split())))
     if len(short) <= width:
         return short
     end = width // 3

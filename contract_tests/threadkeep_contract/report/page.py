@@ -18,7 +18,7 @@ from typing import Final
 from threadkeep_contract.programs.program import Program
 from threadkeep_contract.report.text import count, tried
 from threadkeep_contract.report.verdicts import FAILING, Finding, Report, Verdict
-from threadkeep_contract.source import visible
+from threadkeep_contract.source import visible, without_digests
 
 SHOWN: Final = 4_000
 """Characters of an expected or seen value that the page shows."""
@@ -173,6 +173,7 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _cut(text: str, width: int) -> str:
+    text = without_digests(text)
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
