@@ -25,6 +25,15 @@ def test_a_pair_is_two_scopes_within_every_limit(pair: tuple[object, ...]) -> No
         assert ROOM in scope.resource_id
 
 
+def test_ids_that_are_written_differently_are_different_in_a_room() -> None:
+    # Pools are drawn from several pairs: what is one resource in two of them has to be told by its id.
+    written = {spot.resource_id for _, *spots in PAIRS for spot in spots}
+    assert len({placed(resource_id, ROOM) for resource_id in written}) == len(written)
+    written_scopes = {(spot.resource_id, spot.thread_id) for _, *spots in PAIRS for spot in spots}
+    spots = {spot for _, *spots in PAIRS for spot in spots}
+    assert len({spot.thread(ROOM) for spot in spots}) == len(written_scopes)
+
+
 @pytest.mark.parametrize(("_", "one", "other"), IDS, ids=ascii)
 def test_two_ids_of_a_pair_differ(_: str, one: str, other: str) -> None:
     assert one != other

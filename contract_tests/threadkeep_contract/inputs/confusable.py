@@ -255,9 +255,7 @@ def _pairs() -> tuple[Pair, ...]:
     pairs = [
         Pair("the owner is not in the key", Spot("a", "t"), Spot("b", "t")),
         Pair("only the owner is in the key", Spot("a", "t"), Spot("a", "u")),
-        Pair(
-            "resource and thread are not told apart", Spot(f"{PREFIX}a", f"{PREFIX}b"), Spot(f"{PREFIX}b", f"{PREFIX}a")
-        ),
+        Pair("resource and thread are not told apart", Spot("a", f"{PREFIX}b"), Spot("b", f"{PREFIX}a")),
         Pair("resource and thread are not told apart", Spot("a", f"{PREFIX}a"), Spot("a", f"{PREFIX}b")),
         Pair("ids are joined without a separator", Spot("a", "bc"), Spot("ab", "c")),
         Pair("a separator is escaped, the escape is not", Spot("a\\", "x:b"), Spot("a:x\\", "b")),
