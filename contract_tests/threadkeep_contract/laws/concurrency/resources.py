@@ -196,7 +196,7 @@ async def check_meetings(harness: Harness, handle: Recorded, team: Team) -> None
     """
     chance = random.Random(harness.seed)
     promise = "calls that meet in several scopes all end, and none is refused"
-    for turn in range(6 * team.rounds):
+    for turn in range(12 + 2 * team.rounds):
         harness.history.clear()
         room = harness.fresh()
         threads = [Thread(f"{room}{name}", thread_id) for name in "ab" for thread_id in ("t", "u")]
