@@ -12,7 +12,8 @@ import pytest
 from hypothesis import strategies as st
 
 from threadkeep.errors import StoreClosed, StoreError, TailMoved
-from threadkeep.port import Changes, Clause, Tail, Thread, Window
+from threadkeep.port import Changes, Clause, Scope, Snapshot, Store, Tail, Thread, Window, hookimpl, register
+from threadkeep_adapters.memory.store import InProcessStore
 from threadkeep_contract.harness import Harness, LawBroken, appending, record
 from threadkeep_contract.history import Call, History
 from threadkeep_contract.profiles import DEFAULT, PROFILES
@@ -89,6 +90,37 @@ def test_an_error_that_was_not_expected_is_a_broken_law(harness: Harness) -> Non
     with pytest.raises(LawBroken, match="disk on fire") as caught:
         harness.run(fails)
     assert isinstance(caught.value.__cause__, StoreError)
+
+
+class Panicking(InProcessStore):
+    async def load(self, scope: Scope, window: Window) -> Snapshot:
+        class Panic(BaseException):
+            pass
+
+        raise Panic("unwrap() on a None value")
+
+
+def test_what_except_exception_does_not_catch_is_a_broken_law() -> None:
+    class Plugin:
+        @hookimpl
+        def open_store(self, url: str) -> Store:
+            return Panicking(url)
+
+    register("panicking", Plugin())
+    harness = Harness("panicking://x", PROFILES["quick"])
+
+    async def load() -> None:
+        await (await harness.open()).load(Thread("alice", "t"))
+
+    try:
+        with pytest.raises(
+            LawBroken, match=r"load raised Panic\('unwrap\(\) on a None value'\), which is no Exception"
+        ):
+            harness.run(load)
+        with pytest.raises(LawBroken, match="no Exception"):
+            harness.explore(st.none(), lambda _: harness.run(load))
+    finally:
+        harness.close()
 
 
 def test_refused_wants_the_error_that_was_named(harness: Harness) -> None:

@@ -37,7 +37,7 @@ from threadkeep.port import (
     scheme_of,
 )
 from threadkeep_contract.evidence import Seen, least_of
-from threadkeep_contract.history import Call, History, Recorded, source
+from threadkeep_contract.history import Call, History, PanicError, Recorded, source
 from threadkeep_contract.profiles import DEFAULT, Profile
 from threadkeep_contract.walks import Walked
 
@@ -199,7 +199,7 @@ class Harness:
             broken = self.broken("every call ends", f"an end within {limit:g} s", f"still running: {waiting}")
             hung.work.cancel()
             raise broken from None
-        except ThreadkeepError as error:
+        except (ThreadkeepError, PanicError) as error:
             raise self.broken("the store does what is asked", "no error", source(error)) from error
 
     def explore(

@@ -7,6 +7,7 @@ are printed as one `asyncio.gather`.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,15 @@ class History:
 _IMPORTED: Final = frozenset({"After", "Changes", "Put", "Record", "Resource", "Tail", "Thread", "Window"})
 
 
+class PanicError(Exception):
+    """A verb raised what `except Exception` does not catch, as drivers in Rust do; the cause is that. No check and no
+    pytest is to end by it."""
+
+
+_CONTROL: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+"""What ends a call from outside."""
+
+
 class Counted(Guard):
     """A guard that counts what its verbs came to: the evidence that a check has seen something."""
 
@@ -148,7 +158,12 @@ class Counted(Guard):
 
     async def _counted(self, verb: str, work: Awaitable[T]) -> T:
         with self.seen.call(verb):
-            return await work
+            try:
+                return await work
+            except (Exception, *_CONTROL):
+                raise
+            except BaseException as error:
+                raise PanicError(f"{verb} raised {source(error)}, which is no Exception") from error
 
 
 class Recorded(Counted):
