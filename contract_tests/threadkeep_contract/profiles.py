@@ -75,7 +75,7 @@ BRIEF: Final = Profile(
 
 QUICK: Final = Profile(
     name="quick",
-    examples=20,
+    examples=18,
     steps=20,
     rounds=4,
     tasks=8,
@@ -90,7 +90,7 @@ QUICK: Final = Profile(
     positions=2600,
     scopes=1100,
     mebibytes=18,
-    moments=5,
+    moments=4,
     calls=20,
     share=4,
 )

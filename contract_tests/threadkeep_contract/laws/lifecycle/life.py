@@ -208,7 +208,7 @@ class Life(Law):
 
             async def used() -> Recorded:
                 handle = await harness.open()
-                await asyncio.gather(*(count(handle, thread) for _ in range(harness.profile.tasks)))
+                await asyncio.gather(*(count(handle, thread) for _ in range(3)))
                 return handle
 
             # What a driver opens once and for all it opens now.
