@@ -218,3 +218,48 @@ def test_a_store_that_was_opened_before_a_fork_says_so_in_the_child(server: Serv
     assert os.waitstatus_to_exitcode(status) == 17
     assert asyncio.run(count(store)) == 1
     asyncio.run(store.close())
+
+
+@pytest.fixture
+def of_few(server: Server, name: str) -> Iterator[str]:
+    """The URL of a user that may have three connections, without its options."""
+
+    async def run(*statements: str) -> None:
+        connection = await connect(server.url)
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    database = server.url.rpartition("/")[2]
+    made = f"CREATE ROLE {name} LOGIN PASSWORD 'few' CONNECTION LIMIT 3"
+    asyncio.run(run(made, f'GRANT CREATE ON DATABASE "{database}" TO {name}'))
+    host, port = target(server)
+    yield f"postgresql://{name}:few@{host}:{port}/{database}?schema={name}"
+    asyncio.run(run(f"DROP SCHEMA IF EXISTS {name} CASCADE", f"DROP OWNED BY {name}", f"DROP ROLE {name}"))
+
+
+async def test_calls_wait_where_the_server_has_no_connection_left(of_few: str) -> None:
+    store = open_store(f"{of_few}&connections=10")
+    await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(30)))
+    assert await asyncio.gather(*(count(store) for _ in range(30))) == [30] * 30
+    await store.close()
+    # The opening waits as well, here until another program has gone.
+    held = [await connect(of_few.partition("?")[0]) for _ in range(3)]
+    opening = asyncio.ensure_future(count(open_again := open_store(of_few)))
+    await asyncio.sleep(0.3)
+    for connection in held:
+        await connection.close()
+    assert await opening == 30
+    await open_again.close()
+
+
+async def test_a_server_that_has_no_connection_left_in_time_is_unavailable_and_says_what_to_do(of_few: str) -> None:
+    held = [await connect(of_few.partition("?")[0]) for _ in range(3)]
+    store = open_store(f"{of_few}&pool_timeout=0.3")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"too many connections .*; allow fewer with \?connections="):
+            await count(store)
+    for connection in held:
+        await connection.close()
+    assert await count(store) == 0
+    await store.close()

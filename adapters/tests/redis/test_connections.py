@@ -208,3 +208,38 @@ async def test_a_commit_of_thousands_of_documents_is_one_unit(server: Server) ->
     for docs in (found.docs, found.resource_docs):
         assert {slot: doc.body for slot, doc in docs.items()} == {put.slot: put.body for put in puts}
     await store.close()
+
+
+@pytest.fixture
+def room(server: Server) -> Iterator[None]:
+    """The server takes four connections."""
+    with closing(client(server.host, server.port)) as admin:
+        (before,) = admin.config_get("maxclients").values()
+        admin.config_set("maxclients", 4)
+    yield
+    with closing(client(server.host, server.port)) as admin:
+        admin.config_set("maxclients", before)
+
+
+@pytest.mark.usefixtures("room")
+async def test_calls_wait_where_the_server_has_no_connection_left(server: Server) -> None:
+    store = open_store(f"{server.url}?connections=20")
+    await asyncio.gather(*(store.commit(THREAD, change(f"m{number}")) for number in range(50)))
+    assert len(await ids(store)) == 50
+    await store.close()
+
+
+async def test_a_server_that_has_no_connection_left_in_time_is_unavailable_and_says_what_to_do(
+    server: Server, room: None
+) -> None:
+    held = [client(server.host, server.port) for _ in range(4)]
+    for connection in held:
+        connection.ping()
+    store = open_store(f"{server.url}?timeout=0.3")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"has no connection left; allow fewer with \?connections="):
+            await store.commit(THREAD, change("never"))
+    for connection in held:
+        connection.close()
+    assert await ids(store) == []
+    await store.close()

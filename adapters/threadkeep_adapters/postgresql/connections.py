@@ -17,6 +17,7 @@ import asyncpg
 
 from threadkeep.errors import StoreClosed, StoreError, StoreUnavailable
 from threadkeep_adapters.postgresql.url import Place
+from threadkeep_adapters.retry import RetryPolicy
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -28,6 +29,10 @@ KEPT_STATEMENTS: Final = 100
 
 IDLE_SECONDS: Final = 300.0
 """A connection that nobody used for this long is closed: something between may have forgotten it in silence."""
+
+
+FULL: Final = RetryPolicy(first=0.02, factor=1.5, largest=0.2, jitter=0.5)
+"""The pauses of a call for which the server has no connection left, as long as it may wait for one of its own pool."""
 
 
 async def connect(place: Place, *, keeps_statements: bool) -> Connection:
@@ -53,7 +58,14 @@ async def connect(place: Place, *, keeps_statements: bool) -> Connection:
 async def single_connection(place: Place) -> AsyncIterator[Connection]:
     """A connection outside of any pool, for what is done once."""
     place.check()
-    connection = await connect(place, keeps_statements=False)
+    pauses = FULL.begin(place.pool_timeout)
+    while True:
+        try:
+            connection = await connect(place, keeps_statements=False)
+            break
+        except asyncpg.TooManyConnectionsError:
+            if not await pauses.wait():
+                raise
     try:
         yield connection
     except BaseException:
@@ -156,6 +168,14 @@ class Pool:
         else:
             await self._free.acquire()
         try:
+            return await self._idle_or_new()
+        except BaseException:
+            self._free.release()
+            raise
+
+    async def _idle_or_new(self) -> Link:
+        pauses = FULL.begin(self._wait)
+        while True:
             while self._idle and not self._closed:
                 link = self._idle.pop()
                 if link.is_usable():
@@ -163,12 +183,14 @@ class Pool:
                 self._drop(link)
             if self._closed:
                 raise StoreClosed
-            link = await self._connect()
-        except BaseException:
-            self._free.release()
-            raise
-        self._all.add(link)
-        return link
+            try:
+                link = await self._connect()
+            except asyncpg.TooManyConnectionsError:
+                if not await pauses.wait():
+                    raise
+            else:
+                self._all.add(link)
+                return link
 
     def _release(self, link: Link) -> None:
         if self._closed or link.connection.is_closed():

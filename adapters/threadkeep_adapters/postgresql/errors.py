@@ -22,6 +22,10 @@ MEANINGS: Final[dict[str, tuple[type[ThreadkeepError], str]]] = {
     "42P01": (StoreDamaged, "a table was removed while the store was open; restore it, or open the store again"),
     "42P05": (StoreError, "a proxy that pools connections mixes prepared statements; add ?prepared=no to the URL"),
     "53100": (StoreFull, ""),
+    "53300": (
+        StoreUnavailable,
+        "allow fewer with ?connections=, a longer wait with ?pool_timeout=, or more on the server",
+    ),
     "53": (StoreUnavailable, ""),
     "55P03": (StoreUnavailable, ""),
     "57": (StoreUnavailable, ""),

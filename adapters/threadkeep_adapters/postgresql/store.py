@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from threadkeep.errors import OutcomeUnknown, StoreError
+from threadkeep.errors import OutcomeUnknown
 from threadkeep.port import (
     After,
     Changes,
@@ -46,8 +45,10 @@ class PostgresStore(shared.SqlStore):
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.place = place
-        self._process = 0
-        self._pools = self._new_pools()
+        self._pools = PerLoop(
+            lambda: Pool(self._link, place.connections, place.pool_timeout, place.shown),
+            drop=Pool.terminate,
+        )
         self._queries: dict[tables.Statement, Query] = {}
         self._named = place.prepared != "no"
         self._commit = commit_call(place.schema)
@@ -59,16 +60,10 @@ class PostgresStore(shared.SqlStore):
             found = await schema.prepare(connection, self.place.schema)
         if self.place.prepared == "auto":
             self._named = not found.proxied
-        if self._process != os.getpid():
-            # Those of a parent process are the parent's to close.
-            self._process = os.getpid()
-            self._pools = self._new_pools()
+        self._pools.reopen()
 
     async def close(self) -> None:
-        is_here = self._process == os.getpid()
-        self._process = 0
-        if is_here:
-            await self._pools.close()
+        await self._pools.close()
 
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         rows = await self._read(shared.load_step(scope, window))
@@ -117,7 +112,7 @@ class PostgresStore(shared.SqlStore):
 
     async def _run(self, sql: str, given: Sequence[Any], *, writes: bool) -> Sequence[Any]:
         """The rows of one statement, which is a transaction by itself."""
-        pool = await self._pool()
+        pool = await self._pools.get()
         pauses = AT_ONCE.begin()
         lost_races = 0
         is_sent = False
@@ -145,23 +140,6 @@ class PostgresStore(shared.SqlStore):
                     if not isinstance(error, TimeoutError) and await pauses.wait():
                         continue
                 raise
-
-    async def _pool(self) -> Pool:
-        if self._process != os.getpid():
-            if self._process:
-                raise StoreError(
-                    "the store was opened before this process was forked off, and connections do not survive a fork; "
-                    "open the store in the child process"
-                )
-            raise RuntimeError("a verb was called before open() or after close()")
-        return await self._pools.get()
-
-    def _new_pools(self) -> PerLoop[Pool]:
-        place = self.place
-        return PerLoop(
-            lambda: Pool(self._link, place.connections, place.pool_timeout, place.shown),
-            drop=Pool.terminate,
-        )
 
     async def _link(self) -> Link:
         return Link(await connect(self.place, keeps_statements=self._named), named=self._named)

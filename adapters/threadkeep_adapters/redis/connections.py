@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from hiredis import pack_command
 from redis.asyncio.connection import Connection, SSLConnection
@@ -16,8 +16,19 @@ from redis.exceptions import TimeoutError as DriverTimeoutError
 from threadkeep.port import Meter
 from threadkeep_adapters.redis.errors import LostError, NotSentError
 from threadkeep_adapters.redis.url import Place
+from threadkeep_adapters.retry import RetryPolicy
 
 Command = Sequence[Any]
+
+FULL: Final = RetryPolicy(first=0.02, factor=1.5, largest=0.2, jitter=0.5)
+"""The pauses of a call for which the server has no connection left, as long as it may wait for one of its own pool."""
+
+_NO_ROOM: Final = "max number of clients"
+"""In what Redis and Valkey answer, https://redis.io/docs/latest/develop/reference/clients/."""
+
+
+class _FullError(NotSentError):
+    """The server has no connection left."""
 
 
 class Connections:
@@ -56,24 +67,43 @@ class Connections:
             await self._wait()
         else:
             await self._free.acquire()
+        pauses = FULL.begin(self._place.timeout)
         try:
-            connection = await self._connected()
-            self._meter.trips += 1
-            try:
-                async with asyncio.timeout(self._place.timeout):
-                    return await self._exchange(connection, commands)
-            except (AuthenticationError, BusyLoadingError):
-                # The driver takes these answers for lost connections.
-                raise
-            except TimeoutError as error:
-                raise LostError(f"no answer from {self.host}:{self.port} in {self._place.timeout:g} s") from error
-            except (DriverConnectionError, DriverTimeoutError, OSError) as error:
-                raise LostError(f"the connection to {self.host}:{self.port} was lost: {error}") from error
-            finally:
-                # What failed halfway has been disconnected, and connects again.
-                self._idle.append(connection)
+            while True:
+                try:
+                    return await self._once(commands)
+                except _FullError:
+                    if not await pauses.wait():
+                        raise
         finally:
             self._free.release()
+
+    async def _once(self, commands: Sequence[Command]) -> list[Any]:
+        connection = await self._connected()
+        self._meter.trips += 1
+        try:
+            async with asyncio.timeout(self._place.timeout):
+                return await self._exchange(connection, commands)
+        except (AuthenticationError, BusyLoadingError):
+            # The driver takes these answers for lost connections.
+            raise
+        except TimeoutError as error:
+            raise LostError(f"no answer from {self.host}:{self.port} in {self._place.timeout:g} s") from error
+        except (DriverConnectionError, DriverTimeoutError, OSError) as error:
+            self._check_full(error)
+            raise LostError(f"the connection to {self.host}:{self.port} was lost: {error}") from error
+        finally:
+            # What failed halfway has been disconnected, and connects again.
+            self._idle.append(connection)
+
+    def _check_full(self, error: Exception) -> None:
+        """Raise _FullError where the server says that it has no connection left. It does nothing else that it is asked
+        then."""
+        if _NO_ROOM in str(error):
+            raise _FullError(
+                f"{self.host}:{self.port} has no connection left; allow fewer with ?connections=, a longer wait with "
+                "?timeout=, or more by the server's maxclients"
+            ) from error
 
     async def _exchange(self, connection: Connection, commands: Sequence[Command]) -> list[Any]:
         # Where something fails redis-py closes the connection, which with TLS waits for an answer that may never come.
@@ -119,6 +149,7 @@ class Connections:
                     raise NotSentError("the store is being closed")
         except (RedisError, OSError, TimeoutError) as error:
             await self._drop(connection)
+            self._check_full(error)
             said = str(error) or f"no connection in {self._place.connect_timeout:g} s"
             raise NotSentError(f"{self.host}:{self.port} cannot be reached: {said}") from error
         except BaseException:

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from threadkeep.errors import StoreError, TailMoved, VersionMoved
+from threadkeep.errors import TailMoved, VersionMoved
 from threadkeep.port import (
     After,
     Changes,
@@ -52,7 +51,6 @@ class SQLiteStore(shared.SqlStore):
         super().__init__()
         self.place = place
         self._lock = threading.Lock()
-        self._process = 0
         self._writing: Lane | None = None
         self._reading: Lane | None = None
         self._left: list[Lane] = []
@@ -66,7 +64,6 @@ class SQLiteStore(shared.SqlStore):
     async def open(self) -> None:
         with self._lock:
             if self._writing is None:
-                self._process = os.getpid()
                 self._writing = Lane(1, "threadkeep-sqlite-writer")
                 self._reading = Lane(READING_THREADS, "threadkeep-sqlite-reader")
         await self._hop(self._writing, self._open_first)
@@ -116,7 +113,7 @@ class SQLiteStore(shared.SqlStore):
 
     def _read_here(self, scope: Scope, step: shared.Step) -> shared.Rows | None:
         """Rows without a hop, None where they are not at hand."""
-        if self._writing is None or self._process != os.getpid() or self._readers.is_sealed:
+        if self._writing is None or self._readers.is_sealed:
             return None
         rows = self._warm.fetch(scope, step)
         if rows is not None:
@@ -137,11 +134,6 @@ class SQLiteStore(shared.SqlStore):
     async def _hop(self, lane: Lane | None, work: Callable[[], T]) -> T:
         if lane is None:
             raise RuntimeError("a verb was called before open() or after close()")
-        if self._process != os.getpid():
-            raise StoreError(
-                "the store was opened before this process was forked off, and SQLite connections do not survive a "
-                "fork; open the store in the child process"
-            )
         self.meter.trips += 1
         self._warm.has_given_way()
         return await lane.run(work)
@@ -155,8 +147,6 @@ class SQLiteStore(shared.SqlStore):
     def _let_go(self) -> None:
         while self._left:
             self._left.pop().close()
-        if self._process != os.getpid():
-            return
         with self._lock:
             if self._writing is not None:
                 return  # it was opened again meanwhile, and uses them

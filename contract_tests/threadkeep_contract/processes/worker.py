@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, Literal, TypeAlias
 
@@ -39,6 +40,7 @@ from threadkeep.port import (
 )
 from threadkeep.port import Order as ListOrder
 from threadkeep_contract.processes.dying import Moments
+from threadkeep_contract.processes.forking import fork_off
 
 READY: Final = "ready"
 UNREADY: Final = "unready: "
@@ -184,7 +186,21 @@ class Die:
     kind: Literal["die"] = "die"
 
 
-Order: TypeAlias = Run | Chain | Patch | Open | Die
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Fork off a process for each of `children`, and do the steps beside them; answers one outcome each, those of the
+    children last.
+
+    Each child does its first step on the handle that it has inherited, and the others on one that it opens.
+    """
+
+    steps: tuple[Step, ...]
+    children: tuple[tuple[Step, ...], ...]
+    start: int = 0
+    kind: Literal["fork"] = "fork"
+
+
+Order: TypeAlias = Run | Chain | Patch | Open | Die | Fork
 
 PLACE: TypeAdapter[Place] = TypeAdapter(Place)
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
@@ -288,6 +304,16 @@ async def _open_and_do(url: str, step: Step) -> Outcome:
         await guard.close()
 
 
+async def _inherited(guard: Guard, url: str, steps: Sequence[Step], say: Callable[[bytes], object]) -> None:
+    """Do the first step on a handle that a parent process has opened, and the others on a new one."""
+    first, *others = steps
+    say(OUTCOME.dump_json(await perform(guard, first)))
+    own = open_store(url)
+    for step in others:
+        say(OUTCOME.dump_json(await patiently(own, step)))
+    await own.close()
+
+
 async def obey(guard: Guard, url: str, order: Order) -> AsyncIterator[Outcome]:
     """Carry out an order on an open handle (`Open` opens its own, of `url`), outcome by outcome."""
     match order:
@@ -313,6 +339,15 @@ async def obey(guard: Guard, url: str, order: Order) -> AsyncIterator[Outcome]:
                 yield await patiently(guard, step)
             outcome = await moments.of(lambda: patiently(guard, order.last))
             yield replace(outcome, moments=moments.count)
+        case Fork():
+            children = [fork_off(partial(_inherited, guard, url, steps)) for steps in order.children]
+            try:
+                for step in order.steps:
+                    yield await patiently(guard, step)
+            finally:
+                told = [await asyncio.to_thread(child.told) for child in children]
+            for line in b"".join(told).splitlines():
+                yield OUTCOME.validate_json(line)
 
 
 def _say(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from os import getpid
 from typing import TypeVar
 
 from threadkeep.errors import (
@@ -19,6 +20,7 @@ from threadkeep.errors import (
 from threadkeep.port.checks import MAX_COUNT, MAX_POSITION, MAX_TIME, MIN_TIME, check_page, is_int
 from threadkeep.port.ids import check_id
 from threadkeep.port.limits import Limits, check_size
+from threadkeep.port.opening import Opening
 from threadkeep.port.refusals import Refusal, check_refused_body, check_refused_id
 from threadkeep.port.store import (
     After,
@@ -52,8 +54,10 @@ class Guard:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._opened = False
-        self._closed = False
+        self._opening = Opening(
+            lambda: self._translated(self.store.open, writes=False),
+            lambda: self._translated(self.store.close, writes=False),
+        )
 
     @property
     def limits(self) -> Limits:
@@ -76,27 +80,21 @@ class Guard:
         return self.store.refuses
 
     async def open(self) -> None:
-        """See `Store.open`. StoreClosed after `close`."""
-        if self._closed:
-            raise StoreClosed
-        if not self._opened:
-            await self._translated(self.store.open, writes=False)
-            self._opened = True
-            if self._closed:
-                await self._translated(self.store.close, writes=False)
-                raise StoreClosed
+        """See `Store.open`. All who open at once, in tasks, event loops and threads, share one opening.
+
+        StoreClosed after `close`, and StoreError in a process that was forked off after the opening.
+        """
+        await self._opening.open()
 
     async def close(self) -> None:
         """See `Store.close`."""
-        if not self._closed:
-            self._closed = True
-            await self._translated(self.store.close, writes=False)
+        await self._opening.close()
 
     async def load(self, scope: Scope, window: Window = _NOTHING) -> Snapshot:
         """See `Store.load`."""
         self._check_scope(scope)
         self._check_window(window)
-        if not self._opened or self._closed:
+        if self._opening.process != getpid():
             await self.open()
         return await self._translated(lambda: self.store.load(scope, window), writes=False)
 
@@ -104,7 +102,7 @@ class Guard:
         """See `Store.commit`. The same record twice in one append is one record; its other place gets its position."""
         self._check_scope(scope)
         unique = self._check_changes(scope, changes)
-        if not self._opened or self._closed:
+        if self._opening.process != getpid():
             await self.open()
         if len(unique) == len(changes.append):
             return await self._translated(lambda: self.store.commit(scope, changes), writes=True)
@@ -116,7 +114,7 @@ class Guard:
     async def delete(self, scope: Scope) -> None:
         """See `Store.delete`."""
         self._check_scope(scope)
-        if not self._opened or self._closed:
+        if self._opening.process != getpid():
             await self.open()
         await self._translated(lambda: self.store.delete(scope), writes=True)
 
@@ -137,7 +135,7 @@ class Guard:
             self._check_id("thread_id", after.thread_id)
             if not is_int(after.at, MIN_TIME, MAX_TIME):
                 raise InvalidInput(f"a place in a list of threads has a time in microseconds, not {after.at!r}")
-        if not self._opened or self._closed:
+        if self._opening.process != getpid():
             await self.open()
         return await self._translated(lambda: self.store.threads(resource, after, limit, order, slots), writes=False)
 
@@ -146,7 +144,7 @@ class Guard:
         check_page(limit)
         if after is not None:
             self._check_id("resource_id", after)
-        if not self._opened or self._closed:
+        if self._opening.process != getpid():
             await self.open()
         return await self._translated(lambda: self.store.resources(after, limit), writes=False)
 
@@ -219,11 +217,14 @@ class Guard:
 
     async def _translated(self, verb: Callable[[], Awaitable[T]], *, writes: bool) -> T:
         try:
-            return await verb()
+            answer = await verb()
         except ThreadkeepError:
             raise
         except Exception as error:
             raise self._translate(error, writes=writes) from error
+        # Of a call that was under way when the process was forked off, the answer is the parent's.
+        self._opening.check_process()
+        return answer
 
     def _translate(self, error: Exception, *, writes: bool) -> ThreadkeepError:
         for kind, meaning in self.store.driver_errors:
@@ -231,7 +232,7 @@ class Guard:
                 ours = meaning(str(error)) if isinstance(meaning, type) else meaning(error)
                 if ours is not None:
                     return ours
-        if self._closed and not writes:
+        if self._opening.closed and not writes:
             return StoreClosed()
         what = f"{type(error).__name__}: {error}"
         return OutcomeUnknown(what) if writes else StoreError(what)
