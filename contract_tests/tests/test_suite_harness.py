@@ -149,6 +149,11 @@ def test_an_exploration_shows_its_smallest_failure(harness: Harness) -> None:
     assert caught.value.history.count(".commit(") == 3
 
 
+def test_a_failure_of_a_long_example_is_told_though_hypothesis_warns_of_it(harness: Harness) -> None:
+    with pytest.raises(LawBroken, match="never"):
+        harness.explore(st.just("x" * 100_000), lambda _: harness.require("never", False, "this", "that"))
+
+
 def test_a_failure_that_does_not_come_back_is_a_failure(harness: Harness) -> None:
     calls = 0
 

@@ -13,6 +13,7 @@ import re
 import secrets
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from hashlib import sha256
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import hypothesis
 from hypothesis.database import DirectoryBasedExampleDatabase
-from hypothesis.errors import Flaky
+from hypothesis.errors import Flaky, HypothesisWarning
 from hypothesis.strategies import SearchStrategy
 
 from threadkeep.errors import ThreadkeepError
@@ -256,7 +257,9 @@ class Harness:
         )
         test = hypothesis.seed(self.seed)(settings(hypothesis.given(strategy)(example)))
         try:
-            test()
+            with warnings.catch_warnings(action="ignore", category=HypothesisWarning):
+                # It warns of long examples, whose text nobody is shown; as an error that would hide what failed.
+                test()
         except (AssertionError, Flaky) as error:
             # Not every failure comes back when its example is tried again: what the store holds, or a race, may have
             # been part of it, or the time for shrinking was over. The smallest history is shown all the same.
