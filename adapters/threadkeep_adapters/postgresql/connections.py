@@ -145,6 +145,11 @@ class Pool:
                     await link.connection.close()
         self.terminate()
 
+    def drop_idle(self) -> None:
+        """Drop the connections that nobody uses: where one was lost, the others may be lost as well."""
+        while self._idle:
+            self._drop(self._idle.popleft())
+
     def terminate(self) -> None:
         """Drop all connections as they are."""
         self._closed = True

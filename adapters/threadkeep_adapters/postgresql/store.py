@@ -132,6 +132,8 @@ class PostgresStore(shared.SqlStore):
                     if lost_races < RACES:
                         continue
                 if is_sent and errors.is_lost(error):
+                    if not isinstance(error, TimeoutError):
+                        pool.drop_idle()
                     if writes:
                         raise OutcomeUnknown(
                             f"the connection to {self.place.shown} ended before the answer came: "

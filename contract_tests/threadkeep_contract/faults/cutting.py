@@ -55,6 +55,12 @@ class Wire:
             proxy.drop_all()
         self.harness.seen.cut()
 
+    def forget_all(self) -> None:
+        """Cut every connection there is when it is next used."""
+        for proxy in self._proxies:
+            proxy.forget_all()
+        self.harness.seen.cut()
+
     async def cutting(self, where: Cut, turn: int, call: Callable[[], Awaitable[T]]) -> tuple[bool, T]:
         """Whether a connection was cut in that turn of a call, counted from 0, and what the call gave."""
         cuts = [proxy.cut_next(where, turn) for proxy in self._proxies]

@@ -97,6 +97,11 @@ class Proxy:
         """Cut every connection there is."""
         self._call(self._drop_all())
 
+    def forget_all(self) -> None:
+        """Cut every connection there is when its client next sends something, and not before: as by a router that has
+        dropped what was idle."""
+        self._call(self._forget_all())
+
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
@@ -112,6 +117,10 @@ class Proxy:
     async def _drop_all(self) -> None:
         for link in list(self._links):
             link.cut()
+
+    async def _forget_all(self) -> None:
+        for link in self._links:
+            link.forgotten = True
 
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -180,9 +189,10 @@ class _Link:
         self._answered = True
         self.order: Order | None = None
         """The cut that has to happen in this turn."""
+        self.forgotten = False
 
     async def requests(self, from_client: asyncio.StreamReader) -> None:
-        while data := await from_client.read(_CHUNK):
+        while (data := await from_client.read(_CHUNK)) and not self.forgotten:
             self._proxy.bytes += len(data)
             if self._answered:
                 self._answered = False

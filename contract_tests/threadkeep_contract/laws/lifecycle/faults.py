@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from threadkeep.errors import StoreUnavailable
+from threadkeep.port import Thread
 from threadkeep_contract.evidence import least
 from threadkeep_contract.faults import clocks
 from threadkeep_contract.faults.cases import CASES, READINGS, Probes
 from threadkeep_contract.faults.cutting import LOST, Attempt, Wire, at_each_cut, patiently, through_proxy
 from threadkeep_contract.faults.proxy import Cut
-from threadkeep_contract.harness import Harness, Law
+from threadkeep_contract.harness import Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
+from threadkeep_contract.laws.lifecycle.common import count, three
 from threadkeep_contract.reference.beside import Given
 from threadkeep_contract.reference.machine import Outcome
 
@@ -77,6 +79,29 @@ class Faults(Law):
                     await _ask(wire, probes, "every connection was cut")
                     wire.cut_all()
                 await _ask(wire, probes, "every connection was cut")
+
+            harness.run(run)
+
+    @least(commits=5, loads=5, cuts=2)
+    def test_a_reading_gets_over_connections_that_were_lost_while_they_were_idle(self, harness: Harness) -> None:
+        """Where connections of a handle were lost while nobody used them, and that shows only when one is used, as
+        behind a router that forgets what is idle, a load is answered and not refused: reading may be repeated, and a
+        new connection would do. However many were idle, a commit after that load is answered too.
+        """
+        with through_proxy(harness) as wire:
+            if wire is None:
+                return
+
+            async def run() -> None:
+                thread = await three(harness, wire.watcher)
+                for idle in (1, 2, 3, harness.profile.calls):
+                    await asyncio.gather(*(count(wire.handle, thread) for _ in range(idle)))
+                    wire.forget_all()
+                    promise = "a load is answered over a new connection where idle ones were lost"
+                    harness.expect(promise, 3, await count(wire.handle, thread))
+                    scope = Thread(thread.resource_id, f"after{idle}")
+                    await wire.handle.commit(scope, appending(harness, 1, record("m")))
+                    harness.expect("a commit after that is done", 1, await count(wire.watcher, scope))
 
             harness.run(run)
 

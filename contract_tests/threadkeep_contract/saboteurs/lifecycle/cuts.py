@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
+import socket
 import time
 from typing import Any, Final
 
 from threadkeep.errors import StoreUnavailable, ThreadkeepError
 from threadkeep.port import Scope, Snapshot, Window
 from threadkeep_contract.saboteurs.base import DictStore
-from threadkeep_contract.saboteurs.wire import WireStore
+from threadkeep_contract.saboteurs.wire import HOST, WireStore
 
 READINGS: Final = ("load", "threads", "resources")
 
@@ -69,6 +72,51 @@ class LostReadingIsEmpty(WireStore):
             return await super().load(scope, window)
         except StoreUnavailable:
             return Snapshot()
+
+
+class RetryOnTheNextDeadOne(WireStore):
+    """Connections are kept, and a reading whose connection is lost is repeated once, on the next idle one: where
+    all were lost, that is lost too."""
+
+    fault = "wire-repeats-on-the-next-dead-one"
+    caught_by = 12
+    seen_in = "LangGraph #5675: pools behind a router that forgets what is idle, and one retry"
+
+    def __init__(self, url: str, path: str) -> None:
+        super().__init__(url, path)
+        self._idle: list[socket.socket] = []
+        self._closed = False
+
+    async def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    async def exchange(self, verb: str, *args: Any) -> Any:
+        try:
+            return await asyncio.to_thread(self._once, verb, *args)
+        except StoreUnavailable:
+            return await asyncio.to_thread(self._once, verb, *args)
+
+    def _once(self, verb: str, *args: Any) -> Any:
+        """A request and its answer, in a thread: so a connection belongs to no event loop."""
+        try:
+            connection = self._idle.pop() if self._idle else socket.create_connection((HOST, self.port), PATIENCE)
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
+        try:
+            with connection.makefile("rwb") as stream:
+                data = pickle.dumps(self.message(verb, *args))
+                stream.write(len(data).to_bytes(4, "big") + data)
+                stream.flush()
+                answer = pickle.loads(stream.read(int.from_bytes(stream.read(4), "big")))
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            connection.close()
+            raise self.lost(verb, error) from error
+        self._idle.append(connection)
+        if self._closed:
+            connection.close()
+        return self.told(answer)
 
 
 class DeadlineByTheClock(DictStore):
