@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from redis.crc import key_slot
 from redis.exceptions import AskError, BusyLoadingError, ClusterDownError, MovedError, ResponseError, TryAgainError
@@ -12,9 +12,11 @@ from redis.exceptions import AskError, BusyLoadingError, ClusterDownError, Moved
 from threadkeep.errors import StoreUnavailable
 from threadkeep.port import Meter
 from threadkeep_adapters.redis.connections import Connections
-from threadkeep_adapters.redis.errors import LostError, NotSentError
+from threadkeep_adapters.redis.errors import LostError, NotSentError, is_readonly
 from threadkeep_adapters.redis.url import Place
 from threadkeep_adapters.retry import RetryPolicy
+
+T = TypeVar("T")
 
 Node = tuple[str, int]
 """Host and port."""
@@ -66,6 +68,10 @@ class Cluster:
                 if self._closed or not await pauses.wait():
                     raise
                 node, asking, is_stale = None, False, True
+
+    async def read(self, key: bytes, *command: Any) -> Any:
+        """As `call`. A replica of a cluster sends whoever asks to its master."""
+        return await self.call(key, *command)
 
     async def each_master(self, commands: Sequence[Sequence[Any]]) -> list[list[Any]]:
         """The answers of every master to the same commands, as `Connections.pipeline`."""
@@ -147,6 +153,17 @@ def _address(master: Sequence[Any], asked: Node) -> Node:
     return (host if host not in ("", "?") else asked[0], int(master[1]))
 
 
+async def once_more(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer, if need be to a second try: a replica has written nothing, its connections are let go, and a new one
+    may lead to the server that has taken its place."""
+    try:
+        return await ask()
+    except ResponseError as error:
+        if not is_readonly(error):
+            raise
+    return await ask()
+
+
 class Single:
     """One server, with the surface of `Cluster`."""
 
@@ -156,7 +173,23 @@ class Single:
 
     async def call(self, key: bytes, *command: Any) -> Any:
         """See `Connections.call`; the key tells a single server nothing."""
-        return await self._connections.call(*command)
+        return await once_more(lambda: self._connections.call(*command))
+
+    async def read(self, key: bytes, *command: Any) -> Any:
+        """As `call`, for what only reads: refused by a replica.
+
+        A primary that has become a replica behind the same address would be read for ever, and lags behind. PERSIST is
+        a write, so that a replica refuses it; it changes nothing, since the store's keys do not expire.
+        """
+
+        async def ask() -> Any:
+            writable, answer = await self._connections.pipeline((("PERSIST", key), command))
+            for found in (writable, answer):
+                if is_readonly(found) or (found is answer and isinstance(found, Exception)):
+                    raise found
+            return answer
+
+        return await once_more(ask)
 
     async def each_master(self, commands: Sequence[Sequence[Any]]) -> list[list[Any]]:
         """See `Cluster.each_master`."""

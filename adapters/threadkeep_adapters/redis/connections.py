@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as DriverConnectionError
 from redis.exceptions import TimeoutError as DriverTimeoutError
 
 from threadkeep.port import Meter
-from threadkeep_adapters.redis.errors import LostError, NotSentError
+from threadkeep_adapters.redis.errors import LostError, NotSentError, is_readonly
 from threadkeep_adapters.redis.url import Place
 from threadkeep_adapters.retry import RetryPolicy
 
@@ -83,7 +83,10 @@ class Connections:
         self._meter.trips += 1
         try:
             async with asyncio.timeout(self._place.timeout):
-                return await self._exchange(connection, commands)
+                answers = await self._exchange(connection, commands)
+            if any(is_readonly(answer) for answer in answers):
+                await self._let_go(connection)
+            return answers
         except (AuthenticationError, BusyLoadingError):
             # The driver takes these answers for lost connections.
             raise
@@ -156,6 +159,11 @@ class Connections:
             await self._drop(connection)
             raise
         return connection
+
+    async def _let_go(self, connection: Connection) -> None:
+        """Let go of a connection to what has become a replica, and of the idle ones: new ones may lead elsewhere."""
+        for old in (connection, *self._idle):
+            await old.disconnect(nowait=True)
 
     def _make(self) -> Connection:
         place = self._place

@@ -38,7 +38,7 @@ _CODES: Final[dict[str, type[StoreError]]] = {
     "NOREPLICAS": StoreUnavailable,
     "OOM": StoreFull,
     "MISCONF": StoreNotWritable,
-    "READONLY": StoreNotWritable,
+    "READONLY": StoreUnavailable,
     "NOAUTH": StoreNotWritable,
     "WRONGPASS": StoreNotWritable,
     "NOPERM": StoreNotWritable,
@@ -51,9 +51,16 @@ _CODES: Final[dict[str, type[StoreError]]] = {
 _HINTS: Final[dict[str, str]] = {
     "WRONGTYPE": "; a key with the store's prefix belongs to another program: choose another prefix",
     "MOVED": "; this server is part of a cluster: write redis+cluster:// instead of redis://",
+    "READONLY": "; its connections were let go, so that the next call asks whoever answers at the address then; where "
+    "that is a replica too, correct the URL",
     "NOAUTH": "; give a password in the URL",
     "NOPERM": "; let the user run the commands and reach the keys that the store's page lists",
 }
+
+
+def is_readonly(answer: object) -> bool:
+    """Whether a server says that it is a replica; a script of Redis 6 words it as an error of its own."""
+    return isinstance(answer, driver.ResponseError) and "READONLY" in f"{type(answer).__name__.upper()} {answer}"
 
 
 def _by_code(error: Exception) -> ThreadkeepError | None:

@@ -44,5 +44,5 @@ async def list_registered(requests: Requests, after: str | None, limit: int) -> 
 
 async def _page(requests: Requests, bound: str | bytes, limit: int) -> list[bytes]:
     command = ("ZRANGEBYLEX", requests.index, bound, "+", "LIMIT", 0, limit)
-    found: list[bytes] = await repeated(lambda: requests.call(requests.index, *command))
+    found: list[bytes] = await repeated(lambda: requests.read(requests.index, *command))
     return found

@@ -34,10 +34,15 @@ class Requests:
     async def run(self, script: Script, keys: Sequence[bytes], *given: Any) -> Any:
         """What a script answers. A server that does not know it, since it was restarted, is given it again."""
         server = await self._servers.get()
+        ask = server.read if script.reads else server.call
         try:
-            return await server.call(keys[0], "EVALSHA", script.sha, len(keys), *keys, *given)
+            return await ask(keys[0], "EVALSHA", script.sha, len(keys), *keys, *given)
         except NoScriptError:
-            return await server.call(keys[0], "EVAL", script.text, len(keys), *keys, *given)
+            return await ask(keys[0], "EVAL", script.text, len(keys), *keys, *given)
+
+    async def read(self, key: bytes, *command: Any) -> Any:
+        """What a command answers, which concerns a key and only reads. No replica answers it."""
+        return await (await self._servers.get()).read(key, *command)
 
     async def call(self, key: bytes, *command: Any) -> Any:
         """What a command answers, which concerns a key."""

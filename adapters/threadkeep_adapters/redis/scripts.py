@@ -14,18 +14,20 @@ class Script:
 
     text: bytes
     sha: str
+    reads: bool
+    """Whether it only reads."""
 
 
-def _read(name: str) -> Script:
+def _read(name: str, *, reads: bool = False) -> Script:
     text = (files("threadkeep_adapters.redis") / f"{name}.lua").read_bytes()
-    return Script(text, sha1(text, usedforsecurity=False).hexdigest())
+    return Script(text, sha1(text, usedforsecurity=False).hexdigest(), reads)
 
 
-LOAD: Final = _read("load")
+LOAD: Final = _read("load", reads=True)
 COMMIT: Final = _read("commit")
 DELETE_THREAD: Final = _read("delete_thread")
 DELETE_RESOURCE: Final = _read("delete_resource")
 FORGET_REGISTRATION: Final = _read("forget_registration")
-THREADS: Final = _read("threads")
+THREADS: Final = _read("threads", reads=True)
 
 ALL: Final = (LOAD, COMMIT, DELETE_THREAD, DELETE_RESOURCE, FORGET_REGISTRATION, THREADS)

@@ -66,7 +66,7 @@ class RedisStore(Store):
     async def load(self, scope: Scope, window: Window) -> Snapshot:
         requests, keys = self._requests, ResourceKeys(self.place.prefix, scope.resource_id)
         if isinstance(scope, Resource):
-            found = await repeated(lambda: requests.call(keys.docs, "HGETALL", keys.docs))
+            found = await repeated(lambda: requests.read(keys.docs, "HGETALL", keys.docs))
             snapshot = Snapshot(resource_docs=wire.docs(found))
         else:
             named = (*keys.of_thread(scope.thread_id), keys.docs)

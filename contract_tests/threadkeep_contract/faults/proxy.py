@@ -102,6 +102,10 @@ class Proxy:
         dropped what was idle."""
         self._call(self._forget_all())
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Forward new connections to another server, as an address does after a failover. Those there are stay."""
+        self._server = (host, port)
+
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
