@@ -10,7 +10,7 @@ import pytest
 import servers
 from opening import ALL, THREAD
 from pools import change
-from redis_server import REDIS, client
+from redis_server import PASSWORD, REDIS, client
 from servers import Server
 
 from threadkeep.errors import StoreUnavailable
@@ -31,7 +31,10 @@ def pair() -> Iterator[tuple[Server, Server]]:
 
 async def follows(primary: Server, replica: Server) -> None:
     """Wait until the replica has everything."""
+    with closing(client(primary.host, primary.port)) as asked:
+        asked.config_set("repl-diskless-sync-delay", 0)
     with closing(client(replica.host, replica.port)) as asked:
+        asked.config_set("masterauth", PASSWORD)
         asked.replicaof(primary.host, str(primary.port))
         while asked.info("replication").get("master_link_status") != "up":  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.05)
