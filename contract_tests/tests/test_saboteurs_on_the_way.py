@@ -121,6 +121,14 @@ async def _reading_lost_beside_another(way: Way) -> object:
     return own in (["a1"], "StoreUnavailable"), other in (["b1"], "StoreUnavailable")
 
 
+async def _idle_ones_lost(way: Way) -> object:
+    store, proxy = way.through()
+    await say(store, ALICE, "a1")
+    await asyncio.gather(*(ids(store, ALICE) for _ in range(8)))
+    proxy.forget_all()
+    return await ended(ids(store, ALICE))
+
+
 # The meter
 
 
@@ -194,6 +202,7 @@ SCRIPTS: Final[dict[str, Script]] = {
     "wire-breaker-never-closes": _after_a_cut,
     "wire-lost-reading-is-empty": _reading_lost,
     "wire-retry-sends-last-request": _reading_lost_beside_another,
+    "wire-repeats-on-the-next-dead-one": _idle_ones_lost,
     "wire-trips-under-the-meter": _uncounted_trips,
     "wire-rows-under-the-meter": _uncounted_rows,
     "wire-list-under-the-meter": _uncounted_rows,
