@@ -152,7 +152,7 @@ def test_who_may_only_read_reads_and_is_told_when_writing(room: Room) -> None:
     assert using(url, lambda store: store.resources()) == ["ann"]
     assert "permission denied" in refused(url, StoreNotWritable, adding)
     room.do(f"ALTER ROLE {room.name} SET default_transaction_read_only = on")
-    assert "read-only" in refused(url, StoreNotWritable, adding)
+    assert "read-only" in refused(url, StoreUnavailable, adding)
     using(url, loading)
 
 

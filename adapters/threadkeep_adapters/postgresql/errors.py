@@ -8,10 +8,17 @@ import asyncpg
 
 from threadkeep.errors import StoreDamaged, StoreError, StoreFull, StoreNotWritable, StoreUnavailable, ThreadkeepError
 
+READ_ONLY: Final = "25006"
+"""A transaction may only read: the server is a standby, or its database was made read-only. Nothing was written."""
+
 MEANINGS: Final[dict[str, tuple[type[ThreadkeepError], str]]] = {
     "08": (StoreUnavailable, ""),
     "0A000": (StoreError, ""),
-    "25006": (StoreNotWritable, "connect to the primary server, or make the database writable"),
+    READ_ONLY: (
+        StoreUnavailable,
+        "its connections were let go, so that the next call asks whoever answers at the address then; where that only "
+        "reads too, connect to the primary server, or make the database writable",
+    ),
     "26000": (StoreError, "a proxy that pools connections has lost a prepared statement; add ?prepared=no to the URL"),
     "28": (StoreNotWritable, "correct the user or password in the URL, or the server's pg_hba.conf"),
     "3D000": (StoreNotWritable, "create the database, or correct the URL"),

@@ -131,6 +131,11 @@ class PostgresStore(shared.SqlStore):
                     lost_races += 1
                     if lost_races < RACES:
                         continue
+                if errors.sqlstate(error) == errors.READ_ONLY:
+                    # The primary has become a standby; behind the same address there may be another by now.
+                    pool.drop_idle()
+                    if await pauses.wait():
+                        continue
                 if is_sent and errors.is_lost(error):
                     if not isinstance(error, TimeoutError):
                         pool.drop_idle()
