@@ -122,10 +122,10 @@ def contract(session: nox.Session) -> None:
     share, names = _share(session)
     some = [f"{CONTRACT}::Test{judged.title().replace(' ', '')}" for judged in names]
     where = some or [CONTRACT]
-    depth = [] if some else ["--share=commit"]
-    if session.python != OLDEST:
-        depth = ["--contract-profile=brief", *([] if some else [f"--share=commit/{HALVES}"])]
-    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, _seed(session), *depth, *where, *share)
+    oldest = session.python == OLDEST
+    depth = [] if oldest else ["--contract-profile=brief"]
+    part = [] if some else ["--share=commit" if oldest else f"--share=commit/{HALVES}"]
+    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, _seed(session), *depth, *part, *where, *share)
 
 
 @nox.session(python=PYTHONS[1:-1])
