@@ -280,10 +280,11 @@ async def _after_cancellation(at: Open, url: str) -> object:
     store, other = at(), at()
     await say(store, ALICE, "a0")
     done_later = False
-    for number in range(60):
-        task = asyncio.ensure_future(say(store, ALICE, f"a{number + 1}"))
-        # An answer takes some milliseconds, so that these are moments of all kinds.
-        await asyncio.sleep(number / 10_000)
+    for turns in range(0, 400, 4):
+        task = asyncio.ensure_future(say(store, ALICE, f"a{turns + 1}"))
+        # The loop turns about a hundred times while a server answers, so that these are moments of all kinds.
+        for _ in range(turns):
+            await asyncio.sleep(0)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
