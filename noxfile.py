@@ -24,7 +24,7 @@ WHOLE = [version for version in PYTHONS if version in (OLDEST, HERE, NEWEST)]
 BETWEEN = [version for version in PYTHONS if version not in WHOLE]
 PARTS = 16
 """Into how many shares all tests are dealt on the Pythons between, each of which tries one."""
-HALVES = 2
+QUARTERS = 4
 """Into how many shares the contract of slow servers is dealt in its brief profile."""
 IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal", "--durations=20"]
 """Two processes for each processor, since tests wait for disks, servers and one another more than half of their time.
@@ -116,16 +116,16 @@ def contract(session: nox.Session) -> None:
     """The contract on each store that is registered. Words after `--` name some, as in the suites' URLS.
 
     The oldest Python tries what each suite says in its profile, and of slow servers a share, as in `tests`. Every other
-    one tries the brief profile, and of slow servers half, so that each run judges each store law by law.
+    one tries the brief profile, and of slow servers a quarter.
     """
     session.install(STORES, *_group("servers"))
     share, names = _share(session)
     some = [f"{CONTRACT}::Test{judged.title().replace(' ', '')}" for judged in names]
     where = some or [CONTRACT]
-    depth = [] if some else ["--share=commit"]
-    if session.python != OLDEST:
-        depth = ["--contract-profile=brief", *([] if some else [f"--share=commit/{HALVES}"])]
-    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, _seed(session), *depth, *where, *share)
+    oldest = session.python == OLDEST
+    depth = [] if oldest else ["--contract-profile=brief"]
+    part = [] if some else ["--share=commit" if oldest else f"--share=commit/{QUARTERS}"]
+    session.run("pytest", *IN_PARALLEL, *NO_SKIPS, _seed(session), *depth, *part, *where, *share)
 
 
 @nox.session(python=PYTHONS[1:-1])

@@ -91,13 +91,18 @@ class Lane:
 
 
 class Ending:
-    """The closing of what is used in threads. It blocks, so that it is done in a thread too; and it is done to its end,
-    though whoever waits for it is cancelled."""
+    """The closing of lanes, and of what is used in them. It blocks, so that it is done in a thread too; and it is done
+    to its end, though whoever waits for it is cancelled."""
 
     def __init__(self, close: Callable[[], None]) -> None:
-        """`close` is safe to repeat."""
+        """`close` closes what is used in the lanes, when they have ended. It is safe to repeat."""
         self._close = close
+        self._lanes: list[Lane] = []
         self._turn = threading.Lock()
+
+    def take(self, *lanes: Lane | None) -> None:
+        """Lanes that nobody is given any more: they are to be closed first."""
+        self._lanes += [lane for lane in lanes if lane is not None]
 
     async def wait(self) -> None:
         """Close, and wait until that is done: by this call, or by an earlier one that was cancelled."""
@@ -111,6 +116,8 @@ class Ending:
 
     def _in_turn(self) -> None:
         with self._turn:
+            while self._lanes:
+                self._lanes.pop().close()
             self._close()
 
 

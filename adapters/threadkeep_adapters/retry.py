@@ -36,6 +36,9 @@ class RetryPolicy:
 AT_ONCE: Final = RetryPolicy(first=0.0, tries=2)
 """For what only reads: a connection that died while nobody used it is found out by using it."""
 
+FULL: Final = RetryPolicy(first=0.02, factor=1.5, largest=0.2, jitter=0.5)
+"""For a call for which the server has no connection left, as long as it may wait for one of its own pool."""
+
 
 class Pauses:
     """The pauses of one call. Each failed try is followed by `sleep` in a thread, by `wait` on an event loop."""

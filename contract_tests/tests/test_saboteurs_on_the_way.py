@@ -8,33 +8,19 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import pytest
+from script_calls import ALICE, ALL, BOB, OF_ALICE, ids, say
 
 import threadkeep_contract.saboteurs as plugin
 from threadkeep.errors import ThreadkeepError
-from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, clock, open_store, proxied, register
+from threadkeep.port import Changes, Guard, Put, Record, Thread, Window, clock, open_store, proxied, register
 from threadkeep_contract.faults import clocks
 from threadkeep_contract.faults.proxy import Cut, Proxy
 from threadkeep_contract.saboteurs import SABOTEURS, WireStore
 
-ALICE, BOB = Thread("alice", "t"), Thread("bob", "t")
-OF_ALICE: Final = Resource("alice")
-ALL: Final = Window(before=100_000)
 YEAR: Final = 365 * clocks.DAY
-
-
-def records(*ids: str) -> tuple[Record, ...]:
-    return tuple(Record(name, f"digest of {name}", f'"{name}"') for name in ids)
-
-
-async def say(store: Guard, thread: Thread, *ids: str, at: int = 1, **more: Any) -> Any:
-    return await store.commit(thread, Changes(at, f"epoch {at}", records(*ids), **more))
-
-
-async def ids(store: Guard, thread: Thread, window: Window = ALL) -> list[str]:
-    return [stored.id for stored in (await store.load(thread, window)).records]
 
 
 async def ended(call: Awaitable[object]) -> object:

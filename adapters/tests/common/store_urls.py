@@ -49,3 +49,10 @@ ENTRIES: Final = {
 """Scheme -> the module of its plugin, for the stores of this distribution."""
 
 SCHEMES: Final = sorted(ENTRIES)
+
+
+def ready(scheme: str, folder: Path) -> str:
+    """The URL of a store as in URLS, whose server, if it needs one, is there."""
+    if scheme in KINDS:
+        servers.shared(KINDS[scheme])
+    return URLS[scheme](folder)

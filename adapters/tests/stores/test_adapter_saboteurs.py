@@ -23,9 +23,10 @@ import servers
 from adapter_saboteurs import Plugin
 from postgresql_server import POSTGRESQL
 from redis_server import REDIS
+from script_calls import ALICE, ALL, BOB, OF_ALICE, ended, ids, say
 
 from threadkeep.errors import ThreadkeepError
-from threadkeep.port import After, Changes, Guard, Put, Record, Resource, Thread, Window, open_store, scan_backend
+from threadkeep.port import After, Changes, Guard, Put, Resource, Thread, Window, open_store, scan_backend
 from threadkeep_contract.faults.proxy import Cut, Proxy
 from threadkeep_contract.report import judge
 
@@ -39,9 +40,6 @@ BROKEN: Final = {kind.fault: kind for kind in _KINDS}
 WORKERS_OWN: Final = "a worker process"
 """How a broken promise begins that says nothing of the store: a worker process did not start."""
 
-ALICE, BOB = Thread("alice", "t"), Thread("bob", "t")
-OF_ALICE: Final = Resource("alice")
-ALL: Final = Window(before=100_000)
 
 Open: TypeAlias = Callable[[], Guard]
 """Opens one more handle on the place."""
@@ -90,27 +88,6 @@ def test_every_saboteur_says_what_is_broken_and_where_it_was_seen(fault: str) ->
 
 
 # The faults are real
-
-
-def records(*ids: str) -> tuple[Record, ...]:
-    return tuple(Record(name, f"digest of {name}", f'"{name}"') for name in ids)
-
-
-async def say(store: Guard, thread: Thread, *ids: str, at: int = 1, **more: Any) -> Any:
-    return await store.commit(thread, Changes(at, f"epoch {at}", records(*ids), **more))
-
-
-async def ids(store: Guard, thread: Thread, window: Window = ALL) -> list[str]:
-    return [stored.id for stored in (await store.load(thread, window)).records]
-
-
-async def ended(call: Awaitable[object]) -> str:
-    """How a call ended, in a word."""
-    try:
-        await call
-    except ThreadkeepError as error:
-        return type(error).__name__
-    return "done"
 
 
 async def _anchors(at: Open, url: str) -> object:
@@ -303,10 +280,11 @@ async def _after_cancellation(at: Open, url: str) -> object:
     store, other = at(), at()
     await say(store, ALICE, "a0")
     done_later = False
-    for number in range(60):
-        task = asyncio.ensure_future(say(store, ALICE, f"a{number + 1}"))
-        # An answer takes some milliseconds, so that these are moments of all kinds.
-        await asyncio.sleep(number / 10_000)
+    for turns in range(0, 400, 4):
+        task = asyncio.ensure_future(say(store, ALICE, f"a{turns + 1}"))
+        # The loop turns about a hundred times while a server answers, so that these are moments of all kinds.
+        for _ in range(turns):
+            await asyncio.sleep(0)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import servers
 import store_urls
 from model_server import KEY
 from openai_server import serving, speaking
@@ -62,10 +61,7 @@ async def speaks(request: pytest.FixtureRequest) -> AsyncIterator[Speaker]:
 @pytest.fixture(params=STORES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a store, whose server is there."""
-    scheme: str = request.param
-    if scheme in store_urls.KINDS:
-        servers.shared(store_urls.KINDS[scheme])
-    return store_urls.URLS[scheme](tmp_path)
+    return store_urls.ready(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
@@ -22,10 +23,7 @@ STORES = sorted(set(store_urls.SCHEMES) & set(store_urls.URLS))
 @pytest.fixture(params=STORES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a store, whose server is there."""
-    scheme: str = request.param
-    if scheme in store_urls.KINDS:
-        servers.shared(store_urls.KINDS[scheme])
-    return store_urls.URLS[scheme](tmp_path)
+    return store_urls.ready(request.param, tmp_path)
 
 
 async def load(guard: Guard, calls: int) -> None:
@@ -51,7 +49,7 @@ async def test_first_calls_at_once_take_the_round_trips_of_one_opening(url: str)
 
 
 def test_threads_whose_first_calls_meet_share_one_opening(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    guard, start, failed = open_store(url), threading.Barrier(4), list[BaseException]()
+    guard, start = open_store(url), threading.Barrier(4)
     open_it, openings = guard.store.open, list[int]()
 
     async def counted() -> None:
@@ -60,22 +58,13 @@ def test_threads_whose_first_calls_meet_share_one_opening(url: str, monkeypatch:
 
     monkeypatch.setattr(guard.store, "open", counted)
 
-    def run() -> None:
-        async def use() -> None:
-            start.wait()
-            await load(guard, 5)
+    async def use() -> None:
+        start.wait()
+        await load(guard, 5)
 
-        try:
-            asyncio.run(use())
-        except BaseException as error:  # noqa: BLE001 - it is told below
-            failed.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert (failed, len(openings)) == ([], 1)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(asyncio.run, (use() for _ in range(4))))
+    assert len(openings) == 1
     asyncio.run(guard.close())
 
 

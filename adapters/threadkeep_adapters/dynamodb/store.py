@@ -61,8 +61,6 @@ class DynamoDBStore(Store):
         self.place = place
         self._client = Client(place, self.meter)
         self._lane: Lane | None = None
-        self._left: list[Lane] = []
-        """Lanes that are to be closed."""
         self._ending = Ending(self._let_go)
         self._lock = threading.Lock()
         self._seen: OrderedDict[Scope, Heads] = OrderedDict()
@@ -77,9 +75,8 @@ class DynamoDBStore(Store):
 
     async def close(self) -> None:
         with self._lock:
-            if self._lane is not None:
-                self._left.append(self._lane)
-                self._lane = None
+            self._ending.take(self._lane)
+            self._lane = None
             self._seen.clear()
         await self._ending.wait()
 
@@ -138,8 +135,6 @@ class DynamoDBStore(Store):
             ) from None
 
     def _let_go(self) -> None:
-        while self._left:
-            self._left.pop().close()
         with self._lock:
             if self._lane is not None:
                 return  # it was opened again meanwhile, and uses the client

@@ -17,7 +17,7 @@ import asyncpg
 
 from threadkeep.errors import StoreClosed, StoreError, StoreUnavailable
 from threadkeep_adapters.postgresql.url import Place
-from threadkeep_adapters.retry import RetryPolicy
+from threadkeep_adapters.retry import FULL
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -29,10 +29,6 @@ KEPT_STATEMENTS: Final = 100
 
 IDLE_SECONDS: Final = 300.0
 """A connection that nobody used for this long is closed: something between may have forgotten it in silence."""
-
-
-FULL: Final = RetryPolicy(first=0.02, factor=1.5, largest=0.2, jitter=0.5)
-"""The pauses of a call for which the server has no connection left, as long as it may wait for one of its own pool."""
 
 
 async def connect(place: Place, *, keeps_statements: bool) -> Connection:

@@ -45,10 +45,7 @@ class PostgresStore(shared.SqlStore):
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.place = place
-        self._pools = PerLoop(
-            lambda: Pool(self._link, place.connections, place.pool_timeout, place.shown),
-            drop=Pool.terminate,
-        )
+        self._pools = self._new_pools()
         self._queries: dict[tables.Statement, Query] = {}
         self._named = place.prepared != "no"
         self._commit = commit_call(place.schema)
@@ -147,6 +144,13 @@ class PostgresStore(shared.SqlStore):
                     if not isinstance(error, TimeoutError) and await pauses.wait():
                         continue
                 raise
+
+    def _new_pools(self) -> PerLoop[Pool]:
+        place = self.place
+        return PerLoop(
+            lambda: Pool(self._link, place.connections, place.pool_timeout, place.shown),
+            drop=Pool.terminate,
+        )
 
     async def _link(self) -> Link:
         return Link(await connect(self.place, keeps_statements=self._named), named=self._named)

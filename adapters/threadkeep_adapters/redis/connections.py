@@ -16,12 +16,9 @@ from redis.exceptions import TimeoutError as DriverTimeoutError
 from threadkeep.port import Meter
 from threadkeep_adapters.redis.errors import LostError, NotSentError, is_readonly
 from threadkeep_adapters.redis.url import Place
-from threadkeep_adapters.retry import RetryPolicy
+from threadkeep_adapters.retry import FULL
 
 Command = Sequence[Any]
-
-FULL: Final = RetryPolicy(first=0.02, factor=1.5, largest=0.2, jitter=0.5)
-"""The pauses of a call for which the server has no connection left, as long as it may wait for one of its own pool."""
 
 _NO_ROOM: Final = "max number of clients"
 """In what Redis and Valkey answer, https://redis.io/docs/latest/develop/reference/clients/."""

@@ -53,8 +53,6 @@ class SQLiteStore(shared.SqlStore):
         self._lock = threading.Lock()
         self._writing: Lane | None = None
         self._reading: Lane | None = None
-        self._left: list[Lane] = []
-        """Lanes that are to be closed."""
         self._ending = Ending(self._let_go)
         self._writer = Writer(place)
         self._readers = Readers(place)
@@ -70,7 +68,7 @@ class SQLiteStore(shared.SqlStore):
 
     async def close(self) -> None:
         with self._lock:
-            self._left += [lane for lane in (self._writing, self._reading) if lane is not None]
+            self._ending.take(self._writing, self._reading)
             self._writing = self._reading = None
         await self._ending.wait()
 
@@ -145,8 +143,6 @@ class SQLiteStore(shared.SqlStore):
             self._readers.is_sealed = is_sealed
 
     def _let_go(self) -> None:
-        while self._left:
-            self._left.pop().close()
         with self._lock:
             if self._writing is not None:
                 return  # it was opened again meanwhile, and uses them

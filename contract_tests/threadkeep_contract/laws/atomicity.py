@@ -256,7 +256,7 @@ class Atomicity(Law):
 
         async def largest(size: int, text: str = "") -> None:
             async def write(handle: Recorded, thread: Thread) -> list[Receipt]:
-                return await _in_turn(handle, thread, [_marked(harness, n, n, size, text) for n in (1, 2, 3)])
+                return await _in_turn(handle, thread, [_marked(harness, n, n, size, text) for n in (1, 2)])
 
             await _watched(harness, write, size)
 

@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import warnings
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 CHILD_SECONDS: Final = 40
 """Seconds after which a child that waits for something that never comes is ended."""
@@ -28,7 +28,7 @@ class Child:
         return said
 
 
-def fork_off(work: Callable[[Callable[[bytes], object]], Awaitable[None]]) -> Child:
+def fork_off(work: Callable[[Callable[[bytes], object]], Coroutine[Any, Any, None]]) -> Child:
     """Fork off a process that does `work` on an event loop of its own, and ends. `work` is given a function that says a
     line to the parent."""
     reader, writer = os.pipe()
@@ -42,12 +42,8 @@ def fork_off(work: Callable[[Callable[[bytes], object]], Awaitable[None]]) -> Ch
         signal.alarm(CHILD_SECONDS)
         # The parent's event loop is its parent's: they would take each other's events.
         asyncio._set_running_loop(None)
-        asyncio.run(_done(work(lambda line: os.write(writer, line + b"\n"))))
+        asyncio.run(work(lambda line: os.write(writer, line + b"\n")))
     except BaseException as error:  # noqa: BLE001 - nothing of the parent's is to go on here
         os.write(2, f"a process that was forked off failed: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(0)
-
-
-async def _done(work: Awaitable[None]) -> None:
-    await work

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,24 +55,14 @@ def test_threads_and_their_event_loops_share_one_opening() -> None:
     store = Door(turns=200)
     guard = Guard(store)
     start = threading.Barrier(8)
-    failed: list[BaseException] = []
 
-    def run() -> None:
-        async def use() -> None:
-            start.wait()
-            await asyncio.gather(*(guard.load(THREAD) for _ in range(5)))
+    async def use() -> None:
+        start.wait()
+        await asyncio.gather(*(guard.load(THREAD) for _ in range(5)))
 
-        try:
-            asyncio.run(use())
-        except BaseException as error:  # noqa: BLE001 - it is told below
-            failed.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert (failed, store.openings) == ([], 1)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(asyncio.run, (use() for _ in range(8))))
+    assert store.openings == 1
     asyncio.run(guard.close())
 
 

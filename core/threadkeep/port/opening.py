@@ -50,14 +50,10 @@ class Opening:
         self._open_store = open_store
         self._close_store = close_store
         self._lock = threading.Lock()
-        self._closed = False
+        self.closed = False
         self._begun_in = 0
         self._attempt: _Attempt | None = None
         self._attempts = 0
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     async def open(self) -> None:
         """Open the store, unless it is open: by the opening that is under way, if there is one.
@@ -69,7 +65,7 @@ class Opening:
         met = self._attempts
         while True:
             with self._lock:
-                if self._closed:
+                if self.closed:
                     raise StoreClosed
                 self.check_process()
                 if self.process:
@@ -91,19 +87,19 @@ class Opening:
             raise
         else:
             with self._lock:
-                if not self._closed:
+                if not self.closed:
                     self.process = self._begun_in
         finally:
             self._forget(mine)
             mine.end()
-        if self._closed:
+        if self.closed:
             await self._close_store()
             raise StoreClosed
 
     async def close(self) -> None:
         """Close the store, once. In a process that was forked off, what is open is the parent's, and stays open."""
         with self._lock:
-            first, self._closed = not self._closed, True
+            first, self.closed = not self.closed, True
             self.process = 0
         if first and self._begun_in in (0, os.getpid()):
             await self._close_store()

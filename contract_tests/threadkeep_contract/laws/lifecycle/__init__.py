@@ -2,8 +2,9 @@
 
 Only the library's own errors leave a store; the driver's error is the cause. Whether to retry is a property of the
 error. Opening is safe to repeat and to race; closing is safe to repeat; using a closed store is `StoreClosed`. A store
-serves several event loops and threads over its life, and a verb that is cancelled leaves it usable. A store made by
-another version of the library is refused with a clear error and left untouched.
+serves several event loops and threads over its life. A verb that is cancelled leaves it usable, and holds nothing that
+another handle waits for. A store made by another version of the library is refused with a clear error and left
+untouched.
 
 All who open a handle at once, tasks, event loops and threads, share one opening. One that is cancelled or fails does
 not fail those who wait for it: one of them begins the next, and nobody waits for more than two. A handle belongs to the
