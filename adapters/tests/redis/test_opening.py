@@ -244,7 +244,7 @@ def test_the_permissions_that_the_page_names_suffice(server: Server, admin: Any)
     commands = ["+info", "+script|load", "+eval", "+evalsha", "+get", "+set", "+exists", "+unlink", "+time"]
     commands += ["+hget", "+hmget", "+hgetall", "+hset", "+hdel", "+zadd", "+zrem", "+zcard", "+zrange"]
     commands += ["+zrevrange", "+zrangebyscore", "+zrevrangebyscore", "+zremrangebyscore", "+zremrangebyrank"]
-    commands += ["+zrangebylex", "+zrevrangebylex"]
+    commands += ["+zrangebylex", "+zrevrangebylex", "+persist"]
     admin.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["threadkeep:*"], commands=commands)
     url = f"redis://app:pw@{server.host}:{server.port}"
     run(url, commit, load, lambda store: store.commit(THREAD, Changes(at=2, epoch="e", drop_after=0)))

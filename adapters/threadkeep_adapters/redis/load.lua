@@ -7,6 +7,11 @@
 local thread, log, ids, docs = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local kind, anchor, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
+-- A write that changes nothing, since no key expires. A replica, of which what it has may be old, refuses it.
+local written = redis.pcall('PERSIST', KEYS[1])
+if type(written) == 'table' and string.find(written.err, 'READONLY', 1, true) then
+  return written
+end
 local common = redis.call('HGETALL', docs)
 local fields = redis.call('HGETALL', thread)
 if #fields == 0 then

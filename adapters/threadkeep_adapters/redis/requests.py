@@ -34,14 +34,14 @@ class Requests:
     async def run(self, script: Script, keys: Sequence[bytes], *given: Any) -> Any:
         """What a script answers. A server that does not know it, since it was restarted, is given it again."""
         server = await self._servers.get()
-        ask = server.read if script.reads else server.call
         try:
-            return await ask(keys[0], "EVALSHA", script.sha, len(keys), *keys, *given)
+            return await server.call(keys[0], "EVALSHA", script.sha, len(keys), *keys, *given)
         except NoScriptError:
-            return await ask(keys[0], "EVAL", script.text, len(keys), *keys, *given)
+            return await server.call(keys[0], "EVAL", script.text, len(keys), *keys, *given)
 
     async def read(self, key: bytes, *command: Any) -> Any:
-        """What a command answers, which concerns a key and only reads. No replica answers it."""
+        """What a command answers, which concerns a key and only reads. No replica answers it; scripts see to it
+        themselves."""
         return await (await self._servers.get()).read(key, *command)
 
     async def call(self, key: bytes, *command: Any) -> Any:

@@ -14,20 +14,18 @@ class Script:
 
     text: bytes
     sha: str
-    reads: bool
-    """Whether it only reads."""
 
 
-def _read(name: str, *, reads: bool = False) -> Script:
+def _read(name: str) -> Script:
     text = (files("threadkeep_adapters.redis") / f"{name}.lua").read_bytes()
-    return Script(text, sha1(text, usedforsecurity=False).hexdigest(), reads)
+    return Script(text, sha1(text, usedforsecurity=False).hexdigest())
 
 
-LOAD: Final = _read("load", reads=True)
+LOAD: Final = _read("load")
 COMMIT: Final = _read("commit")
 DELETE_THREAD: Final = _read("delete_thread")
 DELETE_RESOURCE: Final = _read("delete_resource")
 FORGET_REGISTRATION: Final = _read("forget_registration")
-THREADS: Final = _read("threads", reads=True)
+THREADS: Final = _read("threads")
 
 ALL: Final = (LOAD, COMMIT, DELETE_THREAD, DELETE_RESOURCE, FORGET_REGISTRATION, THREADS)

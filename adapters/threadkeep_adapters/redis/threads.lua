@@ -6,6 +6,12 @@
 local escapes = {['%'] = '%25', [':'] = '%3A', ['{'] = '%7B', ['}'] = '%7D'}
 local order, place, limit, base = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
+-- A write that changes nothing, since no key expires. A replica, of which what it has may be old, refuses it.
+local written = redis.pcall('PERSIST', KEYS[1])
+if type(written) == 'table' and string.find(written.err, 'READONLY', 1, true) then
+  return written
+end
+
 local members
 if order == 'created' then
   local from = place == '' and '-' or '(' .. place
