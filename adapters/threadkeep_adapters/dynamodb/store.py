@@ -35,7 +35,7 @@ from threadkeep.port import (
 from threadkeep_adapters.dynamodb import inspect, layout, listing, reading, schema, sweep
 from threadkeep_adapters.dynamodb.commit import Commit
 from threadkeep_adapters.dynamodb.connections import Client, Deadline
-from threadkeep_adapters.dynamodb.errors import ERRORS
+from threadkeep_adapters.dynamodb.errors import ERRORS, LOST, LostError
 from threadkeep_adapters.dynamodb.layout import Heads
 from threadkeep_adapters.dynamodb.reading import Torn
 from threadkeep_adapters.dynamodb.url import Place, proxied_url, read_url
@@ -55,6 +55,7 @@ class DynamoDBStore(Store):
     # up before it, and are moved out of the head when that holds too many.
     costs = Costs(load=2, commit=1, most_load=4, most_commit=3)
     driver_errors = ERRORS
+    connection_errors = (*Store.connection_errors, *LOST, LostError)
 
     def __init__(self, place: Place) -> None:
         super().__init__()

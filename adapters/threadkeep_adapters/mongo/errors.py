@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from bson.errors import InvalidBSON
 from pymongo import errors as driver
 
 from threadkeep.errors import (
@@ -68,6 +69,9 @@ def _operation_failed(error: Exception) -> ThreadkeepError | None:
 def _closed(error: Exception) -> ThreadkeepError | None:
     return StoreClosed() if "after close" in str(error) else None
 
+
+LOST: Final = (driver.ConnectionFailure, driver.ProtocolError, InvalidBSON)
+"""There was a connection, and no answer that makes sense; some errors in ERRORS are among these."""
 
 ERRORS: Final[Sequence[tuple[type[Exception], Translate | type[ThreadkeepError]]]] = (
     (driver.ServerSelectionTimeoutError, StoreUnavailable),

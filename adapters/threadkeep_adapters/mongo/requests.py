@@ -9,11 +9,11 @@ from typing import Any, Final
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
-from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from threadkeep.errors import StoreUnavailable
 from threadkeep.port import KIB, MIB, Scope
-from threadkeep_adapters.mongo.errors import DUPLICATE_KEY
+from threadkeep_adapters.mongo.errors import DUPLICATE_KEY, LOST
 from threadkeep_adapters.mongo.layout import (
     INLINE_TOTAL,
     RESOURCE_FIELDS,
@@ -50,7 +50,7 @@ async def _fetch(cursor: AsyncCursor[Document]) -> list[Document]:
     """All that a query finds. A connection that was lost, or a server that is busy, means that nothing was written."""
     try:
         return await cursor.to_list()
-    except ConnectionFailure as error:
+    except LOST as error:
         raise StoreUnavailable(str(error)) from error
     except OperationFailure as error:
         if SCHEMA_CHANGED in str(error):

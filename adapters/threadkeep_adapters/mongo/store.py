@@ -13,9 +13,8 @@ from functools import partial
 from typing import Final
 
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ConnectionFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
-from threadkeep.errors import StoreUnavailable
 from threadkeep.port import (
     MIB,
     After,
@@ -35,7 +34,7 @@ from threadkeep.port import (
 from threadkeep_adapters.mongo import inspect, listing, reading, schema
 from threadkeep_adapters.mongo.commit import commit_changes, delete_scope
 from threadkeep_adapters.mongo.connections import Connections, Link, whole
-from threadkeep_adapters.mongo.errors import ERRORS
+from threadkeep_adapters.mongo.errors import ERRORS, LOST
 from threadkeep_adapters.mongo.layout import Document, bucket_of
 from threadkeep_adapters.mongo.requests import Requests
 from threadkeep_adapters.mongo.url import Place, new_url, proxied_url, read_url
@@ -52,6 +51,7 @@ class MongoStore(Store):
     limits = Limits(commit_messages=900, commit_bytes=16 * MIB)
     costs = Costs(load=3, commit=3)
     driver_errors = ERRORS
+    connection_errors = (*Store.connection_errors, *LOST)
 
     def __init__(self, place: Place) -> None:
         super().__init__()
@@ -117,10 +117,10 @@ class MongoStore(Store):
                 return await schema.prepare(link.database, self.place, link.opener)
             except ServerSelectionTimeoutError:
                 raise
-            except ConnectionFailure as error:
+            except LOST:
                 # What was written may be written again.
                 if not await pauses.wait():
-                    raise StoreUnavailable(str(error)) from error
+                    raise
 
     def _requests(self, link: Link, scope: Scope) -> Requests:
         """What can be asked about a scope, in the collection that has its commits."""

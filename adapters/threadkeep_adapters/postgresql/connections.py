@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from threadkeep.errors import StoreClosed, StoreError, StoreUnavailable
+from threadkeep_adapters.postgresql.errors import ASTRAY
 from threadkeep_adapters.postgresql.url import Place
 from threadkeep_adapters.retry import FULL
 
@@ -41,7 +42,7 @@ async def connect(place: Place, *, keeps_statements: bool) -> Connection:
             statement_cache_size=KEPT_STATEMENTS if keeps_statements else 0,
             max_cached_statement_lifetime=0,
         )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ASTRAY) as error:
         raise StoreUnavailable(
             f"the server at {place.shown} cannot be reached: {str(error) or type(error).__name__}; "
             "start it, or correct the URL"
@@ -76,6 +77,8 @@ class Link:
     def __init__(self, connection: Connection, *, named: bool) -> None:
         self.connection = connection
         self.used = time.monotonic()
+        self.is_new = True
+        """Whether no statement has been answered on it."""
         self._named = named
         self._unnamed: dict[str, asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]] = {}
 
@@ -106,13 +109,16 @@ class Pool:
         self._idle: deque[Link] = deque()
         self._all: set[Link] = set()
         self._settling: set[asyncio.Task[None]] = set()
+        self._is_astray = False
+        """Whether the driver lost its way on a connection, and has not been answered on any since."""
         self._closed = False
 
     async def fetch(self, sql: str, given: Sequence[Any], begun: Callable[[], object]) -> Sequence[Any]:
         """The rows of one statement, in autocommit. `begun` is called when a connection is there and it is sent.
 
         Raises StoreUnavailable where no connection comes free in time, StoreClosed, what connecting raises, and as
-        `Link.fetch`. A call that is cancelled or runs out of time leaves when the server has given the statement up.
+        `Link.fetch`, or StoreError where the driver loses its way again on a new connection. A call that is cancelled
+        or runs out of time leaves when the server has given the statement up.
         """
         link = await self._acquire()
         begun()
@@ -121,12 +127,21 @@ class Pool:
         except asyncpg.PostgresError:
             self._release(link)
             raise
+        except ASTRAY as error:
+            is_again = self._is_astray and link.is_new and not link.connection.is_closed()
+            self._is_astray = True
+            self._drop(link)
+            self._free.release()
+            if is_again:
+                raise StoreError(f"the driver fails again on a fresh connection to {self._where}: {error}") from error
+            raise
         except BaseException:
             settling = asyncio.create_task(self._settle(link))
             self._settling.add(settling)
             settling.add_done_callback(self._settling.discard)
             await asyncio.shield(settling)
             raise
+        link.is_new = self._is_astray = False
         self._release(link)
         return rows
 

@@ -50,6 +50,10 @@ def sqlstate(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or ""
 
 
+ASTRAY: Final = asyncpg.InternalClientError
+"""The driver has lost its way on a connection, as where a server died under it, and cannot go on with it."""
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether the connection ended or the answer did not come, so that a statement may have been done or not.
 
@@ -58,7 +62,7 @@ def is_lost(error: BaseException) -> bool:
     state = sqlstate(error)
     if isinstance(error, asyncpg.PostgresError):
         return state.startswith(("08", "57P"))
-    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | ASTRAY)
 
 
 def meaning(error: Exception) -> ThreadkeepError | None:

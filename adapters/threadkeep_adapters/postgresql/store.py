@@ -41,6 +41,7 @@ class PostgresStore(shared.SqlStore):
     """A schema of a database. Each event loop that uses the store has a pool of connections to it."""
 
     driver_errors = errors.ERRORS
+    connection_errors = (*shared.SqlStore.connection_errors, errors.ASTRAY)
 
     def __init__(self, place: Place) -> None:
         super().__init__()

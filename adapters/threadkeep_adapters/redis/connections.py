@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as DriverConnectionError
 from redis.exceptions import TimeoutError as DriverTimeoutError
 
 from threadkeep.port import Meter
-from threadkeep_adapters.redis.errors import LostError, NotSentError, is_readonly
+from threadkeep_adapters.redis.errors import GARBLED, LostError, NotSentError, is_readonly
 from threadkeep_adapters.redis.url import Place
 from threadkeep_adapters.retry import FULL
 
@@ -89,6 +89,8 @@ class Connections:
             raise
         except TimeoutError as error:
             raise LostError(f"no answer from {self.host}:{self.port} in {self._place.timeout:g} s") from error
+        except GARBLED as error:
+            raise LostError(f"what {self.host}:{self.port} answered is no reply of Redis: {error}") from error
         except (DriverConnectionError, DriverTimeoutError, OSError) as error:
             self._check_full(error)
             raise LostError(f"the connection to {self.host}:{self.port} was lost: {error}") from error

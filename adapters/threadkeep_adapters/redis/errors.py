@@ -108,3 +108,6 @@ ERRORS: Final[Sequence[tuple[type[Exception], Translate]]] = (
     (driver.ResponseError, _refused),
 )
 """The table of the store. LostError is not in it, since it means OutcomeUnknown for a write only."""
+
+GARBLED: Final = driver.InvalidResponse
+"""What an answer is taken for that is no reply of Redis, or only the end of one."""

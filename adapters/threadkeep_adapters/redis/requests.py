@@ -7,10 +7,10 @@ from typing import Any, Final, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError
 
-from threadkeep.errors import StoreUnavailable
+from threadkeep.errors import StoreError, StoreUnavailable
 from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.redis.cluster import Server
-from threadkeep_adapters.redis.errors import LostError, NotSentError
+from threadkeep_adapters.redis.errors import GARBLED, LostError, NotSentError
 from threadkeep_adapters.redis.layout import index_key
 from threadkeep_adapters.redis.scripts import Script
 from threadkeep_adapters.redis.url import Place
@@ -56,9 +56,13 @@ class Requests:
 async def repeated(ask: Callable[[], Awaitable[T]]) -> T:
     """The answer to what may be asked again where the connection was lost, as after a restart: whatever only reads."""
     pauses = AT_ONCE.begin()
+    is_garbled = False
     while True:
         try:
             return await ask()
         except LostError as error:
+            if is_garbled and isinstance(error.__cause__, GARBLED):
+                raise StoreError(f"{error}, and so it is on a fresh connection") from error
+            is_garbled = isinstance(error.__cause__, GARBLED)
             if isinstance(error.__cause__, TimeoutError) or not await pauses.wait():
                 raise StoreUnavailable(str(error)) from error

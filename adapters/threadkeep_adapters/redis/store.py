@@ -29,7 +29,7 @@ from threadkeep_adapters.loops import PerLoop
 from threadkeep_adapters.redis import inspect, schema, scripts, wire
 from threadkeep_adapters.redis.cluster import Server, connect
 from threadkeep_adapters.redis.commit import commit_changes, delete_scope
-from threadkeep_adapters.redis.errors import ERRORS
+from threadkeep_adapters.redis.errors import ERRORS, LostError
 from threadkeep_adapters.redis.layout import ResourceKeys
 from threadkeep_adapters.redis.listing import list_registered, list_resources, list_threads
 from threadkeep_adapters.redis.requests import Requests, repeated
@@ -41,6 +41,7 @@ class RedisStore(Store):
 
     limits = Limits(commit_messages=1000, commit_bytes=16 * MIB)
     driver_errors = ERRORS
+    connection_errors = (*Store.connection_errors, LostError)
 
     def __init__(self, place: Place) -> None:
         super().__init__()

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from threadkeep.port import Store
 from threadkeep_contract.faults.driving import Driven, Ending
 
 Way: TypeAlias = Literal["failed", "lost"]
@@ -30,6 +33,18 @@ ERRORS: Final[tuple[Callable[[], Exception], ...]] = (
 """What networks and systems throw into code that waits: a connection that is reset; one whose other end says nothing,
 which is also what `asyncio.timeout` raises; one that ends, which asyncio's streams tell with an EOFError that is no
 OSError; and what a file or a device says, of no class of its own."""
+
+
+def errors_of(store: Store) -> Sequence[Callable[[], Exception]]:
+    """What is thrown into the waits of a store: ERRORS, and each class of its driver's that means a lost connection,
+    where that can be made of a text."""
+    made: list[Callable[[], Exception]] = list(ERRORS)
+    for kind in store.connection_errors:
+        if kind not in Store.connection_errors:
+            with suppress(Exception):  # what else a class may want is its own
+                kind("the connection was lost")
+                made.append(partial(kind, "the connection was lost"))
+    return made
 
 
 class Fault(NamedTuple):

@@ -15,6 +15,7 @@ from threadkeep.errors import (
     OutcomeUnknown,
     StoreClosed,
     StoreError,
+    StoreUnavailable,
     ThreadkeepError,
 )
 from threadkeep.port.checks import MAX_COUNT, MAX_POSITION, MAX_TIME, MIN_TIME, check_page, is_int
@@ -235,4 +236,7 @@ class Guard:
         if self._opening.closed and not writes:
             return StoreClosed()
         what = f"{type(error).__name__}: {error}"
-        return OutcomeUnknown(what) if writes else StoreError(what)
+        if writes:
+            return OutcomeUnknown(what)
+        is_lost = isinstance(error, tuple(self.store.connection_errors))
+        return StoreUnavailable(what) if is_lost else StoreError(what)

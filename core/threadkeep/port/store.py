@@ -227,7 +227,15 @@ class Store(ABC):
     """Driver exceptions and what they mean here, most special first; core applies it in one place [12].
 
     A class is raised with the driver's text. A function may return None: not mine, go on. What no entry takes leaves
-    a commit or delete as OutcomeUnknown and any other verb as StoreError.
+    a commit or delete as OutcomeUnknown and any other verb as StoreError, or as StoreUnavailable where
+    `connection_errors` has it.
+    """
+    connection_errors: Sequence[type[Exception]] = (ConnectionError, TimeoutError, EOFError)
+    """Exceptions that are no answer of the backend: a connection ended, or the driver lost its way on it [12].
+
+    A store adds those of its driver to these, and throws such a connection away. A call that fails so may be repeated.
+    Where the driver loses its way again on a fresh connection, a store raises StoreError itself, so that nobody
+    repeats that for ever. An error that the backend answers is none of these, nor is a bug.
     """
 
     def __init__(self) -> None:

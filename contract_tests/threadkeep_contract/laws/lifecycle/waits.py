@@ -7,11 +7,12 @@ from functools import partial
 from itertools import product
 from typing import Final, NamedTuple
 
-from threadkeep.errors import StoreError, StoreFull, StoreNotWritable, StoreUnavailable, ThreadkeepError
+from threadkeep.errors import Action, StoreError, StoreFull, StoreNotWritable, StoreUnavailable, ThreadkeepError
+from threadkeep.port import Store
 from threadkeep_contract.evidence import least
 from threadkeep_contract.faults import cases
 from threadkeep_contract.faults.driving import Ending
-from threadkeep_contract.faults.waits import ERRORS, WAYS, Fault, Way, fail_at
+from threadkeep_contract.faults.waits import WAYS, Fault, Way, errors_of, fail_at
 from threadkeep_contract.harness import ALL, Harness, Law
 from threadkeep_contract.history import Recorded, source
 from threadkeep_contract.processes.worker import Step, patiently
@@ -61,8 +62,11 @@ def _course(one: cases.Case, moment: Moment) -> Course:
     return Course(first, repeated, second, followed, one.imagine(*until(4))[1])
 
 
-def _possible(harness: Harness, what: str, one: cases.Case, ending: Ending) -> list[Course]:
-    """The courses that fit how the call ended; LawBroken where it may not end so."""
+def _possible(harness: Harness, what: str, one: cases.Case, ending: Ending, is_lost: bool) -> list[Course]:
+    """The courses that fit how the call ended; LawBroken where it may not end so.
+
+    `is_lost`: what was thrown into it means no more than that a connection was lost.
+    """
     error = ending.error
     if ending.cancelled or (error is not None and not isinstance(error, ThreadkeepError)):
         raise harness.broken(f"{what} ends in an answer, or an error of threadkeep", "one of these", error or "neither")
@@ -73,6 +77,9 @@ def _possible(harness: Harness, what: str, one: cases.Case, ending: Ending) -> l
         moments = (0,)
     elif not isinstance(error, StoreError):
         raise harness.broken(f"{what} fails because of that, and of nothing else", "an answer, or a StoreError", error)
+    elif is_lost and error.action is not Action.REPEAT:
+        promise = f"{what}, since its connection was lost, may be repeated"
+        raise harness.broken(promise, "an answer, StoreUnavailable, or OutcomeUnknown of a write", error)
     elif isinstance(error, NOTHING_WRITTEN):
         moments = (None,)
     return [_course(one, moment) for moment in moments]
@@ -129,7 +136,9 @@ async def _fail_each(harness: Harness, calls: Mapping[str, cases.Make]) -> None:
     probes = cases.Probes(harness)
     await probes.prepare(handle)
     reached = 0
-    catalogue = list(product(calls, WAYS, range(len(ERRORS))))
+    errors = errors_of(handle.store)
+    lost = (*Store.connection_errors, *handle.store.connection_errors)
+    catalogue = list(product(calls, WAYS, range(len(errors))))
     for name, kind, error in harness.some(catalogue, kind=lambda entry: entry[:2]):
         what = f"{name} {HOW[kind]}"
         for number in range(1, harness.profile.moments + 1):
@@ -137,12 +146,12 @@ async def _fail_each(harness: Harness, calls: Mapping[str, cases.Make]) -> None:
             one = cases.case(harness, calls[name])
             await cases.prepare(handle, one)
             verb: Callable[..., Awaitable[object]] = getattr(handle, one.call.verb)
-            ending = await fail_at(partial(verb, *one.call.args), Fault(kind, number, ERRORS[error]))
+            ending = await fail_at(partial(verb, *one.call.args), Fault(kind, number, errors[error]))
             if not ending.reached:
                 break
             reached += 1
             harness.seen.faulted()
-            courses = _possible(harness, what, one, ending)
+            courses = _possible(harness, what, one, ending, isinstance(errors[error](), lost))
             await _serves_again(harness, handle, what, one)
             await probes.ask(what, handle, FEW)
             await _look_afterwards(harness, handle, watcher, what, one, courses)
@@ -160,9 +169,10 @@ class Waits(Law):
         answer is there, and with an error that says that nothing was written, nothing was. It ends in an answer or a
         `StoreError`, and may be repeated: the repetition is answered as the reference model answers it, whether or not
         the commit was done, and the next commit goes on from there. A reset connection, one that is silent, one that
-        ends, and an error of input and output are thrown into every wait of seven commits, in place of the wait and
-        instead of its answer. Afterwards every call gets its own answer. A store whose calls wait for nothing that is
-        seen in this process is not asked for this.
+        ends, an error of input and output, and each error of its driver that the store says means a lost connection are
+        thrown into every wait of seven commits, in place of the wait and instead of its answer. What means a lost
+        connection ends in an answer or in an error that may be repeated, and in nothing else. Afterwards every call
+        gets its own answer. A store whose calls wait for nothing that is seen in this process is not asked for this.
         """
         harness.run(_fail_each, harness, cases.COMMITS)
 

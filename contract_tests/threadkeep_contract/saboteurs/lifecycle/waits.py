@@ -39,6 +39,16 @@ class LostAcknowledgementToldAsOutage(RemoteStore):
     driver_errors = ((OSError, StoreUnavailable), (EOFError, StoreUnavailable))
 
 
+class LostReadingNotRepeatable(RemoteStore):
+    """A reading whose connection was lost is an error that nobody listed, and says nothing of trying again."""
+
+    fault = "lost-reading-not-repeatable"
+    caught_by = 12
+    seen_in = "asyncpg: InternalClientError, `cannot switch to state 12`, where a server dies under a query"
+
+    connection_errors = ()
+
+
 class ErrorKeepsLock(RemoteStore):
     """The lock that commits take is given back when a commit ends or is cancelled, and not when it fails."""
 
