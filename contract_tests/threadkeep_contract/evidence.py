@@ -106,6 +106,11 @@ class Seen:
         self._count["calls"] += 1
         self._count[_OF_VERB[verb]] += 1
 
+    @property
+    def overlaps(self) -> int:
+        """Calls that overlapped so far."""
+        return self._count["overlaps"]
+
     def overlapped(self, count: int) -> None:
         """So many calls were answered that had been under way at the same time as another."""
         self._count["overlaps"] += count

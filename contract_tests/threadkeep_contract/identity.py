@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from threadkeep_contract.harness import Harness
+from threadkeep_contract.inputs.confusable import MESSAGE_IDS
 
 CHANGES: Final = (
     *(("x", "y"), ("a", "A"), ("ß", "ss"), ("\u212a", "K"), ("ı", "i"), ("é", "e\u0301"), ("ﬁ", "fi"), ("Å", "\u212b")),
@@ -23,6 +24,9 @@ CHANGES: Final = (
     *(("\x7f", "\x80"), ("\xff", "\u0100"), ("\ufffd", "?"), ("\u2028", "\n"), ("\r\n", "\n"), ("a", "a\u0301")),
 )
 """What one id has where the other has something else."""
+
+TWINS: Final = tuple(pair for pair in (*((one, other) for _, one, other in MESSAGE_IDS), *CHANGES) if all(pair))
+"""Pairs of ids that are easily taken for one."""
 
 _FILLS: Final = ("h", "1", "é", "漢", "😀", "\x00", " ", ":", "%")
 _LENGTHS: Final = (1, 2, 3, 7, 8, 9, 16, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 191, 192, 255, 256, 257, 400, 512)

@@ -1,4 +1,4 @@
-"""Faults while several writers commit, and what must be true after them, for any store on a server.
+"""Faults while several writers commit and load, and what must be true after them, for any store on a server.
 
     async def inject(number: int) -> None: ...    # makes one fault, and returns when it has happened
     endured = asyncio.run(endure(url, inject, FAULTS))
@@ -21,8 +21,8 @@ from typing import Final
 
 from servers import Server
 
-from threadkeep.errors import OutcomeUnknown, StoreError, VersionMoved
-from threadkeep.port import Changes, Guard, Put, Record, Thread, Window, open_store
+from threadkeep.errors import OutcomeUnknown, StoreError, StoreUnavailable, VersionMoved
+from threadkeep.port import Changes, Guard, Put, Record, Resource, Thread, Window, open_store
 from threadkeep_contract.faults.proxy import Cut, Proxy
 
 VARIABLE: Final = "THREADKEEP_TEST_FAULTS"
@@ -30,6 +30,8 @@ FAULTS: Final = int(os.environ.get(VARIABLE, "50"))
 """Faults for each store; more are made by setting the variable."""
 
 WRITERS: Final = 4
+"""For a server that is slow; one that is not has more of them than its pool has connections."""
+
 BATCH: Final = 3
 """Records of a commit."""
 
@@ -70,14 +72,14 @@ class Endured:
         )
 
 
-async def endure(url: str, inject: Inject, faults: int) -> Endured:
-    """Make so many faults, one after another, while writers commit through `url`."""
+async def endure(url: str, inject: Inject, faults: int, writers: int = WRITERS) -> Endured:
+    """Make so many faults, one after another, while writers commit and load through `url`."""
     endured = Endured()
     store = open_store(url)
     # Faults are to meet commits: opening has tests of its own, and not every server outlives a death in it.
     await store.open()
     ending = asyncio.Event()
-    writers = [asyncio.create_task(_write(store, endured, number, ending)) for number in range(WRITERS)]
+    writing = [asyncio.create_task(_write(store, endured, number, ending)) for number in range(writers)]
     try:
         for number in range(faults):
             before = sum(endured.batches.values())
@@ -85,12 +87,12 @@ async def endure(url: str, inject: Inject, faults: int) -> Endured:
             endured.faults += 1
             # The next fault is to meet writers at work.
             deadline = time.monotonic() + SETTLED_SECONDS
-            while sum(endured.batches.values()) <= before and not any(writer.done() for writer in writers):
+            while sum(endured.batches.values()) <= before and not any(writer.done() for writer in writing):
                 assert time.monotonic() < deadline, f"no writer went on after fault {number}: {endured}"
                 await asyncio.sleep(0.005)
     finally:
         ending.set()
-        results = await asyncio.gather(*writers, return_exceptions=True)
+        results = await asyncio.gather(*writing, return_exceptions=True)
         await store.close()
     for result in results:
         if result is not None:
@@ -105,6 +107,7 @@ async def _write(store: Guard, endured: Endured, writer: int, ending: asyncio.Ev
         await _commit(store, endured, endured.own(writer), _changes(writer, batch, put))
         await _commit(store, endured, endured.shared, _changes(writer, batch))
         endured.batches[writer] = batch
+        await _look(store, endured, writer, batch)
 
 
 def _changes(writer: int, batch: int, *puts: Put) -> Changes:
@@ -136,6 +139,26 @@ async def _commit(store: Guard, endured: Endured, thread: Thread, changes: Chang
             return
         repeated = True
         assert time.monotonic() < deadline, f"a commit was not acknowledged within {SETTLED_SECONDS:g} s: {endured}"
+        await asyncio.sleep(random.uniform(0.005, 0.05))
+
+
+async def _look(store: Guard, endured: Endured, writer: int, batch: int) -> None:
+    """Load and list until both are answered, with what was acknowledged."""
+    deadline = time.monotonic() + SETTLED_SECONDS
+    while True:
+        try:
+            (newest,) = (await store.load(endured.own(writer), Window(before=1))).records
+            rows = await store.threads(Resource(endured.resource_id), limit=100)
+        except StoreError as error:
+            # A reading has no outcome that could be unknown.
+            if not isinstance(error, StoreUnavailable):
+                raise
+            endured.unavailable += 1
+        else:
+            assert newest.id == f"{writer}.{batch}.{BATCH - 1}"
+            assert endured.own(writer).thread_id in {row.thread_id for row in rows}
+            return
+        assert time.monotonic() < deadline, f"a reading was not answered within {SETTLED_SECONDS:g} s: {endured}"
         await asyncio.sleep(random.uniform(0.005, 0.05))
 
 

@@ -271,13 +271,18 @@ class Native(Server):
             except subprocess.TimeoutExpired:
                 how = signal.SIGKILL
         if how == signal.SIGKILL:
-            # PostgreSQL's processes are groups of their own.
+            # PostgreSQL's processes are groups of their own. A server that stands still makes no more of them.
+            process.send_signal(signal.SIGSTOP)
             children = _children(process.pid)
             os.killpg(process.pid, signal.SIGKILL)
             for child in children:
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             process.wait()
+            deadline = time.monotonic() + STOP_SECONDS
+            # What they share, and a new server would find in use, is let go of with the last of them.
+            while any(map(_is_alive, children)) and time.monotonic() < deadline:
+                time.sleep(0.005)
         if self._guard is not None:
             self._guard.release()
             self._guard = None
@@ -363,6 +368,13 @@ def _children(pid: int) -> list[int]:
             if int(parent) == pid:
                 found.append(int(status.parent.name))
     return found
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked about (a zombie) does not."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 import servers
 from dynamodb_server import DURABLE as DYNAMODB
-from faults import FAULTS, check, cutting, endure, killing
+from faults import FAULTS, WRITERS, check, cutting, endure, killing
 from mongodb_server import FERRETDB, MONGO_JAVA_SERVER, MONGOD, with_options
 from postgresql_server import POSTGRESQL
 from redis_server import REDIS, REDIS_CLUSTER
@@ -44,6 +44,15 @@ KILLS: Final[dict[Kind, int]] = {
 
 _WITH_MONGOD: Final[list[Kind]] = [MONGOD] if MONGOD.find() is not None or servers.docker_answers() else []
 
+MANY: Final = 24
+"""Writers where the server takes them."""
+
+
+def writers_of(kind: Kind) -> int:
+    """How many write at once."""
+    return MANY if kind in (POSTGRESQL, REDIS) else WRITERS
+
+
 CUT: Final[list[Kind]] = [POSTGRESQL, REDIS, FERRETDB, *_WITH_MONGOD, MONGO_JAVA_SERVER, DYNAMODB]
 """No cluster of Redis: it tells its clients where its nodes are, which is past the proxy."""
 
@@ -70,7 +79,7 @@ def test_what_was_acknowledged_is_there_once_and_whole_after_cut_connections(
     kind, options = server.kind, OPTIONS[server.kind]
     with Proxy(server.host, server.port) as proxy:
         through = with_options(kind.url("127.0.0.1", proxy.port), options)
-        endured = asyncio.run(endure(through, cutting(proxy, seed=1), FAULTS - KILLS[kind]))
+        endured = asyncio.run(endure(through, cutting(proxy, seed=1), FAULTS - KILLS[kind], writers_of(kind)))
     asyncio.run(check(with_options(server.url, options), endured))
     if kind is DYNAMODB:
         # Requests are repeated until they are answered. What is unknown then is what another's commit has hidden.
@@ -89,7 +98,7 @@ def test_what_was_acknowledged_is_there_once_and_whole_after_sigkill_of_the_serv
 ) -> None:
     """Redis with the settings that the store's page names: appendonly yes, appendfsync always."""
     url = with_options(server.url, OPTIONS[server.kind])
-    endured = asyncio.run(endure(url, killing(server, seed=2), KILLS[server.kind]))
+    endured = asyncio.run(endure(url, killing(server, seed=2), KILLS[server.kind], writers_of(server.kind)))
     asyncio.run(check(url, endured))
     with capsys.disabled():
         print(f"\n{server.kind.name}, server killed: {endured}")

@@ -19,6 +19,7 @@ from threadkeep.errors import StoreClosed, StoreError, StoreUnavailable
 from threadkeep_adapters.postgresql.errors import ASTRAY
 from threadkeep_adapters.postgresql.url import Place
 from threadkeep_adapters.retry import FULL
+from threadkeep_adapters.sockets import read_news
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -194,6 +195,11 @@ class Pool:
         while True:
             while self._idle and not self._closed:
                 link = self._idle.pop()
+                try:
+                    await read_news(link.connection._transport)  # type: ignore[attr-defined] # asyncpg types what is public
+                except BaseException:
+                    self._drop(link)
+                    raise
                 if link.is_usable():
                     return link
                 self._drop(link)

@@ -17,6 +17,7 @@ from threadkeep.port import Meter
 from threadkeep_adapters.redis.errors import GARBLED, LostError, NotSentError, is_readonly
 from threadkeep_adapters.redis.url import Place
 from threadkeep_adapters.retry import FULL
+from threadkeep_adapters.sockets import read_news
 
 Command = Sequence[Any]
 
@@ -141,6 +142,8 @@ class Connections:
             raise NotSentError("the store is being closed")
         connection = self._idle.pop() if self._idle else self._make()
         try:
+            if connection._writer is not None:
+                await read_news(connection._writer.transport)
             if connection.is_connected and await connection.can_read():
                 # Nothing was asked, so that this is the end of the connection.
                 await connection.disconnect(nowait=True)

@@ -55,6 +55,7 @@ class Proxy:
         """Bytes that came from either side."""
         self.delay = 0.0
         """Seconds that each answer is held back."""
+        self._garbled = 0
         self._armed: Order | None = None
         self._open: asyncio.Event | None = None
         self._loop = asyncio.new_event_loop()
@@ -80,6 +81,17 @@ class Proxy:
         """Cut the connection of the next request, or of a later one: `after` so many others. Done when it is cut."""
         self._armed = Order(where, self.turns + after)
         return self._armed.done
+
+    def garble(self, count: int) -> None:
+        """Let so many of the next answers be other bytes, of the same number."""
+        self._garbled = count
+
+    def garbled(self, data: bytes) -> bytes:
+        """What a client gets of an answer."""
+        if not self._garbled:
+            return data
+        self._garbled -= 1
+        return bytes(255 - byte for byte in data)
 
     def disarm(self) -> None:
         """Make no cut that has not been made yet."""
@@ -226,7 +238,7 @@ class _Link:
                 self._to_client.write(data[: len(data) // 2])
                 await self._to_client.drain()
                 self._end()
-            self._to_client.write(data)
+            self._to_client.write(self._proxy.garbled(data))
             await self._to_client.drain()
         raise EOFError
 

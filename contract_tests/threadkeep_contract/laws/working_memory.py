@@ -22,7 +22,7 @@ from threadkeep_contract import large
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.identity import drawn_ids
+from threadkeep_contract.identity import TWINS, drawn_ids
 from threadkeep_contract.inputs.operations import Kinds, Program, programs
 from threadkeep_contract.races.restarts import through_restarts
 from threadkeep_contract.reference.beside import Given, agree
@@ -385,7 +385,8 @@ class WorkingMemory(Law):
     def test_slots_that_differ_anywhere_are_documents_of_their_own(self, harness: Harness) -> None:
         """Documents of one thread or resource whose slots are alike but for one place, anywhere, are documents of their
         own: each has its own versions, conditions and body, is removed alone, and is shown in a list where it is asked
-        for. Families of slots are drawn as those of ids are, and every answer is compared with the reference model's.
+        for. Slots that are easily taken for one are put in both orders, and families of slots are drawn as those of ids
+        are. Every answer is compared with the reference model's.
         """
 
         async def check(family: tuple[str, ...]) -> None:
@@ -411,6 +412,12 @@ class WorkingMemory(Law):
             await agree(harness, one, model, "commit", scope, refused)
             await agree(harness, two, model, "load", resource)
 
+        async def twins() -> None:
+            ones, others = zip(*harness.some(TWINS), strict=True)
+            for family in ((*ones, *others), (*others, *ones)):
+                await check(tuple(dict.fromkeys(family)))
+
+        harness.run(twins)
         harness.explore(drawn_ids(harness), check, share=0.5)
 
     def test_very_many_documents_are_each_kept(self, harness: Harness) -> None:

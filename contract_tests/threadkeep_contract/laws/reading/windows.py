@@ -16,8 +16,8 @@ from threadkeep_contract.conversations import check_pairs, conversation
 from threadkeep_contract.evidence import least
 from threadkeep_contract.harness import ALL, Harness, Law, appending, ids_of, record
 from threadkeep_contract.history import Recorded
-from threadkeep_contract.identity import CHANGES, drawn_ids
-from threadkeep_contract.inputs.confusable import MESSAGE_IDS, one_thread
+from threadkeep_contract.identity import TWINS, drawn_ids
+from threadkeep_contract.inputs.confusable import one_thread
 from threadkeep_contract.inputs.operations import Program, programs
 from threadkeep_contract.reference.beside import agree
 from threadkeep_contract.reference.machine import START, compare
@@ -171,15 +171,15 @@ class Windows(Law):
         async def twins() -> None:
             handle = await harness.open()
             room = harness.fresh()
-            pairs = harness.some([(one, other) for _, one, other in MESSAGE_IDS] + [*CHANGES], 1 / 2)
+            pairs = harness.some(TWINS, 1 / 2)
             for turn in (0, 1):
                 scope, model = Thread(f"{room}r{turn}", "t"), Model()
-                there = list(dict.fromkeys(pair[turn] for pair in pairs if pair[turn]))
+                there = list(dict.fromkeys(pair[turn] for pair in pairs))
                 size = handle.limits.commit_messages
                 for start in range(0, len(there), size):
                     changes = appending(harness, START, *map(record, there[start : start + size]))
                     await agree(harness, handle, model, "commit", scope, changes)
-                for message_id in dict.fromkeys(message_id for pair in pairs for message_id in pair if message_id):
+                for message_id in dict.fromkeys(message_id for pair in pairs for message_id in pair):
                     await agree(harness, handle, model, "load", scope, Window(message_id, 2, 2))
 
         harness.run(twins)
