@@ -62,6 +62,7 @@ class Writer:
         except BaseException:
             if connection.in_transaction:
                 self.connection = None
+                self.file.forget_log()
                 connection.close()
             raise
 

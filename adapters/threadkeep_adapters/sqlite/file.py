@@ -57,6 +57,10 @@ class StoreFile:
         found = {f"{real}{part}": _identity(f"{real}{part}") for part in ("-wal", "-shm")}
         self._log = {part: identity for part, identity in found.items() if identity is not None}
 
+    def forget_log(self) -> None:
+        """The writer's connection is closed. If it was the last one, SQLite has removed the log, and makes another."""
+        self._log = {}
+
     def release(self) -> StoreFile:
         """The file, for whoever closes the connections that there are; the next connection is a first one again."""
         before = StoreFile(self.place)
