@@ -26,7 +26,7 @@
     │   ├── OutcomeUnknown          a write may or may not have happened
     │   ├── StoreFull               no room left; nothing was written
     │   ├── StoreNotWritable        no permission to write; nothing was written
-    │   ├── StoreDamaged            what the backend holds is not a threadkeep store, or is damaged
+    │   ├── StoreDamaged            what the backend holds is not a threadkeep store, is damaged, or was replaced
     │   ├── StoreTooNew             made by a newer version of this library
     │   ├── StoreTooOld             made by an older version of this library, whose layout is another
     │   └── StoreClosed             used after close()
@@ -307,7 +307,8 @@ class StoreNotWritable(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """What the backend holds is damaged, or belongs to another program. It was left as it is."""
+    """What the backend holds is damaged, belongs to another program, or is not what the store was opened on: that was
+    deleted or replaced. It was left as it is."""
 
 
 class StoreTooNew(StoreError):

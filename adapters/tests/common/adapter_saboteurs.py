@@ -51,6 +51,16 @@ class Plugin:
         hook = getattr(self._sound, "proxied", None)
         return None if hook is None else self.url(hook(self._as_sound(url), proxy))
 
+    @hookimpl
+    def new_place(self, url: str) -> str | None:
+        # For what is judged on such places alone; those of servers would stay behind.
+        return self.url(self._sound.new_place(self._as_sound(url))) if hasattr(self._sound, "replace_place") else None
+
+    @hookimpl
+    def replace_place(self, url: str, by: str | None) -> bool:
+        hook = getattr(self._sound, "replace_place", None)
+        return hook is not None and bool(hook(self._as_sound(url), None if by is None else self._as_sound(by)))
+
     def url(self, of_sound: str) -> str:
         """The saboteur's URL at the place of a sound store's URL."""
         return self.scheme + of_sound.removeprefix(self._scheme)

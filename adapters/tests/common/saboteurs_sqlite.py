@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 from adapter_saboteurs import plugins
@@ -13,9 +14,10 @@ from threadkeep.port import After, Changes, Costs, Order, Receipt, Resource, Sco
 from threadkeep_adapters.sql import rows as shared
 from threadkeep_adapters.sqlite import store as sound
 from threadkeep_adapters.sqlite.commit import write_changes
+from threadkeep_adapters.sqlite.file import StoreFile
 from threadkeep_adapters.sqlite.statements import text
 from threadkeep_adapters.sqlite.store import SQLiteStore
-from threadkeep_adapters.sqlite.url import read_url
+from threadkeep_adapters.sqlite.url import Place, read_url
 
 T = TypeVar("T")
 
@@ -245,6 +247,45 @@ class ListStatementKeptByOrder(PatchedStore):
         return rows
 
 
+class Unwatched(StoreFile):
+    """A file at which nobody looks again."""
+
+    def check(self) -> None:
+        pass
+
+    def check_all(self) -> None:
+        pass
+
+
+class KnownByName(Unwatched):
+    """A file that is there while one of its name is."""
+
+    def check(self) -> None:
+        if not Path(self.place.path).exists():
+            super(Unwatched, self).check()
+
+
+class LostFileGoesOn(SQLiteStore):
+    """A file that was deleted or replaced is read and written on, by the connections that have it open."""
+
+    fault: ClassVar = "sqlite-lost-file-goes-on"
+    caught_by: ClassVar = 12
+    seen_in: ClassVar = "SQLite with a log: it looks at the file's name when it closes, and else never"
+    watched: ClassVar[type[StoreFile]] = Unwatched
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._file = self._writer.file = self._readers._file = self.watched(place)
+
+
+class LostFileKnownByName(LostFileGoesOn):
+    """A lost file is known by its name: one that has come in its place is taken for it."""
+
+    fault: ClassVar = "sqlite-lost-file-known-by-name"
+    seen_in: ClassVar = "`os.path.exists` before a call"
+    watched: ClassVar = KnownByName
+
+
 BROKEN: Final[Sequence[type[SQLiteStore]]] = [
     AnchorOfAnyThread,
     AnchorWithoutCase,
@@ -258,6 +299,8 @@ BROKEN: Final[Sequence[type[SQLiteStore]]] = [
     ResourcesOfThreadsAlone,
     WindowClamped,
     ListStatementKeptByOrder,
+    LostFileGoesOn,
+    LostFileKnownByName,
 ]
 
 PLUGINS: Final = plugins("sqlite", BROKEN, sound, read_url)

@@ -148,6 +148,10 @@ class Failing(sqlite3.Connection):
         return super().execute(sql, *given)  # type: ignore[arg-type]  # as the driver takes it
 
 
+def make(path: Path) -> None:
+    path.touch()
+
+
 @pytest.mark.parametrize("fails", [{"COMMIT"}, {"COMMIT", "ROLLBACK"}])
 async def test_a_commit_that_the_disk_does_not_confirm_is_unknown_and_safe_to_repeat(
     tmp_path: Path, fails: set[str]
@@ -157,8 +161,10 @@ async def test_a_commit_that_the_disk_does_not_confirm_is_unknown_and_safe_to_re
     store = SQLiteStore(read_url(url_of(path)))
     guard = Guard(store)
     await guard.commit(HERE, batch("first"))
-    store._writer.connected().close()
     failing = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Failing)
+    # It has opened the log before the other is closed, so that this stays the log.
+    failing.execute("PRAGMA schema_version").fetchall()
+    store._writer.connected().close()
     failing.fails = frozenset(fails)
     store._writer.connection = failing
     second = replace(batch("second"), if_tail=Tail("e", BATCH))
@@ -166,6 +172,9 @@ async def test_a_commit_that_the_disk_does_not_confirm_is_unknown_and_safe_to_re
         await guard.commit(HERE, second)
     assert caught.value.retryable
     failing.fails = frozenset()
+    # Where no connection is left the log is made anew, and this takes the number that it had.
+    make(tmp_path / "other")
+    assert [row.thread_id for row in await guard.threads(Resource(HERE.resource_id))] == [HERE.thread_id]
     await guard.commit(HERE, second)
     await guard.close()
     assert await check_whole(path) == ["first", "second"]

@@ -26,7 +26,18 @@ from redis_server import REDIS
 from script_calls import ALICE, ALL, BOB, OF_ALICE, ended, ids, say
 
 from threadkeep.errors import ThreadkeepError
-from threadkeep.port import After, Changes, Guard, Put, Resource, Thread, Window, open_store, scan_backend
+from threadkeep.port import (
+    After,
+    Changes,
+    Guard,
+    Put,
+    Resource,
+    Thread,
+    Window,
+    open_store,
+    replace_place,
+    scan_backend,
+)
 from threadkeep_contract.faults.proxy import Cut, Proxy
 from threadkeep_contract.report import judge
 
@@ -321,6 +332,15 @@ async def _uncounted(at: Open, url: str) -> object:
     return len(asked) - (store.meter.trips - before[0]), fetched
 
 
+async def _lost_file(at: Open, url: str) -> object:
+    store = at()
+    await say(store, ALICE, "a1")
+    replace_place(url, None)
+    deleted = await ended(say(store, ALICE, "a2"))
+    await say(at(), ALICE, "b1")
+    return deleted, await ended(say(store, ALICE, "a3"))
+
+
 SCRIPTS: Final[dict[str, Callable[[Open, str], Awaitable[object]]]] = {
     "sqlite-anchor-of-any-thread": _anchors,
     "sqlite-anchor-without-case": _anchors,
@@ -334,6 +354,8 @@ SCRIPTS: Final[dict[str, Callable[[Open, str], Awaitable[object]]]] = {
     "sqlite-resources-of-threads-alone": _documents_alone,
     "sqlite-window-clamped-to-1000": _many_records,
     "sqlite-list-statement-kept-by-order": _both_orders,
+    "sqlite-lost-file-goes-on": _lost_file,
+    "sqlite-lost-file-known-by-name": _lost_file,
     "redis-active-entry-stays": _touched,
     "redis-delete-forgets-active-list": _deleted,
     "redis-dropped-ids-stay": _dropped,

@@ -12,47 +12,33 @@ from typing import Any, TypeVar
 from threadkeep.errors import OutcomeUnknown
 from threadkeep_adapters.sql.rows import Rows
 from threadkeep_adapters.sqlite import errors
-from threadkeep_adapters.sqlite.url import Place
+from threadkeep_adapters.sqlite.file import StoreFile
 
 T = TypeVar("T")
-
-
-def connect(place: Place, *, create: bool = False, sealed: bool = False) -> sqlite3.Connection:
-    """A connection. It has written nothing yet, so that a file of another program is still as it was."""
-    connection = sqlite3.connect(
-        place.uri(create=create, sealed=sealed),
-        timeout=place.timeout,
-        isolation_level=None,
-        check_same_thread=False,
-        uri=True,
-    )
-    try:
-        connection.execute(f"PRAGMA synchronous = {place.synchronous}")
-        connection.execute("PRAGMA secure_delete = ON")
-        if place.synchronous == "full":
-            # Elsewhere than on macOS these two do nothing; there, a plain sync does not reach the disk.
-            connection.execute("PRAGMA fullfsync = ON")
-            connection.execute("PRAGMA checkpoint_fullfsync = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 class Writer:
     """The connection that writes. Whoever uses it holds `taken`."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, file: StoreFile) -> None:
         self.taken = threading.Lock()
         self.connection: sqlite3.Connection | None = None
-        self._place = place
-        self._busy_timeout = place.timeout
+        self.file = file
+        self._busy_timeout = file.place.timeout
 
     def connected(self) -> sqlite3.Connection:
         """The connection; after an error that left it in doubt, a new one."""
         if self.connection is None:
-            self.connection = connect(self._place)
-            self._busy_timeout = self._place.timeout
+            connection = self.file.connect()
+            try:
+                # A first reading opens the log.
+                connection.execute("PRAGMA schema_version").fetchall()
+                self.file.note_log()
+            except BaseException:
+                connection.close()
+                raise
+            self.connection = connection
+            self._busy_timeout = self.file.place.timeout
         return self.connection
 
     def wait_at_most(self, seconds: float) -> None:
@@ -62,13 +48,21 @@ class Writer:
             self._busy_timeout = seconds
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """As `transact`. A connection in doubt is closed."""
+        """As `transact`, if the file is in its place; StoreDamaged else, and nothing is written. A connection in doubt
+        is closed."""
         connection = self.connected()
+
+        def work_and_look(connection: sqlite3.Connection) -> T:
+            result = work(connection)
+            self.file.check_all()
+            return result
+
         try:
-            return transact(connection, work)
+            return transact(connection, work_and_look)
         except BaseException:
             if connection.in_transaction:
                 self.connection = None
+                self.file.forget_log()
                 connection.close()
             raise
 
@@ -76,23 +70,28 @@ class Writer:
 class Readers:
     """The connections that read, as many as there are threads that use them."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, file: StoreFile) -> None:
         self.idle: deque[sqlite3.Connection] = deque()
         self.is_sealed = False
         """Whether nobody can write to the file; then each statement opens it anew."""
-        self._place = place
+        self._file = file
 
     def fetch(self, sql: str, given: Any) -> Rows:
-        """The rows of a statement."""
-        if self.is_sealed:
-            connection = connect(self._place, sealed=True)
-        else:
-            try:
-                connection = self.idle.pop()
-            except IndexError:
-                connection = connect(self._place)
+        """The rows of a statement, of the file that is in its place."""
+        return self._file.read(lambda: self._fetch(sql, given))
+
+    def _fetch(self, sql: str, given: Any) -> Rows:
+        is_new = False
+        try:
+            connection = self.idle.pop()
+        except IndexError:
+            is_new = True
+            connection = self._file.connect(sealed=self.is_sealed)
         try:
             rows: Rows = connection.execute(sql, given).fetchall()
+            if is_new:
+                # It has opened the log just now.
+                self._file.check_all()
         except BaseException:
             connection.close()
             raise

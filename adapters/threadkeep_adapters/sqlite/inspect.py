@@ -1,4 +1,4 @@
-"""An SQLite file from outside: whether there is a store, everything that the file holds, and its version."""
+"""An SQLite file from outside: whether there is a store, all that it holds, its version, another in its place."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def shift(place: Place, by: int) -> None:
     """Write another schema version into the file."""
     with closing(sqlite3.connect(place.path)) as connection, connection:
         connection.execute(f"UPDATE {tables.schema.name} SET version = version + ?", (by,))
+
+
+def replace(place: Place, by: Place | None) -> None:
+    """Remove the file and its log, as for a new beginning, or as whoever puts a backup in their place."""
+    for part in ("", "-wal", "-shm"):
+        Path(place.path + part).unlink(missing_ok=True)
+    if by is not None:
+        Path(by.path).rename(place.path)
 
 
 def scan(place: Place) -> Iterator[bytes]:

@@ -45,7 +45,10 @@ class WarmReader:
             self._warm.popitem(last=False)
 
     def fetch(self, scope: Scope, step: Step) -> Rows | None:
-        """The rows of a statement, None where they are not at hand: it is not warm, or somebody writes just now."""
+        """The rows of a statement, None where they are not at hand: it is not warm, or somebody writes just now.
+
+        Raises StoreDamaged where the file is not in its place.
+        """
         if scope not in self._warm or not self._writer.taken.acquire(blocking=False):
             return None
         statement, given = step
@@ -53,6 +56,7 @@ class WarmReader:
             if self._writer.connection is None:
                 return None
             rows: Rows = self._writer.connection.execute(text(statement), given).fetchall()
+            self._writer.file.check()
         except sqlite3.Error:
             # A reader's connection tells whether it is the file or only this connection.
             return None

@@ -10,9 +10,9 @@ from threadkeep.errors import StoreDamaged, StoreError, StoreNotWritable
 from threadkeep.port import check_schema_version
 from threadkeep_adapters.sql import tables
 from threadkeep_adapters.sqlite import errors
-from threadkeep_adapters.sqlite.connections import connect, transact
+from threadkeep_adapters.sqlite.connections import transact
+from threadkeep_adapters.sqlite.file import StoreFile, check_log_has_file
 from threadkeep_adapters.sqlite.statements import WRITE_SCHEMA, ddl, text
-from threadkeep_adapters.sqlite.url import Place
 
 OLDEST_SQLITE: Final = (3, 35, 0)
 """The first SQLite with RETURNING (https://sqlite.org/lang_returning.html)."""
@@ -21,7 +21,7 @@ LOCK_INTERVAL: Final = 0.01
 """Seconds between two looks whether others have let go of the file."""
 
 
-def open_first(place: Place) -> tuple[sqlite3.Connection, bool]:
+def open_first(file: StoreFile) -> tuple[sqlite3.Connection, bool]:
     """A connection to a file that has the schema, which is made where there is none, and whether the file is sealed.
 
     Sealed is a file beside which nobody can write, such as on a read-only medium; it must be opened anew to be read.
@@ -30,31 +30,35 @@ def open_first(place: Place) -> tuple[sqlite3.Connection, bool]:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(str(part) for part in OLDEST_SQLITE)
         raise StoreError(f"SQLite {oldest} or newer is needed, and this Python has {sqlite3.sqlite_version}")
+    place = file.place
     place.check()
+    check_log_has_file(place)
     try:
-        return _open_writable(place), False
+        return _open_writable(file), False
     except sqlite3.OperationalError as error:
         no_access = errors.primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
         if no_access and place.is_sealed():
-            return _open_sealed(place), True
+            return _open_sealed(file), True
         raise
 
 
-def _open_writable(place: Place) -> sqlite3.Connection:
-    connection = connect(place, create=True)
+def _open_writable(file: StoreFile) -> sqlite3.Connection:
+    connection = file.connect(create=True)
     try:
-        _prepare(connection, found_version(connection), place.timeout)
+        _prepare(connection, found_version(connection), file.place.timeout)
+        file.check()
+        file.note_log()
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _open_sealed(place: Place) -> sqlite3.Connection:
-    connection = connect(place, sealed=True)
+def _open_sealed(file: StoreFile) -> sqlite3.Connection:
+    connection = file.connect(sealed=True)
     try:
         if found_version(connection) is None:
-            raise StoreNotWritable(f"{place.path} is empty, and cannot be written")
+            raise StoreNotWritable(f"{file.place.path} is empty, and cannot be written")
     except BaseException:
         connection.close()
         raise

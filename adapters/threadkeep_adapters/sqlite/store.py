@@ -31,6 +31,7 @@ from threadkeep_adapters.sqlite import inspect, schema
 from threadkeep_adapters.sqlite.commit import delete_scope, write_changes
 from threadkeep_adapters.sqlite.connections import Readers, Writer
 from threadkeep_adapters.sqlite.errors import ERRORS
+from threadkeep_adapters.sqlite.file import StoreFile
 from threadkeep_adapters.sqlite.reading import WarmReader, is_near
 from threadkeep_adapters.sqlite.statements import text
 from threadkeep_adapters.sqlite.sweep import READERS_SECONDS, Sweeper
@@ -54,8 +55,9 @@ class SQLiteStore(shared.SqlStore):
         self._writing: Lane | None = None
         self._reading: Lane | None = None
         self._ending = Ending(self._let_go)
-        self._writer = Writer(place)
-        self._readers = Readers(place)
+        self._file = StoreFile(place)
+        self._writer = Writer(self._file)
+        self._readers = Readers(self._file)
         self._sweeper = Sweeper(self._writer)
         self._warm = WarmReader(self._writer)
 
@@ -121,11 +123,14 @@ class SQLiteStore(shared.SqlStore):
     async def _write(self, work: Callable[[], T]) -> T:
         deadline = time.monotonic() + self.place.timeout
 
+        def begin() -> T:
+            # What was waited in the queue is not waited again for other processes.
+            self._writer.wait_at_most(max(0.0, deadline - time.monotonic()))
+            return work()
+
         def in_turn() -> T:
             with self._writer.taken:
-                # What was waited in the queue is not waited again for other processes.
-                self._writer.wait_at_most(max(0.0, deadline - time.monotonic()))
-                return work()
+                return self._file.write(begin)
 
         return await self._hop(self._writing, in_turn)
 
@@ -138,7 +143,11 @@ class SQLiteStore(shared.SqlStore):
 
     def _open_first(self) -> None:
         if self._writer.connection is None:
-            connection, is_sealed = schema.open_first(self.place)
+            try:
+                connection, is_sealed = schema.open_first(self._file)
+            except BaseException:
+                self._file.release()
+                raise
             self._writer.connection = connection
             self._readers.is_sealed = is_sealed
 
@@ -148,9 +157,10 @@ class SQLiteStore(shared.SqlStore):
                 return  # it was opened again meanwhile, and uses them
             writing = self._writer.connection
             self._writer.connection = None
-        self._readers.close()
+            self._readers.close()
+            file = self._file.release()
         if writing is not None:
-            self._sweeper.sweep(writing, READERS_SECONDS)
+            self._sweeper.sweep(writing, READERS_SECONDS, file)
             writing.close()
 
     # What follows runs in the thread that writes
@@ -210,4 +220,10 @@ def scan_backend(url: str) -> Iterator[bytes]:
 @hookimpl
 def shift_version(url: str, by: int) -> bool:
     inspect.shift(read_url(url), by)
+    return True
+
+
+@hookimpl
+def replace_place(url: str, by: str | None) -> bool:
+    inspect.replace(read_url(url), None if by is None else read_url(by))
     return True

@@ -7,8 +7,9 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from threadkeep.errors import OutcomeUnknown
+from threadkeep.errors import OutcomeUnknown, StoreError
 from threadkeep_adapters.sqlite.connections import Writer
+from threadkeep_adapters.sqlite.file import StoreFile
 
 READERS_SECONDS: Final = 0.5
 """How long a deletion waits for others' reads before it leaves the emptying of the log to the next write."""
@@ -42,25 +43,33 @@ class Sweeper:
             if connection.execute("PRAGMA user_version").fetchone() != (_COMPACT_OWED,):
                 return
             self.is_owed = True
+            self._writer.file.check_all()
             connection.execute("VACUUM")
             connection.execute("PRAGMA user_version = 0")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreError) as error:
             raise OutcomeUnknown(
                 "the resource is erased, but the file could not be rewritten and may still hold copies; "
                 f"erase it again: {error}"
             ) from error
 
-    def sweep(self, connection: sqlite3.Connection, seconds: float = 0.0) -> None:
+    def sweep(self, connection: sqlite3.Connection, seconds: float = 0.0, file: StoreFile | None = None) -> None:
         """If that is owed, copy the log into the file and empty it, so that neither holds what was deleted.
 
-        Readers may delay that; after so many seconds it is left to the next call.
+        Readers may delay that; after so many seconds it is left to the next call. `file` is that of a connection which
+        the writer has let go of.
         """
         if not self.is_owed:
             return
         deadline = time.monotonic() + seconds
-        self._writer.wait_at_most(0)
+        if file is None:
+            self._writer.wait_at_most(0)
+            file = self._writer.file
+        else:
+            connection.execute("PRAGMA busy_timeout = 0")
         while True:
-            with suppress(sqlite3.OperationalError):
+            # A log beside another file is that one's.
+            with suppress(sqlite3.OperationalError, StoreError):
+                file.check_all()
                 ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 if not busy:
                     self.is_owed = False

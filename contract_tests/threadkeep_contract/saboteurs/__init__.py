@@ -39,6 +39,7 @@ __all__ = [
     "new_place",
     "open_store",
     "proxied",
+    "replace_place",
     "scan_backend",
     "shift_version",
 ]
@@ -97,6 +98,12 @@ def new_place(url: str) -> str:
 def shift_version(url: str, by: int) -> bool | None:
     kind, path = _read(url)
     return kind.shift_version(url, path, by)
+
+
+@hookimpl
+def replace_place(url: str, by: str | None) -> bool:
+    kind, path = _read(url)
+    return issubclass(kind, FileStore) and kind.replace(path, None if by is None else _read(by)[1])
 
 
 @hookimpl

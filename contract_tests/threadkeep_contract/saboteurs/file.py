@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar, Final
 
-from threadkeep.errors import MessageConflict, StoreUnavailable, TailMoved, VersionMoved
+from threadkeep.errors import MessageConflict, StoreDamaged, StoreUnavailable, TailMoved, VersionMoved
 from threadkeep.port import (
     MISSING,
     After,
@@ -67,6 +67,8 @@ class FileStore(Saboteur):
         super().__init__(url, path)
         self.lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None
+        """Which file the connection has opened."""
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -77,17 +79,25 @@ class FileStore(Saboteur):
     async def open(self) -> None:
         with self.lock:
             if self._connection is None:
-                connection = sqlite3.connect(
-                    self.path, timeout=self.wait, isolation_level=None, check_same_thread=False
-                )
-                try:
-                    # A killed process loses nothing that the operating system has, so no write waits for the disk.
-                    connection.executescript("PRAGMA synchronous=OFF; PRAGMA secure_delete=ON;")
-                    self.set_up(connection)
-                except BaseException:
-                    connection.close()
-                    raise
-                self._connection = connection
+                self._connection = self.connect()
+                self.file = file_at(self.path)
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection to the file, which is set up."""
+        connection = sqlite3.connect(self.path, timeout=self.wait, isolation_level=None, check_same_thread=False)
+        try:
+            # A killed process loses nothing that the operating system has, so no write waits for the disk.
+            connection.executescript("PRAGMA synchronous=OFF; PRAGMA secure_delete=ON;")
+            self.set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def check_file(self) -> None:
+        """Raise StoreDamaged where the file that was opened is not in its place."""
+        if file_at(self.path) != self.file:
+            raise StoreDamaged("the file was deleted or replaced while the store was open")
 
     def set_up(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -123,10 +133,13 @@ class FileStore(Saboteur):
     def transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
         """One transaction: DEFERRED sees one state of the file, IMMEDIATE keeps all other writers out as well."""
         with self.lock:
+            _ = self.connection
+            self.check_file()
             connection = self.connection
             connection.execute(f"BEGIN {mode}")
             try:
                 yield connection
+                self.check_file()
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -328,11 +341,29 @@ class FileStore(Saboteur):
         return True
 
     @classmethod
+    def replace(cls, path: str, by: str | None) -> bool:
+        """Remove the file, and move there another."""
+        for file in Path(path).parent.glob(f"{Path(path).name}*"):
+            file.unlink()
+        if by is not None:
+            Path(by).rename(path)
+        return True
+
+    @classmethod
     def scan(cls, url: str, path: str) -> Iterator[bytes]:
         """The bytes of the file and of its rollback journal."""
         for file in (Path(path), Path(f"{path}-journal")):
             if file.exists():
                 yield file.read_bytes()
+
+
+def file_at(path: str) -> tuple[int, int] | None:
+    """Which file has this name now: its device, and its number there; None where there is none."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _key(scope: Scope) -> tuple[str, str]:

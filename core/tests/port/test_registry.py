@@ -29,6 +29,7 @@ from threadkeep.port import (
     registered,
     registry,
     replace_hosts,
+    replace_place,
     scan_backend,
     scheme_of,
     shift_version,
@@ -365,6 +366,24 @@ def test_a_plugin_whose_places_say_no_version_has_none_to_shift(install: Install
     assert not shift_version("acme://x", 1)
     install("other", SHIFTING)
     assert shift_version("other://x", -1)
+
+
+REPLACING = (
+    GOOD
+    + """
+    @hookimpl
+    def replace_place(url, by):
+        return (url, by) in (("other://x", None), ("other://x", "other://y"))
+"""
+)
+
+
+def test_a_plugin_whose_places_stay_has_none_to_replace(install: Install) -> None:
+    install("acme")
+    assert not replace_place("acme://x", None)
+    install("other", REPLACING)
+    assert replace_place("other://x", None)
+    assert replace_place("other://x", "other://y")
 
 
 def test_a_plugin_without_a_proxy_and_a_clock_has_none(install: Install) -> None:

@@ -44,9 +44,9 @@ PUBLIC: Final = {
         "After canonical_json Changes check_id check_schema_version check_size check_thread Clause clock Costs "
         "DEFAULT_URL Doc escape flat_key from_micros Guard hash_tag hookimpl installed_schemes KIB Limits load_plugin "
         "MAX_COUNT MAX_DEPTH MAX_INT_DIGITS MAX_PAGE MAX_POSITION MAX_TIME Meter MIB MIN_TIME MISSING new_id new_place "
-        "next_versions open_store Order proxied Put Receipt Record Refusal register registered replace_hosts Resource "
-        "scan_backend scheme_of Scope shift_version SHORT_ID_BYTES Snapshot sorted_json Store store_exists Stored Tail "
-        "Thread ThreadRow to_micros Translate URL_VARIABLE Versioned Window"
+        "next_versions open_store Order proxied Put Receipt Record Refusal register registered replace_hosts "
+        "replace_place Resource scan_backend scheme_of Scope shift_version SHORT_ID_BYTES Snapshot sorted_json Store "
+        "store_exists Stored Tail Thread ThreadRow to_micros Translate URL_VARIABLE Versioned Window"
     ),
     "threadkeep_contract": "ContractSuite",
 }

@@ -68,6 +68,18 @@ def shift_version(url: str, by: int) -> bool | None:
 
 
 @hookspec(firstresult=True)
+def replace_place(url: str, by: str | None) -> bool | None:
+    """Take away what is at the place of `url`, as whoever runs a machine does: a file is deleted, a database dropped.
+
+    With `by`, what is at that place of `new_place` is moved there instead; no store is open on `by`. Stores are open on
+    `url`, and are not told. Returns True.
+
+    Called by the contract suite only, on places of `new_place`: law 12 looks that nothing is acknowledged any more by
+    stores that were opened before. Without it, the report says that this was not judged.
+    """
+
+
+@hookspec(firstresult=True)
 def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str | None:
     """The URL of the same place, reached through a proxy. Nothing is connected.
 

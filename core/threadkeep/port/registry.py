@@ -248,6 +248,14 @@ def shift_version(url: str, by: int) -> bool:
     return bool(_asked(url, "shift_version", by=by))
 
 
+def replace_place(url: str, by: str | None) -> bool:
+    """Take away what is at the place of a URL, or move there what is at `by`. False where the plugin does not offer it.
+
+    For tests. Raises as `new_place`.
+    """
+    return bool(_asked(url, "replace_place", by=by))
+
+
 def proxied(url: str, proxy: Callable[[str, int], tuple[str, int]]) -> str | None:
     """The URL of the same place through proxies, which `proxy(host, port)` makes, or None without the hook. For tests.
 
