@@ -41,6 +41,10 @@ from threadkeep.port import (
     store_exists,
 )
 
+PERMISSIONS = "let the user run the commands and reach the keys that the store's page lists"
+"""What is said to do where the server misses a permission."""
+MORE = Changes(at=2, epoch="e", append=(Record("m2", "d2", '"more"'),), resource_puts=(Put("work", "2"),))
+
 
 @pytest.fixture(scope="module")
 def private() -> Iterator[Server]:
@@ -184,9 +188,8 @@ def test_a_key_of_another_type_is_another_programs_and_nothing_is_written(server
 def test_a_full_server_refuses_commits_whole_and_lets_read_and_delete(server: Server, admin: Any) -> None:
     run(server.url, commit)
     admin.config_set("maxmemory", 1)
-    more = Changes(at=2, epoch="e", append=(Record("m2", "d2", '"more"'),), resource_puts=(Put("work", "2"),))
-    refused(StoreFull, server.url, lambda store: store.commit(THREAD, more))
-    refused(StoreFull, server.url, lambda store: store.commit(Thread("bob", "new"), more))
+    refused(StoreFull, server.url, lambda store: store.commit(THREAD, MORE))
+    refused(StoreFull, server.url, lambda store: store.commit(Thread("bob", "new"), MORE))
     # What only drops is done, since it makes room.
     run(server.url, lambda store: store.delete(Thread("alice", "other")))
     found = run(server.url, load)
@@ -236,9 +239,47 @@ def test_a_user_without_permission_is_told(server: Server, admin: Any) -> None:
     admin.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@read", "+eval", "+evalsha"])
     url = f"redis://reader:pw@{server.host}:{server.port}"
     assert len(run(url, load).records) == 1
-    refused(StoreNotWritable, url, lambda store: store.delete(THREAD))
-    refused(StoreNotWritable, url, lambda store: store.commit(THREAD, Changes(at=9, epoch="e")))
+    assert PERMISSIONS in refused(StoreNotWritable, url, lambda store: store.delete(THREAD))
+    assert PERMISSIONS in refused(StoreNotWritable, url, lambda store: store.commit(THREAD, Changes(at=9, epoch="e")))
     assert len(run(server.url, load).records) == 1
+
+
+@pytest.mark.parametrize("user", ["other", "BUSY", "WRONGTYPE"])
+@pytest.mark.parametrize(
+    "rights",
+    [
+        ["~theirs:*", "+@all"],
+        ["~threadkeep:schema", "+@all"],
+        ["~threadkeep:schema", "~threadkeep:{alice}:thread:*", "+@all"],
+        ["~*", "+@all", "-evalsha", "-eval"],
+        ["~*", "+@all", "-zadd"],
+    ],
+    ids=["no key", "no key of a resource", "one key of several", "no script", "no command in a script"],
+)
+def test_a_missing_permission_is_told_wherever_the_server_finds_it(
+    server: Server, admin: Any, user: str, rights: list[str]
+) -> None:
+    """A user may be called as the server calls other errors: newer servers name the user."""
+    run(server.url, commit)
+    admin.execute_command("ACL", "SETUSER", user, "reset", "on", ">pw", *rights)
+    before = {name: admin.dump(name) for name in admin.scan_iter()}
+    url = f"redis://{user}:pw@{server.host}:{server.port}"
+    assert PERMISSIONS in refused(StoreNotWritable, url, lambda store: store.commit(THREAD, MORE))
+    assert {name: admin.dump(name) for name in admin.scan_iter()} == before
+
+
+def test_a_key_that_a_script_reaches_and_may_not_is_told(server: Server, admin: Any) -> None:
+    """Which keys a listing reads it learns from others, so that the script itself finds that one is missing."""
+    run(server.url, commit)
+    rights = [
+        "~threadkeep:schema",
+        "~threadkeep:resources",
+        "~threadkeep:{alice}:active",
+        "~threadkeep:{alice}:created",
+    ]
+    admin.execute_command("ACL", "SETUSER", "lister", "reset", "on", ">pw", *rights, "+@all")
+    url = f"redis://lister:pw@{server.host}:{server.port}"
+    assert PERMISSIONS in refused(StoreNotWritable, url, lambda store: store.threads(Resource("alice"), order="active"))
 
 
 def test_the_permissions_that_the_page_names_suffice(server: Server, admin: Any) -> None:
