@@ -5,6 +5,7 @@ tests run in part; `--seed`, with which the suite is judged; and Hypothesis' pro
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import signal
 import subprocess
@@ -111,6 +112,8 @@ def seed(pytestconfig: pytest.Config) -> int:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     number, reason = chosen_seed(config)
     lines = [f"seed {number} for saboteurs ({reason})"]
+    if instead := os.environ.get("THREADKEEP_TEST_SERVERS"):
+        lines.append(f"on the newest servers: {instead}")
     if chosen := chosen_share(config):
         share, shares, reason = chosen
         dealt = "all tests" if config.getoption("--share-all") else "the slow tests"

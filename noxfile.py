@@ -31,8 +31,13 @@ IN_PARALLEL = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal", "--d
 What stands together, and may share a server, is mostly run by one of them."""
 STORES = ".[contract,dynamodb,mongo,postgres,redis]"
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
+NEWEST_SERVERS = (("postgresql-18", "redis-8"), ("valkey-9",))
+"""By runs, as scripts/install_newest_servers.sh names them. To the tests Redis and Valkey are one kind of server."""
+NEWEST_PARTS = 12
+"""Into how many shares the tests on the newest servers are dealt."""
 CONTRACT = "adapters/tests/stores/test_contract.py"
 DOCS = "core/tests/project/test_docs.py"
+SABOTEURS = "adapters/tests/stores/test_adapter_saboteurs.py"
 
 
 def _folders() -> Iterator[Path]:
@@ -59,6 +64,7 @@ nox.options.sessions = [
     *("lint", "types", "docs"),
     *(f"{session}-{version}" for version in WHOLE for session in ("tests", "contract")),
     *(f"between-{version}" for version in BETWEEN),
+    "newest",
 ]
 # A Python that is missing fails its sessions with CI set; else nox warns and goes on. It is not fetched unasked.
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
@@ -135,6 +141,28 @@ def between(session: nox.Session) -> None:
     share, some = _share(session)
     options = [*IN_PARALLEL, *NO_SKIPS, _seed(session), "--contract-profile=brief", f"--ignore={DOCS}"]
     session.run("pytest", *options, "--share-all", f"--share=commit/{PARTS}", *share, *some)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """A share of the stores' tests and of the contract in its brief profile, on PostgreSQL 18, Redis 8 and Valkey 9.
+
+    Names of some after `--` choose these. `-- --share=0/1` is everything; all else goes to pytest, and is tried whole.
+    """
+    session.install(".[all]", *_group("test"))
+    share, words = _share(session)
+    known = [name for run in NEWEST_SERVERS for name in run]
+    names = [name for name in known if name in words] or known
+    some = [word for word in words if word not in known]
+    deal = [] if some else ["--share-all", f"--share=commit/{NEWEST_PARTS}"]
+    options = [*IN_PARALLEL, *NO_SKIPS, "--contract-profile=brief", *deal, *share]
+    for run in NEWEST_SERVERS:
+        if judged := [name for name in run if name in names]:
+            families = sorted({"postgresql" if name.startswith("postgresql") else "redis" for name in judged})
+            # Saboteurs judge the contract, which is the same on every server. Some ids of tests are the servers' names.
+            stores = ["adapters/tests/stores", f"--ignore={SABOTEURS}", "-k", " or ".join([*families, *judged])]
+            every = [*(f"adapters/tests/{family}" for family in families), *stores]
+            session.run("pytest", *options, *(some or every), env={"THREADKEEP_TEST_SERVERS": " ".join(judged)})
 
 
 @nox.session(python=PYTHONS, default=False)

@@ -8,6 +8,8 @@
 # They go to $THREADKEEP_PYTHONS, or else to threadkeep/pythons in $XDG_CACHE_HOME or ~/.cache: one that is there already
 # is renewed by removing its folder. Debian's mirror is the one of this system's apt, or else $THREADKEEP_DEBIAN_MIRROR.
 set -euo pipefail
+# shellcheck source=scripts/debian_unstable.sh
+. "$(dirname "$0")/debian_unstable.sh"
 
 cache=${THREADKEEP_PYTHONS:-${XDG_CACHE_HOME:-$HOME/.cache}/threadkeep/pythons}
 
@@ -33,40 +35,10 @@ find_python() {
     return 1
 }
 
-# apt-get with lists and archives of its own. Its list of what is installed is empty, so that it also fetches libc and all
-# other libraries: those of this system may be older.
-unstable() {
-    apt-get -q -y \
-        -o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=- \
-        -o "Dir::State=$apt" -o "Dir::State::Status=$apt/status" -o "Dir::Cache=$apt" -o APT::Sandbox::User= \
-        -o APT::Install-Recommends=false -o APT::Get::Download-Only=true \
-        -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "$@"
-}
-
-mirror() {
-    if [ -n "${THREADKEEP_DEBIAN_MIRROR:-}" ]; then
-        echo "$THREADKEEP_DEBIAN_MIRROR"
-    else
-        apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -m 1 -E '/debian/?$'
-    fi
-}
-
-# Of what Debian's packages hold, the interpreter alone is changed: it loads the loader and the libraries that came with it.
+# An interpreter from Debian's packages, in the folder of this script.
 build() {
-    local version=$1 folder=$2 tree package libraries loader python
-    tree=$apt/$version
-    mkdir "$tree"
-    for package in "$apt"/archives/*.deb; do
-        dpkg-deb -x "$package" "$tree"
-    done
-    libraries=$(dirname "$(compgen -G "$tree/usr/lib/*/libc.so.6")")
-    loader=$(compgen -G "$libraries/ld-linux*.so.*")
-    python=$tree/usr/bin/python$version
-    # Two calls, in this order: patchelf 0.18 breaks the interpreter when it does both in one.
-    for change in "--force-rpath --set-rpath ${libraries/#$tree/$folder}" "--set-interpreter ${loader/#$tree/$folder}"; do
-        # shellcheck disable=SC2086 # an option and its values
-        "$loader" --library-path "$libraries" "$tree/usr/bin/patchelf" $change "$python"
-    done
+    local version=$1 folder=$2 tree=$apt/$1
+    settle_programs "$tree" "$folder" "$tree/usr/bin/python$version"
     # What else is there would run with this system's libraries, and noxfile.py adds the folder to the PATH.
     find "$tree/usr/bin" ! -type d ! -name "python$version" -delete
     # ensurepip looks for pip where Debian puts it, and this system may hold another.
@@ -94,7 +66,7 @@ for version in "${wanted[@]}"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null || ! from=$(mirror); then
+if ! from=$(debian_mirror); then
     echo "install_pythons: missing: Python ${missing[*]}. This script gets them from Debian, and finds no apt with a mirror" \
         "of Debian here (THREADKEEP_DEBIAN_MIRROR names one); install them by your system's means, pyenv or uv" >&2
     exit 1
@@ -103,14 +75,9 @@ fi
 mkdir -p "$cache"
 apt=$(mktemp -d "$cache/apt.XXXXXX")
 trap 'rm -rf "$apt"' EXIT
-mkdir -p "$apt/lists/partial"
-: >"$apt/status"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from unstable main" >"$apt/sources.list"
-unstable update
+begin_unstable "$apt" "$from"
 for version in "${missing[@]}"; do
-    rm -rf "$apt/archives"
-    mkdir -p "$apt/archives/partial"
-    if ! unstable install "python$version" "python$version-venv" patchelf; then
+    if ! unpack_unstable "$apt/$version" "python$version" "python$version-venv"; then
         echo "install_pythons: Debian's unstable suite has no Python $version that can be installed; install it by your" \
             "system's means, pyenv or uv" >&2
         exit 1

@@ -5,6 +5,7 @@
 #   scripts/install_servers.sh            all of them
 #   scripts/install_servers.sh pgbouncer  some
 #
+# The newest ones stand beside those of this system: scripts/install_newest_servers.sh gets them.
 # What is built goes to $THREADKEEP_SERVERS, or else to threadkeep/servers in $XDG_CACHE_HOME or ~/.cache.
 # The packages' own services are kept from starting: the tests start servers of their own, on free ports.
 set -euo pipefail
@@ -62,12 +63,18 @@ libraries() {
 }
 
 wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(postgresql redis-server pgbouncer faketime ferretdb mongo-java-server dynamodb-local)
+newest=(postgresql-18 redis-8 valkey-9)
+if [ ${#wanted[@]} -eq 0 ]; then
+    wanted=(postgresql redis-server pgbouncer faketime ferretdb mongo-java-server dynamodb-local "${newest[@]}")
+fi
 
+beside=()
 unbuilt=()
 packages=()
 for name in "${wanted[@]}"; do
-    if [ -n "${needs[$name]+known}" ]; then
+    if [[ " ${newest[*]} " == *" $name "* ]]; then
+        beside+=("$name")
+    elif [ -n "${needs[$name]+known}" ]; then
         if is_built "$name"; then
             echo "install_servers: $name is there: $cache/$name"
         else
@@ -84,7 +91,8 @@ done
 missing=()
 for package in "${packages[@]}"; do
     if [ -z "${finds[$package]:-}" ]; then
-        echo "install_servers: unknown server '$package'; known are: ${!finds[*]} ${!needs[*]}" >&2
+        echo "install_servers: unknown server '$package'; known are: ${!finds[*]} ${!needs[*]}" \
+            "${newest[*]}" >&2
         exit 2
     fi
     if found=$(eval "${finds[$package]}" 2>/dev/null); then
@@ -146,3 +154,5 @@ for name in "${unbuilt[@]}"; do
     mv "$making" "$cache/$name"
     echo "install_servers: $name is there now: $cache/$name"
 done
+
+[ ${#beside[@]} -eq 0 ] || "$(dirname "$0")/install_newest_servers.sh" "${beside[@]}"

@@ -8,26 +8,18 @@ next. What is left in parts from some moment to another is found so, be these tw
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 from threadkeep.port import Changes, Put, Resource, Thread
-from threadkeep_contract.harness import Harness, LawBroken, record
-from threadkeep_contract.history import Recorded, source
-from threadkeep_contract.kills import Survivor, look, look_at_model, model_after
+from threadkeep_contract.harness import Harness, record
+from threadkeep_contract.history import Recorded
+from threadkeep_contract.kills import Survivor, left
 from threadkeep_contract.processes.team import workers
 from threadkeep_contract.processes.worker import Die, Step
-from threadkeep_contract.reference.looks import look_everywhere
 
 MOST: Final = 14
 """Victims of one call, at most; a call has some hundreds of moments, some thousands where its driver is of Python."""
-
-LOOKS: Final = 40
-"""How often is looked at what a victim left: its server may still be at work on what it sent last."""
-
-PAUSE: Final = 0.05
-"""Seconds between two looks."""
 
 
 class Stage(NamedTuple):
@@ -110,26 +102,5 @@ async def _die(harness: Harness, handle: Recorded, name: str, at: int) -> Surviv
         if outcome.failure is not None:
             raise harness.broken("a process meets no error", "none", outcome.failure.error())
     harness.seen.killed()
-    return await _left(harness, handle, user, stage, at)
-
-
-async def _left(harness: Harness, handle: Recorded, user: str, stage: Stage, at: int) -> Survivor:
-    """What is there when nobody is at work on it any more: LawBroken where the views of it go on to disagree."""
-    steps, told = (*stage.first, stage.last), len(stage.first)
-    scopes = {step.scope for step in steps}
-    for turn in range(LOOKS):
-        seen = await look(handle, user)
-        models = {done: model_after(steps[:done]) for done in (told, told + 1)}
-        done = next((done for done, model in models.items() if look_at_model(model, user) == seen), None)
-        try:
-            if done is not None:
-                await look_everywhere(harness, [handle], scopes, model=models[done])
-        except LawBroken:
-            if turn == LOOKS - 1:
-                raise
-        else:
-            if done is not None:
-                break
-        await asyncio.sleep(PAUSE)
-    died = f"{stage.name}, whose process died at moment {at} of it"
-    return Survivor(user, steps, told, done, f"after {died}: {source(seen)[:2000]}")
+    steps, died = (*stage.first, stage.last), f"after {stage.name}, whose process died at moment {at} of it"
+    return await left(harness, handle, user, steps, len(stage.first), died)

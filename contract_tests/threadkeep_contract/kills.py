@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from threadkeep.port import Changes, Put, Record, Resource, Thread
-from threadkeep_contract.harness import ALL, Harness, record
-from threadkeep_contract.history import Counted, source
+from threadkeep_contract.harness import ALL, Harness, LawBroken, record
+from threadkeep_contract.history import Counted, Recorded, source
 from threadkeep_contract.processes.team import Worker, workers
 from threadkeep_contract.processes.worker import Run, Step
 from threadkeep_contract.races.linearizability import apply, plain
@@ -36,6 +36,12 @@ MORE: Final = 3
 """Teams of victims that are killed besides those of the profile, where no kill has hit a process at work."""
 NEAR: Final = 8
 """Steps before and after the last one that was done, whose threads are looked for by name."""
+
+LOOKS: Final = 40
+"""How often is looked at what a victim left: its server may still be at work on what it sent last."""
+
+PAUSE: Final = 0.05
+"""Seconds between two looks."""
 
 LONGEST: Final = 0.15
 """Seconds that a victim is left to live, at most, after its first acknowledged step."""
@@ -185,13 +191,28 @@ async def survivors(harness: Harness, script: Script) -> AsyncIterator[Survivor]
             told = len(victim.outcomes)
             if 0 < told < len(steps):
                 harness.seen.killed()
-            seen = await look(handle, user)
-            done = _steps_done(steps, user, seen, told)
-            if done is not None:
-                # What is written behind a commit may be missing in what `look` does not read.
-                near = {step.scope for step in steps[max(0, done - NEAR) : done + NEAR]}
+            yield await left(harness, handle, user, steps, told, f"after {told} acknowledged steps")
+
+
+async def left(harness: Harness, handle: Recorded, user: str, steps: Sequence[Step], told: int, died: str) -> Survivor:
+    """What is there when nobody is at work on it any more: LawBroken where the views of it go on to disagree.
+
+    `told` is how many steps were acknowledged, and `died` says in words how the process ended.
+    """
+    for turn in range(LOOKS):
+        seen = await look(handle, user)
+        done = _steps_done(steps, user, seen, told)
+        if done is not None:
+            # What is written behind a commit may be missing in what `look` does not read.
+            near = {step.scope for step in steps[max(0, done - NEAR) : done + NEAR]}
+            try:
                 await look_everywhere(harness, [handle], near, _ids(steps), model_after(steps[:done]))
-            yield Survivor(user, steps, told, done, f"after {told} acknowledged steps: {source(seen)[:2000]}")
+                break
+            except LawBroken:
+                if turn == LOOKS - 1:
+                    raise
+        await asyncio.sleep(PAUSE)
+    return Survivor(user, tuple(steps), told, done, f"{died}: {source(seen)[:2000]}")
 
 
 def _ids(steps: Sequence[Step]) -> set[str]:

@@ -10,19 +10,22 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 import asyncpg
+from newest import asked_for
 from servers import Kind, Run, Server
 
 USER: Final = "threadkeep"
 PASSWORD: Final = "kept:thread/word"
 _QUOTED: Final = "kept%3Athread%2Fword"
 
+_NEWEST: Final = asked_for("postgresql")
+
 
 class Postgresql(Kind):
     """A server whose default collation is a language's, so that nothing can rest on C by chance."""
 
-    name = "postgresql"
+    name = _NEWEST.name if _NEWEST else "postgresql"
     variable = "THREADKEEP_TEST_POSTGRES_URL"
-    image = "postgres:17"
+    image = _NEWEST.image if _NEWEST else "postgres:17"
     image_port = 5432
     image_environment = {
         "POSTGRES_USER": USER,
@@ -31,10 +34,12 @@ class Postgresql(Kind):
         "POSTGRES_INITDB_ARGS": "--locale-provider=icu --icu-locale=en-US",
     }
     image_command = ("-c", "max_connections=200")
-    package = "postgresql"
+    package = "" if _NEWEST else "postgresql"
     user = "postgres"
 
     def find(self) -> Path | None:
+        if _NEWEST:
+            return _NEWEST.find()
         versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: _number(path.parts[4]))
         if versions:
             return versions[-1]

@@ -1,4 +1,4 @@
-"""Redis, alone and as a cluster of three masters, as kinds of servers for tests."""
+"""Redis, or Valkey, alone and as a cluster of three masters, as kinds of servers for tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import redis
+from newest import asked_for
 from servers import Kind, free_port
 
 PASSWORD: Final = "kept:thread/word"
@@ -26,7 +27,16 @@ def client(host: str, port: int, **options: Any) -> Any:
     return redis.Redis(host=host, port=port, **given)
 
 
+_NEWEST: Final = asked_for("redis")
+_IMAGE: Final = _NEWEST.image if _NEWEST else "redis:7"
+_PROGRAM: Final = Path(_NEWEST.path).name if _NEWEST else "redis-server"
+"""What an image calls it."""
+_PACKAGE: Final = "" if _NEWEST else "redis-server"
+
+
 def _program() -> Path | None:
+    if _NEWEST:
+        return _NEWEST.find()
     found = shutil.which("redis-server")
     return Path(found) if found else None
 
@@ -34,12 +44,12 @@ def _program() -> Path | None:
 class Redis(Kind):
     """A server that asks for a password and writes down all that it acknowledges."""
 
-    name = "redis"
+    name = _NEWEST.name if _NEWEST else "redis"
     variable = "THREADKEEP_TEST_REDIS_URL"
-    image = "redis:7"
+    image = _IMAGE
     image_port = 6379
-    image_command: ClassVar[Sequence[str]] = ("redis-server", *DURABLE, "--requirepass", PASSWORD)
-    package = "redis-server"
+    image_command: ClassVar[Sequence[str]] = (_PROGRAM, *DURABLE, "--requirepass", PASSWORD)
+    package = _PACKAGE
 
     settings: ClassVar[Sequence[str]] = DURABLE
 
@@ -59,10 +69,10 @@ class Redis(Kind):
 class Cache(Redis):
     """A server as caches are set up: no file, and what is used least goes first."""
 
-    name = "redis-cache"
+    name = f"{Redis.name}-cache"
     variable = "THREADKEEP_TEST_REDIS_CACHE_URL"
     settings = ("--appendonly", "no", "--save", "", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
-    image_command = ("redis-server", *settings, "--requirepass", PASSWORD)
+    image_command = (_PROGRAM, *settings, "--requirepass", PASSWORD)
 
 
 class RedisCluster(Kind):
@@ -71,10 +81,10 @@ class RedisCluster(Kind):
 
     # The scripts are those that a single server runs, and are judged there in depth.
     profile = "quick"
-    name = "redis-cluster"
+    name = f"{Redis.name}-cluster"
     variable = "THREADKEEP_TEST_REDIS_CLUSTER_URL"
-    image = Redis.image
-    package = "redis-server"
+    image = _IMAGE
+    package = _PACKAGE
     stop_signal = signal.SIGKILL
     """To the whole group: the shell that starts the three would keep any other to itself."""
 
@@ -99,7 +109,7 @@ class RedisCluster(Kind):
 
     def image_arguments(self, host: str, port: int) -> Sequence[str]:
         seen = ("--cluster-announce-hostname", host, "--cluster-preferred-endpoint-type", "hostname")
-        return self._command("redis-server", "/data", "0.0.0.0", port, *seen)
+        return self._command(_PROGRAM, "/data", "0.0.0.0", port, *seen)
 
     def _command(self, program: str, folder: str, bind: str, port: int, *more: str) -> Sequence[str]:
         lines = []

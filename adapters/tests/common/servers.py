@@ -38,12 +38,16 @@ STOP_SECONDS: Final = 10.0
 _SCRIPT: Final = "scripts/install_servers.sh"
 
 
-def built(name: str) -> Path:
-    """Where the script puts a server that it builds or fetches itself, whether it is there or not."""
+def folder_of_servers() -> Path:
+    """Where the script puts what it builds or fetches itself."""
     given = os.environ.get("THREADKEEP_SERVERS")
     home = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(given) if given else (Path(home) if home else Path.home() / ".cache") / "threadkeep" / "servers"
-    return folder / name
+    return Path(given) if given else (Path(home) if home else Path.home() / ".cache") / "threadkeep" / "servers"
+
+
+def built(name: str) -> Path:
+    """Where the script puts a server that it builds or fetches itself, whether it is there or not."""
+    return folder_of_servers() / name
 
 
 class ServerMissing(Exception):
@@ -62,7 +66,7 @@ class Kind(ABC):
     image_environment: ClassVar[Mapping[str, str]] = {}
     image_command: ClassVar[Sequence[str]] = ()
     package: ClassVar[str]
-    """Debian's package with the native programs."""
+    """Debian's package with the native programs; "" where the script alone installs them."""
     user: ClassVar[str] = ""
     """The user to be when the tests run as root, for programs that refuse root."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
@@ -443,10 +447,11 @@ def _own(kind: Kind) -> Server:
         server = Native(kind, program)
     else:
         engine = "a Docker engine, " if kind.image else ""
+        package = f", or apt-get install {kind.package}" if kind.package else ""
         return Missing(
             kind,
             f"there is no {kind.name} server for the tests: give {engine}{kind.name} on this machine "
-            f"({_SCRIPT}, or apt-get install {kind.package}), or the URL of one in {kind.variable}",
+            f"({_SCRIPT}{package}), or the URL of one in {kind.variable}",
         )
     atexit.register(server.stop)
     return server

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import newest
 import pytest
 import servers
 from servers import Kind, Native
@@ -116,3 +117,33 @@ def _runs(pid: int) -> bool:
         return status.read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("text", "postgresql", "redis"),
+    [
+        ("", None, None),
+        ("valkey-9", None, "valkey-9"),
+        ("postgresql-18 redis-8", "postgresql-18", "redis-8"),
+    ],
+)
+def test_the_environment_names_the_newest_servers_that_are_taken(
+    text: str, postgresql: str | None, redis: str | None
+) -> None:
+    for family, name in (("postgresql", postgresql), ("redis", redis)):
+        found = newest.asked_for(family, {newest.VARIABLE: text})
+        assert (found.name if found else None) == name
+
+
+@pytest.mark.parametrize(("text", "said"), [("redis-9", "known are .*redis-8"), ("redis-8 valkey-9", "one of them")])
+def test_a_server_that_is_not_known_or_one_too_many_is_named(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        newest.asked_for("redis", {newest.VARIABLE: text})
+
+
+def test_each_newest_server_is_one_that_the_script_installs_and_nox_judges() -> None:
+    root = HERE.parents[2]
+    script = (root / "scripts" / "install_newest_servers.sh").read_text()
+    for one in newest.NEWEST:
+        assert f"[{one.name}]='{one.path}" in script
+        assert f'"{one.name}"' in (root / "noxfile.py").read_text()

@@ -127,6 +127,19 @@ if refusal then
   return refusal
 end
 
+local needed = {'EXISTS', 'HSET', 'ZADD', 'ZREM'}
+if drop_after then
+  needed = {'EXISTS', 'HDEL', 'HSET', 'UNLINK', 'ZADD', 'ZRANGEBYSCORE', 'ZREM', 'ZREMRANGEBYSCORE', 'ZREVRANGE'}
+end
+-- The server would miss a permission at the command that needs it, after the first write. Redis 6 cannot be asked.
+if redis.acl_check_cmd then
+  for _, command in ipairs(needed) do
+    if not redis.acl_check_cmd(command, KEYS[1]) then
+      return redis.error_reply('NOPERM this user has no permission to run the command ' .. command)
+    end
+  end
+end
+
 local token_used = 0
 if (is_new or not of_thread or resource_puts > 0) and redis.call('EXISTS', created_list, docs) == 0 then
   if token == 'indexed' then

@@ -7,6 +7,19 @@ local created_list, active_list, docs, registry = unpack(KEYS)
 local base, resource_id, mode = ARGV[1], ARGV[2], ARGV[3]
 local escapes = {['%'] = '%25', [':'] = '%3A', ['{'] = '%7B', ['}'] = '%7D'}
 
+local needed = {'GET', 'SET', 'TIME', 'UNLINK', 'ZRANGE', 'ZREMRANGEBYRANK'}
+if mode == 'indexed' then
+  needed = {'UNLINK', 'ZRANGE', 'ZREM', 'ZREMRANGEBYRANK'}
+end
+-- The server would miss a permission at the command that needs it, after the first write. Redis 6 cannot be asked.
+if redis.acl_check_cmd then
+  for _, command in ipairs(needed) do
+    if not redis.acl_check_cmd(command, KEYS[1]) then
+      return redis.error_reply('NOPERM this user has no permission to run the command ' .. command)
+    end
+  end
+end
+
 while true do
   local members = redis.call('ZRANGE', created_list, 0, 999)
   if #members == 0 then

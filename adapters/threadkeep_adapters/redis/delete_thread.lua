@@ -6,6 +6,19 @@
 local thread, log, ids, created_list, active_list, docs, registry = unpack(KEYS)
 local thread_id, resource_id, mode = ARGV[1], ARGV[2], ARGV[3]
 
+local needed = {'EXISTS', 'GET', 'SET', 'UNLINK', 'ZREM'}
+if mode == 'indexed' then
+  needed = {'EXISTS', 'UNLINK', 'ZREM'}
+end
+-- The server would miss a permission at the command that needs it, after the first write. Redis 6 cannot be asked.
+if redis.acl_check_cmd then
+  for _, command in ipairs(needed) do
+    if not redis.acl_check_cmd(command, KEYS[1]) then
+      return redis.error_reply('NOPERM this user has no permission to run the command ' .. command)
+    end
+  end
+end
+
 local found = redis.call('HMGET', thread, 'created', 'active')
 if found[1] then
   redis.call('ZREM', created_list, found[1] .. thread_id)

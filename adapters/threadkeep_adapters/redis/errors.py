@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ssl import SSLCertVerificationError
 from typing import Final
@@ -66,18 +67,33 @@ def is_readonly(answer: object) -> bool:
 def _by_code(error: Exception) -> ThreadkeepError | None:
     """By the error's code, which is the first word of what the server said; in a script of Redis 6, a later one."""
     said = str(error)
-    code = getattr(error, "status_code", None)
     if "cluster support disabled" in said:
         return InvalidURL("the server is no cluster; write redis:// or rediss:// instead of redis+cluster://")
-    if "user executing the script can't" in said:
-        code = "NOPERM"
-    if code not in _CODES:
-        words = [word for word in said.replace(":", " ").split() if word in _CODES]
-        if not words:
-            return None
-        code = words[0]
+    code = _code(error)
+    if code is None:
+        return None
     text = said if said.startswith(code) else f"{code} {said}"
     return _CODES[code](text + _HINTS.get(code, ""))
+
+
+_NO_PERMISSION: Final = re.compile(
+    r"ACL failure in script|no permissions? to|user executing the script can't", re.IGNORECASE
+)
+"""What a script meets whose user lacks a permission: it has the code ERR, and words that change with the server. In
+this order they are those of Redis 8 and Valkey, those of them all outside of scripts, and those of Redis 6 and 7.0."""
+
+
+def _code(error: Exception) -> str | None:
+    """The error's code, if it is in _CODES. A script of Redis 6 may put a dash before it: `@user_script: 31: -OOM`."""
+    said = str(error)
+    given = getattr(error, "status_code", None) or said.partition(" ")[0]
+    if given in _CODES:
+        return str(given)
+    # Before any later word, since the name of a user may be one.
+    if _NO_PERMISSION.search(said):
+        return "NOPERM"
+    words = (word.removeprefix("-") for word in said.replace(":", " ").split())
+    return next((word for word in words if word in _CODES), None)
 
 
 def _refused(error: Exception) -> ThreadkeepError:
