@@ -22,7 +22,7 @@ HERE = "{}.{}".format(*sys.version_info)
 WHOLE = [version for version in PYTHONS if version in (OLDEST, HERE, NEWEST)]
 """Where a plain `nox` runs all but slow tests of other shares: the oldest, the newest, and the Python that runs nox."""
 BETWEEN = [version for version in PYTHONS if version not in WHOLE]
-PARTS = 16
+PARTS = 24
 """Into how many shares all tests are dealt on the Pythons between, each of which tries one."""
 QUARTERS = 4
 """Into how many shares the contract of slow servers is dealt in its brief profile."""
@@ -33,7 +33,7 @@ STORES = ".[contract,dynamodb,mongo,postgres,redis]"
 NO_SKIPS = ["--no-skips"] if os.environ.get("CI") else []
 NEWEST_SERVERS = (("postgresql-18", "redis-8"), ("valkey-9",))
 """By runs, as scripts/install_newest_servers.sh names them. To the tests Redis and Valkey are one kind of server."""
-NEWEST_PARTS = 12
+NEWEST_PARTS = 24
 """Into how many shares the tests on the newest servers are dealt."""
 CONTRACT = "adapters/tests/stores/test_contract.py"
 DOCS = "core/tests/project/test_docs.py"

@@ -20,7 +20,7 @@ PERMISSIONS = "let the user run the commands and reach the keys that the store's
 NEEDED = [
     *("info", "script|load", "eval", "evalsha", "get", "set", "exists", "unlink", "time", "hget", "hmget", "hgetall"),
     *("hset", "hdel", "zadd", "zrem", "zcard", "zrange", "zrevrange", "zrangebyscore", "zrevrangebyscore"),
-    *("zremrangebyscore", "zremrangebyrank", "zrangebylex", "zrevrangebylex"),
+    *("zremrangebyscore", "zremrangebyrank", "zrangebylex", "zrevrangebylex", "persist"),
 ]
 """The commands that the store's page lists."""
 MORE = Changes(at=2, epoch="e", append=(Record("m2", "d2", '"more"'),), resource_puts=(Put("work", "2"),))
